@@ -1,0 +1,52 @@
+# Every target works from a fresh checkout: it makes .venv first, from the lock.
+# Another interpreter: make test PYTHON=python3.13 VENV=.venv-3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+LOCK := .ci/requirements.txt
+PIP_QUIET := --quiet --disable-pip-version-check
+
+.PHONY: help test check format lock build clean coverage
+
+help:  ## Show what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
+
+$(READY): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "namedtasks needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install $(PIP_QUIET) -r $(LOCK)
+	$(BIN)/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+test: $(READY)  ## Run all tests
+	$(BIN)/python -m pytest
+
+coverage: $(READY)  ## Run all tests, and demand that they reach every branch
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report
+
+check: $(READY)  ## Format, lint, types, import contracts, completeness of the public types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	PYTHON=$(BIN)/python .ci/verify-types
+
+format: $(READY)  ## Format the code, and mend what the linter can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+build: $(READY)  ## Build sdist and wheel, and install the wheel in a clean environment
+	PYTHON=$(BIN)/python .ci/build
+
+lock: $(READY)  ## Renew the pinned versions of the development tools
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+		--allow-unsafe --extra dev --output-file $(LOCK) pyproject.toml
+
+clean:  ## Remove what the targets made
+	rm -rf .venv* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

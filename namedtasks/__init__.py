@@ -1,0 +1,35 @@
+"""A keyed task map: named tasks, one run of a name at a time, with backoff after failures.
+
+Two concepts are all there is to learn. A name that is *running* is taken: a
+second start of it is refused. A name whose last run failed is *waiting*, longer
+after each failure in a row: a start is refused until the wait is over.
+"""
+
+from types import FunctionType as _FunctionType
+
+from namedtasks._core.backoff import Backoff as Backoff
+from namedtasks._core.engine import TaskMapStatistics as TaskMapStatistics
+from namedtasks._core.errors import (
+    AlreadyRunningError as AlreadyRunningError,
+    BackoffError as BackoffError,
+    ClosedError as ClosedError,
+    GaveUpError as GaveUpError,
+    NamedTasksError as NamedTasksError,
+    RecordedError as RecordedError,
+    RefusedError as RefusedError,
+    TaskCancelledError as TaskCancelledError,
+    TaskFailedError as TaskFailedError,
+)
+from namedtasks._core.ledger import State as State
+from namedtasks._core.records import Failure as Failure
+from namedtasks._version import __version__ as __version__
+
+
+def _claim_names(names: dict[str, object]) -> None:
+    """Make tracebacks and docs say ``namedtasks.BackoffError``, not where it is written."""
+    for name, value in names.items():
+        if not name.startswith("_") and isinstance(value, type | _FunctionType):
+            value.__module__ = __name__
+
+
+_claim_names(dict(globals()))

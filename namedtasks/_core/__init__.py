@@ -1,0 +1,25 @@
+"""Decides, and does nothing else: the rules that every shell shares.
+
+The rules of this folder:
+
+1. It imports no trio, no asyncio, no threading, no clock, no randomness and no
+   logging. Time comes in as an argument, in seconds on a clock that never goes
+   back; randomness and a place to complain to come in as callables. An import
+   contract in CI guards this.
+2. A call that raises leaves everything as it was.
+3. What is told to others (the instruments) is first noted and only delivered
+   when a shell says so, because a shell with a lock must let go of it first.
+   The same goes for the user's policy and for copying errors: each is a
+   function of its own, called before the ledger is touched.
+
+Who is who, from the inside out:
+
+``errors``, ``text``     what we raise, and how it reads
+``backoff``              how long a name waits
+``records``              what is remembered of a failure, and for how long
+``runs``                 one admitted run of a name
+``ledger``               the state table of names
+``slots``, ``timers``    who may begin, and what is due when
+``events``, ``dispatch`` what instruments hear, and who hears it
+``engine``               all of the above as one thing that a shell drives
+"""

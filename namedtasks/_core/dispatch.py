@@ -1,0 +1,83 @@
+"""Takes events to the instruments that want them."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Iterable
+from typing import final
+
+from namedtasks._core.backoff import Complain
+from namedtasks._core.events import EVENTS, Instrument, TaskEvent
+from namedtasks._core.text import repr_of
+
+
+@final
+class Dispatch:
+    """Notes events, and delivers them when its owner says so.
+
+    Noting is the core's part and runs no code but ours; delivering is the
+    shell's, at a moment when nothing is half done. Events are delivered in the
+    order in which they were noted, also if an instrument's own calls cause more.
+    """
+
+    __slots__ = ("_complain", "_listeners", "_noted")
+
+    def __init__(self, instruments: Iterable[Instrument], complain: Complain) -> None:
+        self._complain = complain
+        self._noted: deque[TaskEvent] = deque()
+        self._listeners: dict[type[TaskEvent], tuple[Instrument, ...]] = {}
+        given = tuple(instruments)
+        for instrument in given:
+            check_instrument(instrument)
+        for event in EVENTS:
+            who = tuple(one for one in given if _overrides(one, event.hook))
+            if who:
+                self._listeners[event] = who
+
+    def wants(self, event: type[TaskEvent]) -> bool:
+        """Whether anyone listens: who notes an event asks first, and makes none for nobody."""
+        return event in self._listeners
+
+    def note(self, event: TaskEvent) -> None:
+        """Have *event* delivered next time."""
+        self._noted.append(event)
+
+    def deliver(self) -> None:
+        """Tell the instruments what was noted; one that raises is unplugged and complained of."""
+        while self._noted:
+            event = self._noted.popleft()
+            for instrument in self._listeners.get(type(event), ()):
+                try:
+                    getattr(instrument, event.hook)(event)
+                except Exception as error:
+                    self._unplug(instrument)
+                    what = f"instrument {repr_of(instrument)} raised in {event.hook}()"
+                    self._complain(f"{what} and was unplugged", error)
+
+    def _unplug(self, broken: Instrument) -> None:
+        left = {
+            event: tuple(one for one in who if one is not broken)
+            for event, who in self._listeners.items()
+        }
+        self._listeners = {event: who for event, who in left.items() if who}
+
+
+def check_instrument(instrument: object) -> None:
+    """Whether *instrument* can be one.
+
+    Raises:
+        TypeError: it is no `Instrument`, or one of its methods is async.
+    """
+    if not isinstance(instrument, Instrument):
+        raise TypeError(f"an instrument must be an Instrument, not {repr_of(instrument)}")
+    for event in EVENTS:
+        if inspect.iscoroutinefunction(getattr(instrument, event.hook)):
+            raise TypeError(
+                f"{event.hook}() of {repr_of(instrument)} must be a plain function, not async"
+            )
+
+
+def _overrides(instrument: Instrument, hook: str) -> bool:
+    method = getattr(instrument, hook)
+    return getattr(method, "__func__", method) is not getattr(Instrument, hook)

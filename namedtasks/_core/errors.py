@@ -1,0 +1,262 @@
+"""What namedtasks raises.
+
+An error is made far more often than it is printed: a reconcile loop is refused
+ten thousand times a second and prints nothing. So an error keeps its facts in
+``args``, its properties read them there, and the sentence is only built by
+``str(error)``. The same ``args`` make copying and pickling work.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Hashable
+from typing import Any, Self, TypeVar
+
+from namedtasks._core.text import error_text, seconds_text, task_text
+
+_ErrorT = TypeVar("_ErrorT", bound="NamedTasksError")
+
+
+class NamedTasksError(Exception):
+    """Base of everything that namedtasks raises on its own account.
+
+    Copies and pickles keep the cause. A cause that cannot be pickled is
+    pickled as a `RecordedError`.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts: tuple[Any, ...] = self.args
+        return _rebuilt, (type(self), facts, _portable(self.__cause__), vars(self))
+
+    def __copy__(self) -> Self:
+        return _rebuilt(type(self), self.args, self.__cause__, vars(self))
+
+
+class RecordedError(NamedTasksError):
+    """Stands in for an error that could not be copied or pickled.
+
+    Differs from the original in its type only: it keeps the original's type
+    name and text.
+    """
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+
+    @classmethod
+    def of(cls, error: BaseException) -> RecordedError:
+        """What is left of *error*: the name of its type, and its text."""
+        return cls(type(error).__qualname__, error_text(error))
+
+    @property
+    def type_name(self) -> str:
+        """The qualified name of the original's type."""
+        name: str = self.args[0]
+        return name
+
+    @property
+    def text(self) -> str:
+        """The original as a traceback's last line shows it."""
+        text: str = self.args[1]
+        return text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class _TaskError(NamedTasksError):
+    """An error about one task: its first two facts are the name and the operation."""
+
+    @property
+    def name(self) -> Hashable:
+        """The task's name."""
+        name: Hashable = self.args[0]
+        return name
+
+    @property
+    def operation(self) -> str | None:
+        """The operation that was asked for, if any."""
+        operation: str | None = self.args[1]
+        return operation
+
+    @property
+    def _task(self) -> str:
+        return task_text(self.name, self.operation)
+
+    def _because(self) -> str:
+        cause = self.__cause__
+        return "" if cause is None else f": {error_text(cause)}"
+
+
+class RefusedError(_TaskError):
+    """A start was refused: nothing ran, and nothing was recorded.
+
+    Catch this for "not now, whatever the reason"; its subclasses say why.
+    """
+
+    def __init__(self, name: Hashable, operation: str | None = None) -> None:
+        super().__init__(name, operation)
+
+
+class AlreadyRunningError(RefusedError):
+    """The name is taken: a run of it has not ended yet.
+
+    Unlike `BackoffError` it says nothing about failures, and no waiting time is
+    known: ``wait_free(name)`` comes back when the run has ended.
+    """
+
+    def __init__(
+        self,
+        name: Hashable,
+        operation: str | None,
+        started_at: float | None,
+        holders: tuple[Hashable, ...],
+    ) -> None:
+        NamedTasksError.__init__(self, name, operation, started_at, holders)
+
+    @property
+    def started_at(self) -> float | None:
+        """When the run in progress began, in seconds on the map's clock; None if it has not yet."""
+        started_at: float | None = self.args[2]
+        return started_at
+
+    @property
+    def holders(self) -> tuple[Hashable, ...]:
+        """The names of the runs that stand in the way."""
+        holders: tuple[Hashable, ...] = self.args[3]
+        return holders
+
+    def __str__(self) -> str:
+        return (
+            f"{self._task} is already running: wait for its end with wait_free(), "
+            "or pass over it with if_busy='skip'"
+        )
+
+
+class BackoffError(RefusedError):
+    """The name waits, because its last run failed; `__cause__` is that failure.
+
+    Unlike `GaveUpError` it passes by itself: a start at `retry_at` is admitted.
+    """
+
+    def __init__(
+        self,
+        name: Hashable,
+        operation: str | None,
+        failures: int,
+        retry_at: float,
+        retry_in: float,
+    ) -> None:
+        NamedTasksError.__init__(self, name, operation, failures, retry_at, retry_in)
+
+    @property
+    def failures(self) -> int:
+        """How many runs of the name failed in a row."""
+        failures: int = self.args[2]
+        return failures
+
+    @property
+    def retry_at(self) -> float:
+        """When the name may start again, in seconds on the map's own clock."""
+        retry_at: float = self.args[3]
+        return retry_at
+
+    @property
+    def retry_in(self) -> float:
+        """How many seconds that was away when the start was refused."""
+        retry_in: float = self.args[4]
+        return retry_in
+
+    def __str__(self) -> str:
+        return (
+            f"{self._task} may not start for another {seconds_text(self.retry_in)} "
+            f"(failures in a row: {self.failures}){self._because()}"
+        )
+
+
+class GaveUpError(RefusedError):
+    """The name failed so often that its policy gave up; `__cause__` is the last failure.
+
+    Unlike `BackoffError` it does not pass by itself: ``forget(name)`` makes the
+    name free again.
+    """
+
+    def __init__(self, name: Hashable, operation: str | None, failures: int) -> None:
+        NamedTasksError.__init__(self, name, operation, failures)
+
+    @property
+    def failures(self) -> int:
+        """How many runs of the name failed in a row."""
+        failures: int = self.args[2]
+        return failures
+
+    def __str__(self) -> str:
+        return (
+            f"{self._task} gave up (failures in a row: {self.failures}) and starts again "
+            f"only after forget(){self._because()}"
+        )
+
+
+class ClosedError(RefusedError, RuntimeError):
+    """The map takes no starts any more, of any name.
+
+    It is a `RuntimeError` too, because that is what nurseries and executors
+    raise when they are closed.
+    """
+
+    def __str__(self) -> str:
+        return f"{self._task} may not start: the map is closed; open a new one"
+
+
+class TaskFailedError(_TaskError):
+    """Raised to who waits for a run that failed; `__cause__` is what the task raised."""
+
+    def __init__(self, name: Hashable, operation: str | None = None) -> None:
+        super().__init__(name, operation)
+
+    def __str__(self) -> str:
+        return f"{self._task} failed{self._because()}"
+
+
+class TaskCancelledError(_TaskError):
+    """Raised to who waits for a run that was cancelled.
+
+    Unlike `trio.Cancelled` it does not say that the waiter was cancelled.
+    """
+
+    def __init__(
+        self, name: Hashable, operation: str | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(name, operation, reason)
+
+    @property
+    def reason(self) -> str | None:
+        """Why, in the words of who cancelled it; None if nothing was said."""
+        reason: str | None = self.args[2]
+        return reason
+
+    def __str__(self) -> str:
+        reason = self.reason
+        return f"{self._task} was cancelled" + (f": {reason}" if reason else "")
+
+
+def _portable(cause: BaseException | None) -> BaseException | None:
+    if cause is None:
+        return None
+    try:
+        pickle.loads(pickle.dumps(cause))
+    except Exception:
+        return RecordedError.of(cause)
+    return cause
+
+
+def _rebuilt(
+    cls: type[_ErrorT],
+    args: tuple[Any, ...],
+    cause: BaseException | None,
+    attributes: dict[str, Any],
+) -> _ErrorT:
+    error = cls(*args)
+    vars(error).update(attributes)
+    if cause is not None:
+        error.__cause__ = cause
+    return error

@@ -1,0 +1,203 @@
+"""The state table of names.
+
+The two rules: a name has at most one run, and a name that failed starts again
+only when its wait is over.
+
+Theory of operation. What runs and what failed are kept apart. A name is in
+``running`` from its admission until its run has really ended. Failures are
+records of exactly one (name, operation). Admission takes the record into the
+run's care; the run's end decides what becomes of it:
+
+=================  =======================================  ======================
+state of the name  kept here                                a start
+=================  =======================================  ======================
+free               nothing                                  admitted
+running            ``running[name]``, its record taken      `AlreadyRunningError`
+waiting            a record, ``now < retry_at``             `BackoffError`
+ready              a record, ``now >= retry_at``            admitted, failures kept
+gave up            a record, ``retry_at`` infinite          `GaveUpError`
+=================  =======================================  ======================
+
+A closed ledger refuses all starts with `ClosedError`, before it looks further.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable
+from typing import Generic, TypeVar, final
+
+from namedtasks._core import checks
+from namedtasks._core.errors import (
+    AlreadyRunningError,
+    BackoffError,
+    ClosedError,
+    GaveUpError,
+    RefusedError,
+)
+from namedtasks._core.records import Failure, Record, Records, failure_of
+from namedtasks._core.runs import Run
+from namedtasks._core.table import Table
+
+RunT = TypeVar("RunT", bound=Run)
+
+
+@final
+class State(enum.Enum):
+    """What a name is doing: whether it could start, and if not, why not.
+
+    .. versionadded:: 0.1
+    """
+
+    FREE = "free"
+    """Nothing is known of it; it may start."""
+    RUNNING = "running"
+    """A run holds the name."""
+    WAITING = "waiting"
+    """Its last run failed, and the wait is not over."""
+    READY = "ready"
+    """The wait is over and the failures are still counted; it may start."""
+    GAVE_UP = "gave up"
+    """Its policy gave it up; it may start after it was forgotten."""
+
+
+@final
+class Closed(enum.Enum):
+    """The one obstacle that is no object of its own."""
+
+    CLOSED = enum.auto()
+
+
+@final
+class Ledger(Generic[RunT]):
+    """Which names run, which wait, and until when."""
+
+    __slots__ = ("closed", "records", "running")
+
+    def __init__(self, retention: float) -> None:
+        self.closed: bool = False
+        self.running: Table[Hashable, RunT] = Table()
+        self.records: Records = Records(retention)
+
+    def obstacle(
+        self, name: Hashable, operation: str | None, now: float
+    ) -> RunT | Record | Closed | None:
+        """What stands in the way of a start; None if nothing does.
+
+        Raises:
+            TypeError: the name cannot be hashed, or the operation is no text.
+        """
+        try:
+            run = self.running.get(name)
+        except TypeError:
+            checks.hashable(name, operation)
+            raise
+        if operation is not None:
+            checks.hashable(name, operation)
+        if self.closed:
+            return Closed.CLOSED
+        if run is not None:
+            return run
+        record = self.records.get(name, operation, now)
+        return None if record is None or now >= record.retry_at else record
+
+    def admit(self, run: RunT, now: float) -> None:
+        """Give the name to *run*, with the record that it has; nothing stands in the way."""
+        record = self.records.get(run.name, run.operation, now)
+        self.running[run.name] = run
+        if record is None:
+            self.records.take_stale(run.name, run.operation)
+            return
+        self.records.take(record)
+        run.record = record
+        run.failures = record.failures
+
+    def succeed(self, run: RunT) -> None:
+        """Free the name; its failures are forgotten."""
+        self._release(run)
+        self._drop_record(run)
+
+    def fail(self, run: RunT, error: BaseException, delay: float, now: float) -> None:
+        """Free the name to wait *delay* seconds; *error* is a stand-in."""
+        self._release(run)
+        record = run.record or Record(run.name, run.operation)
+        run.record = None
+        record.failures = run.failures + 1
+        record.retry_at = now + delay
+        record.error = error
+        self.records.put(record)
+
+    def restore(self, run: RunT) -> None:
+        """Free the name; its record is as it was before the run."""
+        self._release(run)
+        if run.record is not None:
+            self.records.put(run.record)
+            run.record = None
+
+    def forget(self, name: Hashable, operation: str | None, now: float) -> list[Record]:
+        """Drop the failures of *name*, of all operations if *operation* is None.
+
+        A run goes on; its earlier failures are no longer counted.
+
+        Returns:
+            The records that were dropped.
+        """
+        dropped: list[Record] = []
+        run = self.running.get(name)
+        if run is not None and run.record and operation in (None, run.operation):
+            dropped.append(run.record)
+            run.record = None
+            run.failures = 0
+        if operation is None:
+            dropped += self.records.of(name, now)
+        elif record := self.records.get(name, operation, now):
+            dropped.append(record)
+        for record in dropped:
+            self.records.drop(record)
+        return dropped
+
+    def state(self, name: Hashable, operation: str | None, now: float) -> State:
+        """What *name* is doing; its failures are those of exactly this *operation*."""
+        if name in self.running:
+            return State.RUNNING
+        record = self.records.get(name, operation, now)
+        if record is None:
+            return State.FREE
+        if record.gave_up:
+            return State.GAVE_UP
+        return State.READY if now >= record.retry_at else State.WAITING
+
+    def failure(self, name: Hashable, operation: str | None, now: float) -> Failure | None:
+        """What is on record of *name*; while it runs, what was before the run."""
+        run = self.running.get(name)
+        if run is not None and run.record and run.operation == operation:
+            return failure_of(run.record)
+        record = self.records.get(name, operation, now)
+        return None if record is None else failure_of(record)
+
+    def _release(self, run: RunT) -> None:
+        self.running.discard(run.name, run)
+
+    def _drop_record(self, run: RunT) -> None:
+        if run.record is not None:
+            self.records.drop(run.record)
+            run.record = None
+
+
+def refusal(
+    obstacle: Run | Record | Closed, name: Hashable, operation: str | None, now: float
+) -> RefusedError:
+    """The error that says what an *obstacle* means for a start of *name*."""
+    if isinstance(obstacle, Run):
+        return AlreadyRunningError(name, operation, obstacle.started_at, (obstacle.name,))
+    if isinstance(obstacle, Closed):
+        return ClosedError(name, operation)
+    error = (
+        GaveUpError(name, operation, obstacle.failures)
+        if obstacle.gave_up
+        else BackoffError(
+            name, operation, obstacle.failures, obstacle.retry_at, obstacle.retry_at - now
+        )
+    )
+    error.__cause__ = obstacle.error
+    return error

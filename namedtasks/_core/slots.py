@@ -1,0 +1,58 @@
+"""Who may begin: at most so many bodies at once, in the order of admission."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Generic, TypeVar, final
+
+from namedtasks._core.runs import Run
+
+RunT = TypeVar("RunT", bound=Run)
+
+
+@final
+class Slots(Generic[RunT]):
+    """Hands out at most *capacity* slots; who finds none waits in line."""
+
+    __slots__ = ("_waiting", "capacity", "used")
+
+    def __init__(self, capacity: int | None) -> None:
+        self.capacity: float = math.inf if capacity is None else capacity
+        self.used: int = 0
+        # An OrderedDict, as it gives up its first and any entry at the same low
+        # price; a dict's first entry is the dearer the more were deleted before it.
+        self._waiting: OrderedDict[RunT, None] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """How many runs wait in line."""
+        return len(self._waiting)
+
+    def take(self, run: RunT) -> None:
+        """Give *run* a slot, or else the last place in line."""
+        if self.used < self.capacity:
+            self._give(run)
+        else:
+            self._waiting[run] = None
+
+    def leave(self, run: RunT) -> RunT | None:
+        """Take back the slot, or the place in line, of *run*.
+
+        Returns:
+            The run that has a slot now because of that, if there is one.
+        """
+        if not run.has_slot:
+            del self._waiting[run]
+            return None
+        run.has_slot = False
+        self.used -= 1
+        if not self._waiting:
+            return None
+        first, _ = self._waiting.popitem(last=False)
+        self._give(first)
+        return first
+
+    def _give(self, run: RunT) -> None:
+        run.has_slot = True
+        self.used += 1

@@ -1,0 +1,63 @@
+"""A dict that gives memory back, and that a key with a changed hash cannot break."""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast, final
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_SMALL = 64
+"""A dict of this size is never rebuilt: it holds under 10 KB."""
+
+
+@final
+class Table(dict[K, V]):
+    """A dict whose entries are taken out with `discard`, which may shrink it.
+
+    A plain dict never shrinks by deletion: after a million names it keeps its
+    40 MB for ever. This one is rebuilt when it is under an eighth of its peak,
+    so that rebuilding costs a deletion less than one re-insertion.
+    """
+
+    __slots__ = ("_peak",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._peak = 0
+
+    def discard(self, key: K, value: V) -> None:
+        """Take out the entry that holds *value*; it was put under *key*.
+
+        Needs no look at all entries, unless the key's hash or equality has
+        changed since: then the entry is found by its value.
+        """
+        size = len(self)
+        if size > self._peak:
+            self._peak = size
+        try:
+            found = self.get(key)
+        except Exception:  # the key's own __hash__ or __eq__
+            found = None
+        if found is value:
+            del self[key]
+        else:
+            self._rebuild(without=value)
+        if size * 8 <= self._peak and self._peak > _SMALL:
+            self._rebuild(without=value)
+
+    def _rebuild(self, without: V) -> None:
+        kept = [(key, value) for key, value in self.items() if value is not without]
+        self.clear()
+        for key, value in kept:
+            self[self._usable(key)] = value
+        self._peak = len(kept)
+
+    def _usable(self, key: K) -> K:
+        """The *key*, or one of our own for a key that has become another's equal or unhashable."""
+        try:
+            if key not in self:
+                return key
+        except Exception:  # the key's own __hash__ or __eq__
+            pass
+        return cast(K, object())

@@ -1,0 +1,139 @@
+"""Events reach who listens, and nobody else's fault stops them."""
+
+from typing import Any, cast
+
+import pytest
+
+from namedtasks._core.dispatch import Dispatch
+from namedtasks._core.events import (
+    EVENTS,
+    Instrument,
+    TaskForgotten,
+    TaskStarted,
+    TaskSucceeded,
+)
+from namedtasks.testing import RecordingInstrument
+
+
+def started(name: str) -> TaskStarted:
+    return TaskStarted(name=name, operation=None, at=0.0, failures=0)
+
+
+def succeeded(name: str) -> TaskSucceeded:
+    return TaskSucceeded(name=name, operation=None, at=0.0, duration=0.0)
+
+
+class Complaints(list[tuple[str, BaseException]]):
+    def __call__(self, what: str, error: BaseException) -> None:
+        self.append((what, error))
+
+
+def test_only_overridden_methods_are_listened_with() -> None:
+    class Starts(Instrument):
+        def task_started(self, event: TaskStarted, /) -> None:
+            pass
+
+    dispatch = Dispatch([Starts(), Instrument()], Complaints())
+    assert [event for event in EVENTS if dispatch.wants(event)] == [TaskStarted]
+
+
+def test_a_method_set_on_the_instance_is_overridden_too() -> None:
+    heard: list[object] = []
+    instrument = Instrument()
+    instrument.task_started = heard.append  # type: ignore[method-assign]
+    dispatch = Dispatch([instrument], Complaints())
+    dispatch.note(started("a"))
+    dispatch.deliver()
+    assert heard == [started("a")]
+
+
+def test_nothing_is_delivered_before_its_time() -> None:
+    recording = RecordingInstrument()
+    dispatch = Dispatch([recording], Complaints())
+    dispatch.note(started("a"))
+    assert recording.events == []
+    dispatch.deliver()
+    dispatch.deliver()
+    assert recording.events == [started("a")]
+
+
+def test_one_that_raises_is_unplugged_and_the_others_hear_on() -> None:
+    class Broken(Instrument):
+        calls = 0
+
+        def task_started(self, event: TaskStarted, /) -> None:
+            self.calls += 1
+            raise ValueError("boom")
+
+        def task_succeeded(self, event: TaskSucceeded, /) -> None:
+            raise AssertionError("an unplugged instrument was called")
+
+        def __repr__(self) -> str:
+            return "Broken"
+
+    broken, recording, complaints = Broken(), RecordingInstrument(), Complaints()
+    dispatch = Dispatch([broken, recording], complaints)
+    events = [started("a"), started("b"), succeeded("a")]
+    for event in events:
+        dispatch.note(event)
+    dispatch.deliver()
+    assert recording.events == events
+    assert broken.calls == 1
+    ((what, error),) = complaints
+    assert what == "instrument Broken raised in task_started() and was unplugged"
+    assert str(error) == "boom"
+
+
+def test_once_all_are_unplugged_nobody_wants_events() -> None:
+    class Broken(Instrument):
+        def task_started(self, event: TaskStarted, /) -> None:
+            raise ValueError("boom")
+
+    dispatch = Dispatch([Broken()], Complaints())
+    dispatch.note(started("a"))
+    dispatch.deliver()
+    assert not dispatch.wants(TaskStarted)
+
+
+def test_events_that_an_instrument_causes_come_after_those_before() -> None:
+    heard: list[str] = []
+
+    class Causes(Instrument):
+        def task_started(self, event: TaskStarted, /) -> None:
+            heard.append(f"started {event.name}")
+            dispatch.note(succeeded(f"by {event.name}"))
+            dispatch.deliver()
+
+        def task_succeeded(self, event: TaskSucceeded, /) -> None:
+            heard.append(f"succeeded {event.name}")
+
+    dispatch = Dispatch([Causes()], Complaints())
+    dispatch.note(started("a"))
+    dispatch.note(started("b"))
+    dispatch.deliver()
+    assert heard == ["started a", "started b", "succeeded by a", "succeeded by b"]
+
+
+def test_what_is_no_instrument_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^an instrument must be an Instrument, not 'print'$"):
+        Dispatch(cast("list[Instrument]", ["print"]), Complaints())
+
+
+def test_an_async_method_is_refused() -> None:
+    async def asynchronous(self: Instrument, event: TaskForgotten, /) -> None: ...
+
+    class Async(Instrument):
+        task_forgotten = cast("Any", asynchronous)
+
+        def __repr__(self) -> str:
+            return "Async"
+
+    with pytest.raises(
+        TypeError, match=r"^task_forgotten\(\) of Async must be a plain function, not async$"
+    ):
+        Dispatch([Async()], Complaints())
+
+
+def test_the_base_instrument_hears_everything_and_does_nothing() -> None:
+    for event in EVENTS:
+        assert getattr(Instrument(), event.hook)(None) is None

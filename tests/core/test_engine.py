@@ -1,0 +1,475 @@
+"""The state table, row by row, and exactly at its boundaries."""
+
+import math
+from typing import Any
+
+import attrs
+import pytest
+
+from namedtasks import AlreadyRunningError, Backoff, BackoffError, ClosedError, GaveUpError, State
+from namedtasks._core import checks
+from namedtasks._core.engine import Engine
+from namedtasks._core.events import (
+    TaskCancelled,
+    TaskEvent,
+    TaskFailed,
+    TaskForgotten,
+    TaskGaveUp,
+    TaskOverdue,
+    TaskRefused,
+    TaskStarted,
+    TaskSucceeded,
+)
+from namedtasks._core.ledger import refusal
+from namedtasks._core.runs import Run
+from namedtasks.testing import RecordingInstrument
+
+DEFAULT = Backoff()
+
+
+@attrs.define
+class World:
+    """An engine with a clock that the test sets."""
+
+    engine: Engine[Run]
+    heard: RecordingInstrument
+    now: float = 0.0
+
+    def start(
+        self, name: Any = "a", *, operation: str | None = None, timeout: float = math.inf
+    ) -> Run:
+        obstacle = self.engine.ledger.obstacle(name, operation, self.now)
+        if obstacle is not None:
+            raise refusal(obstacle, name, operation, self.now)
+        run = Run(name, operation, timeout, self.engine.slots)
+        self.engine.admit(run, self.now)
+        if run.has_slot:
+            self.engine.begin(run, self.now)
+        return run
+
+    def fail(self, run: Run, error: BaseException | None = None) -> None:
+        verdict = self.engine.judge(run, error or ValueError("boom"))
+        self.engine.failed(run, verdict, self.now)
+
+    def state(self, name: Any = "a", operation: str | None = None) -> State:
+        return self.engine.ledger.state(name, operation, self.now)
+
+    def events(self) -> list[TaskEvent]:
+        self.engine.dispatch.deliver()
+        events, self.heard.events = self.heard.events, []
+        return events
+
+
+def world(
+    *, backoff: Any = DEFAULT, limit: int | None = None, retention: float | None = None
+) -> World:
+    def complain(what: str, error: BaseException) -> None:
+        raise AssertionError(what) from error
+
+    heard = RecordingInstrument()
+    engine: Engine[Run] = Engine(
+        backoff=backoff,
+        retention=retention,
+        limit=limit,
+        overdue_after=1.0,
+        instruments=[heard],
+        random=lambda: 0.0,
+        complain=complain,
+    )
+    return World(engine, heard)
+
+
+def test_a_free_name_runs_and_success_drops_the_record() -> None:
+    w = world()
+    run = w.start()
+    assert w.state() is State.RUNNING
+    w.engine.succeeded(run, w.now)
+    assert w.state() is State.FREE
+    assert run.done
+
+
+def test_a_running_name_is_refused_also_if_it_failed_before() -> None:
+    """What runs counts before what failed."""
+    w = world()
+    w.fail(w.start())
+    w.now = 0.5
+    w.start()
+    with pytest.raises(AlreadyRunningError) as caught:
+        w.start()
+    assert caught.value.started_at == 0.5
+    assert caught.value.holders == ("a",)
+
+
+def test_a_failed_name_is_refused_until_exactly_retry_at() -> None:
+    w = world()
+    w.now = 10.0
+    w.fail(w.start())
+    w.now = math.nextafter(10.5, 0)
+    assert w.state() is State.WAITING
+    with pytest.raises(BackoffError) as caught:
+        w.start()
+    assert caught.value.retry_at == 10.5
+    assert caught.value.retry_in == 10.5 - w.now
+    assert repr(caught.value.__cause__) == "ValueError('boom')"
+    w.now = 10.5
+    assert w.state() is State.READY
+    assert w.start().failures == 1
+
+
+def test_the_count_lasts_until_exactly_the_retention() -> None:
+    for now, failures in ((math.nextafter(244.5, 0), 1), (244.5, 0)):
+        w = world()
+        w.fail(w.start())
+        w.now = now
+        assert w.state() is (State.READY if failures else State.FREE)
+        assert w.start().failures == failures
+
+
+def test_a_retention_of_zero_forgets_at_the_end_of_the_wait() -> None:
+    w = world(retention=0.0)
+    w.fail(w.start())
+    w.now = 0.5
+    assert w.state() is State.FREE
+
+
+def test_a_run_that_outlives_its_records_retention_counts_on() -> None:
+    w = world()
+    w.fail(w.start())
+    w.now = 0.5
+    run = w.start()
+    w.now = 1000.0
+    w.fail(run)
+    failure = w.engine.ledger.failure("a", None, w.now)
+    assert failure is not None
+    assert (failure.failures, failure.retry_at) == (2, 1001.0)
+
+
+def test_a_cancelled_run_leaves_the_record_as_it_was() -> None:
+    w = world()
+    w.fail(w.start())
+    before = w.engine.ledger.failure("a", None, w.now)
+    w.now = 0.5
+    run = w.start()
+    assert w.engine.ledger.failure("a", None, w.now) == before, "a running name shows it too"
+    w.engine.cancelled(run, w.now)
+    assert w.engine.ledger.failure("a", None, w.now) == before
+    assert w.state() is State.READY
+
+
+def test_a_cancelled_run_that_outlived_the_record_leaves_the_name_free() -> None:
+    w = world()
+    w.fail(w.start())
+    w.now = 0.5
+    run = w.start()
+    w.now = 1000.0
+    w.engine.cancelled(run, w.now)
+    assert w.state() is State.FREE
+
+
+def test_an_exempt_error_starts_no_wait_and_keeps_the_count() -> None:
+    w = world(backoff=Backoff(exempt=(KeyError,)))
+    w.fail(w.start())
+    w.now = 0.5
+    w.fail(w.start(), KeyError())
+    assert w.state() is State.READY
+    assert w.start().failures == 1
+
+
+def test_without_backoff_a_failed_name_is_free() -> None:
+    w = world(backoff=None)
+    w.fail(w.start())
+    assert w.state() is State.FREE
+
+
+def test_a_name_that_gave_up_is_refused_for_ever_until_forgotten() -> None:
+    w = world(backoff=Backoff(give_up_after=1))
+    w.fail(w.start())
+    w.now = 1e9
+    assert w.state() is State.GAVE_UP
+    with pytest.raises(GaveUpError) as caught:
+        w.start()
+    assert caught.value.failures == 1
+    assert repr(caught.value.__cause__) == "ValueError('boom')"
+    assert w.engine.forget("a", None, w.now)
+    assert w.state() is State.FREE
+
+
+def test_forgetting_a_running_name_sets_its_count_to_zero_for_good() -> None:
+    w = world()
+    w.fail(w.start())
+    w.now = 0.5
+    run = w.start()
+    assert run.failures == 1
+    assert w.engine.forget("a", None, w.now)
+    assert not w.engine.forget("a", None, w.now), "there was nothing left"
+    assert run.failures == 0
+    w.engine.cancelled(run, w.now)
+    assert w.state() is State.FREE
+
+
+def test_forgetting_one_operation_keeps_the_others() -> None:
+    w = world()
+    w.fail(w.start(operation="mount"))
+    w.fail(w.start(operation="umount"))
+    w.now = 0.5
+    run = w.start(operation="mount")
+    assert w.engine.forget("a", "umount", w.now)
+    assert run.failures == 1
+    assert w.engine.ledger.failure("a", "umount", w.now) is None
+    assert w.engine.ledger.failure("a", "mount", w.now) is not None
+    assert w.engine.ledger.failure("a", None, w.now) is None
+
+
+def test_operations_of_one_name_wait_apart_and_run_one_at_a_time() -> None:
+    """A failed attach does not keep a detach waiting."""
+    w = world()
+    w.fail(w.start(operation="attach"))
+    run = w.start(operation="detach")
+    with pytest.raises(AlreadyRunningError):
+        w.start(operation="attach")
+    w.engine.succeeded(run, w.now)
+    with pytest.raises(BackoffError):
+        w.start(operation="attach")
+
+
+def test_a_closed_ledger_refuses_before_anything_else() -> None:
+    w = world()
+    w.start()
+    w.engine.ledger.closed = True
+    with pytest.raises(ClosedError):
+        w.start("a")
+    with pytest.raises(ClosedError):
+        w.start("b")
+
+
+def test_a_refused_skip_gives_no_error_and_a_closed_map_is_never_skipped() -> None:
+    w = world()
+    w.start()
+    obstacle = w.engine.ledger.obstacle("a", None, 0.0)
+    assert obstacle is not None
+    assert w.engine.refuse(obstacle, "a", None, 0.0, skip=True) is None
+    (_, refused) = w.events()
+    assert isinstance(refused, TaskRefused)
+    assert refused.skipped
+    assert isinstance(refused.error, AlreadyRunningError)
+    w.engine.ledger.closed = True
+    obstacle = w.engine.ledger.obstacle("a", None, 0.0)
+    assert obstacle is not None
+    assert isinstance(w.engine.refuse(obstacle, "a", None, 0.0, skip=True), ClosedError)
+
+
+def test_a_policy_that_forgets_the_name_is_asked_again() -> None:
+    """The wait that counts is the one for the number of failures that is recorded."""
+
+    class Forgets:
+        def delay(self, failures: int, error: BaseException, /) -> float:
+            if failures > 1:
+                w.engine.forget("a", None, w.now)
+            return float(failures)
+
+    w = world(backoff=Forgets())
+    w.fail(w.start())
+    w.now = 1.0
+    w.fail(w.start())
+    failure = w.engine.ledger.failure("a", None, w.now)
+    assert failure is not None
+    assert (failure.failures, failure.retry_at) == (1, 2.0)
+
+
+def test_each_end_is_told_with_its_duration() -> None:
+    w = world(backoff=Backoff(give_up_after=2))
+    run = w.start(operation="op")
+    w.now = 2.0
+    w.engine.succeeded(run, w.now)
+    assert w.events() == [
+        TaskStarted(name="a", operation="op", at=0.0, failures=0),
+        TaskSucceeded(name="a", operation="op", at=2.0, duration=2.0),
+    ]
+    error = ValueError("boom")
+    w.fail(w.start(), error)
+    w.now = 2.5
+    w.fail(w.start(), error)
+    w.engine.forget("a", None, w.now)
+    assert w.events() == [
+        TaskStarted(name="a", operation=None, at=2.0, failures=0),
+        TaskFailed(
+            name="a", operation=None, at=2.0, duration=0.0, error=error,
+            failures=1, retry_at=2.5, retry_in=0.5,
+        ),
+        TaskStarted(name="a", operation=None, at=2.5, failures=1),
+        TaskFailed(
+            name="a", operation=None, at=2.5, duration=0.0, error=error,
+            failures=2, retry_at=math.inf, retry_in=math.inf,
+        ),
+        TaskGaveUp(name="a", operation=None, at=2.5, failures=2, error=error),
+        TaskForgotten(name="a", operation=None, at=2.5, failures=2),
+    ]  # fmt: skip
+
+
+def test_an_uncounted_failure_is_told_without_a_retry_time() -> None:
+    w = world()
+    error = KeyboardInterrupt()
+    run = w.start()
+    w.engine.escaped(run, error, w.now)
+    (_, failed) = w.events()
+    assert isinstance(failed, TaskFailed)
+    assert (failed.error, failed.failures, failed.retry_at, failed.retry_in) == (
+        error,
+        0,
+        None,
+        None,
+    )
+    assert w.state() is State.FREE
+
+
+def test_a_run_cancelled_before_it_began_has_no_duration() -> None:
+    w = world(limit=1)
+    first, second = w.start("a"), w.start("b")
+    assert w.engine.ask_to_stop(second, "not needed", w.now)
+    w.engine.cancelled(second, w.now)
+    w.now = 3.0
+    w.engine.ask_to_stop(first, None, w.now)
+    w.engine.cancelled(first, w.now)
+    assert w.events()[1:] == [
+        TaskCancelled(name="b", operation=None, at=0.0, duration=None, reason="not needed"),
+        TaskCancelled(name="a", operation=None, at=3.0, duration=3.0, reason=None),
+    ]
+
+
+def test_a_run_asked_to_stop_is_overdue_exactly_after_the_time_given() -> None:
+    w = world()
+    run = w.start()
+    w.now = 5.0
+    assert w.engine.ask_to_stop(run, None, w.now)
+    assert w.engine.ask_to_stop(run, "again", 5.5), "asking again changes nothing"
+    assert w.engine.timers.next_due() == 6.0
+    w.engine.mark_overdue(math.nextafter(6.0, 0))
+    assert not run.overdue
+    w.engine.mark_overdue(6.0)
+    w.engine.mark_overdue(7.0)
+    assert run.overdue
+    assert w.engine.statistics(7.0).overdue == 1
+    assert w.events()[1:] == [
+        TaskOverdue(name="a", operation=None, at=6.0, duration=6.0, asked_at=5.0)
+    ]
+    w.engine.succeeded(run, 8.0)
+    assert w.engine.statistics(8.0).overdue == 0
+    assert run.overdue, "it stays known of the run"
+    assert not w.engine.ask_to_stop(run, None, 9.0), "it has ended"
+
+
+@pytest.mark.parametrize(
+    ("timeout", "asked_at", "timed_out", "due"),
+    [(3.0, None, True, 4.0), (3.0, 2.0, False, 3.0), (3.0, 3.0, True, 4.0), (3.0, 3.5, True, 4.0)],
+)
+def test_deadline_or_cancel_whichever_came_first(
+    timeout: float, asked_at: float | None, timed_out: bool, due: float
+) -> None:
+    w = world()
+    run = w.start(timeout=timeout)
+    if asked_at is not None:
+        w.engine.ask_to_stop(run, None, asked_at)
+    assert run.timed_out() == timed_out
+    assert w.engine.timers.next_due() == due
+
+
+def test_an_overdue_run_that_is_cancelled_is_not_told_of_twice() -> None:
+    w = world()
+    run = w.start(timeout=1.0)
+    w.engine.mark_overdue(2.0)
+    w.engine.ask_to_stop(run, None, 3.0)
+    assert w.engine.timers.next_due() is None
+
+
+def test_a_run_that_ends_in_time_leaves_no_timer() -> None:
+    w = world()
+    w.engine.succeeded(w.start(timeout=1.0), w.now)
+    assert len(w.engine.timers) == 0
+
+
+def test_statistics_count_what_there_is() -> None:
+    w = world(limit=2, backoff=Backoff(give_up_after=2))
+    w.fail(w.start("failed"))
+    w.fail(w.start("given up"))
+    w.now = 0.5
+    w.fail(w.start("given up"))
+    for name in "abc":
+        w.start(name)
+    statistics = w.engine.statistics(w.now)
+    assert attrs.asdict(statistics) == {
+        "running": 3,
+        "waiting_for_slot": 1,
+        "overdue": 0,
+        "waiting": 1,
+        "gave_up": 1,
+        "limit": 2,
+    }
+
+
+def test_without_a_limit_only_threads_wait_for_slots() -> None:
+    w = world()
+    assert w.engine.statistics(0.0).limit is None
+    for number in range(1001):
+        w.engine.admit(Run(number, None, math.inf, w.engine.threads), 0.0)
+    assert w.engine.statistics(0.0).waiting_for_slot == 1
+
+
+def test_starts_and_ends_sweep() -> None:
+    """A record that nobody retries is given back by whatever else happens."""
+    w = world(backoff=Backoff(maximum=1.0))
+    for number in range(50):
+        w.fail(w.start(number))
+    w.now = 100.0
+    for _ in range(10):
+        w.engine.succeeded(w.start("other"), w.now)
+    assert w.engine.ledger.records.waiting == 0
+
+
+BAD_NAMES: list[tuple[Any, Any, str]] = [
+    (
+        [],
+        None,
+        "a task's name must be hashable, and list is not: []; use a str, a tuple or a frozen class",
+    ),
+    (
+        ("a", {}),
+        None,
+        "a task's name must be hashable, and tuple is not: ('a', {}); "
+        "use a str, a tuple or a frozen class",
+    ),
+    ("a", 1, "operation must be a str or None, not 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "operation", "message"), BAD_NAMES)
+def test_bad_names_and_operations_say_the_cure(name: Any, operation: Any, message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        world().start(name, operation=operation)
+    assert str(caught.value) == message
+
+
+def test_an_error_of_the_names_own_is_passed_on() -> None:
+    class Odd:
+        def __hash__(self) -> int:
+            raise TypeError("my own")
+
+    with pytest.raises(TypeError, match=r"^a task's name must be hashable, and Odd is not: "):
+        world().start(Odd())
+
+    class Shy:
+        hashes = 0
+
+        def __hash__(self) -> int:
+            self.hashes += 1
+            if self.hashes == 1:
+                raise TypeError("only once")
+            return 1
+
+    with pytest.raises(TypeError, match=r"^only once$"):
+        world().start(Shy())
+
+
+def test_if_busy_takes_two_words() -> None:
+    assert [checks.is_skip(word) for word in ("refuse", "skip")] == [False, True]
+    with pytest.raises(ValueError, match=r"^if_busy must be 'refuse' or 'skip', not 'wait'$"):
+        checks.is_skip("wait")

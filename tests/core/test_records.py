@@ -1,0 +1,253 @@
+"""What is remembered of a failure holds no frame, and not for ever."""
+
+import gc
+import math
+import subprocess
+import weakref
+from typing import Any, NoReturn, Self
+
+import pytest
+
+from namedtasks import RecordedError
+from namedtasks._core.records import Record, Records, stand_in
+
+
+def caught(error: BaseException) -> BaseException:
+    """*error*, raised and caught, with a cause."""
+    try:
+        raise error from KeyError("cause")
+    except BaseException as raised:
+        return raised
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("boom", 1),
+        OSError(2, "No such file", "x"),
+        subprocess.CalledProcessError(3, ["mount"], stderr="bad superblock"),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_stand_in_is_the_same_error_without_its_past(error: Exception) -> None:
+    copied = stand_in(caught(error))
+    assert copied is not error
+    assert type(copied) is type(error)
+    assert copied.args == error.args
+    assert str(copied) == str(error)
+    assert (copied.__traceback__, copied.__cause__, copied.__context__) == (None, None, None)
+    assert error.__traceback__ is not None, "the original is as it was"
+    assert error.__cause__ is not None
+
+
+def test_notes_are_kept() -> None:
+    error = ValueError("boom")
+    error.add_note("on node 3")
+    assert stand_in(error).__notes__ == ["on node 3"]
+
+
+def test_a_group_is_copied_with_its_members() -> None:
+    inner = caught(ValueError("boom"))
+    error = caught(
+        BaseExceptionGroup("several", [BaseExceptionGroup("deep", [inner]), KeyError(1)])
+    )
+    error.add_note("note")
+    copied = stand_in(error)
+    assert repr(copied) == repr(error)
+    assert copied.__notes__ == ["note"]
+    group: Any = copied
+    (deep,) = group.exceptions[0].exceptions
+    assert deep is not inner
+    assert deep.__traceback__ is None
+
+
+class NeedsMore(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} {two}")
+
+
+class CopiesAsItself(Exception):
+    def __copy__(self) -> Self:
+        return self
+
+
+class CopiesAsAnother(Exception):
+    def __copy__(self) -> Exception:
+        return ValueError("other")
+
+
+class ExitsOnCopy(Exception):
+    def __copy__(self) -> NoReturn:
+        raise SystemExit
+
+
+class OddGroup(ExceptionGroup[Exception]):
+    def derive(self, excs: Any) -> NoReturn:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NeedsMore(1, 2),
+        CopiesAsItself("x"),
+        CopiesAsAnother("x"),
+        ExitsOnCopy("x"),
+        OddGroup("odd", [ValueError()]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_cannot_be_copied_is_recorded_by_type_and_text(error: Exception) -> None:
+    copied = stand_in(error)
+    assert isinstance(copied, RecordedError)
+    assert copied.type_name == type(error).__qualname__
+    assert copied.text == f"{type(error).__qualname__}: {error}"
+
+
+def test_a_stand_in_keeps_no_local_alive() -> None:
+    class Local:
+        pass
+
+    def fail() -> weakref.ref[Local]:
+        local = Local()
+        error = caught(ValueError("boom"))
+        kept.append(stand_in(error))
+        return weakref.ref(local)
+
+    kept: list[BaseException] = []
+    reference = fail()
+    gc.collect()
+    assert reference() is None
+
+
+def record(
+    name: str, retry_at: float, operation: str | None = None, error: BaseException | None = None
+) -> Record:
+    made = Record(name, operation)
+    made.failures = 1
+    made.retry_at = retry_at
+    made.error = error or ValueError(name)
+    return made
+
+
+def test_a_record_is_there_until_exactly_its_retention() -> None:
+    records = Records(10.0)
+    one = record("a", 5.0)
+    records.put(one)
+    assert records.get("a", None, 14.999) is one
+    assert records.get("a", None, 15.0) is None
+
+
+def test_a_given_up_record_never_lapses_and_is_counted_apart() -> None:
+    records = Records(0.0)
+    one = record("a", math.inf)
+    records.put(one)
+    records.sweep(1e30)
+    assert records.get("a", None, 1e30) is one
+    assert (records.waiting, records.gave_up) == (0, 1)
+    records.drop(one)
+    assert (records.waiting, records.gave_up) == (0, 0)
+
+
+def test_records_are_kept_apart_by_operation() -> None:
+    records = Records(10.0)
+    plain, mount = record("a", 5.0), record("a", 5.0, "mount")
+    records.put(plain)
+    records.put(mount)
+    assert records.get("a", None, 0.0) is plain
+    assert records.get("a", "mount", 0.0) is mount
+    assert records.get("a", "umount", 0.0) is None
+    assert records.of("a", 0.0) == [plain, mount]
+    records.drop(plain)
+    records.drop(mount)
+    assert records._tables == {}, "an operation that nobody waits with takes no room"
+
+
+def test_a_sweep_takes_what_has_lapsed_and_passes_over_a_long_wait() -> None:
+    """One name's long wait does not keep the memory of all that failed after it."""
+    records = Records(10.0)
+    records.put(record("long", 1e6))
+    for number in range(100):
+        records.put(record(str(number), 1.0))
+    for _ in range(40):
+        records.sweep(11.0)
+    assert records.waiting == 1
+    assert len(records._order) == 1
+
+
+def test_a_sweep_looks_at_a_bounded_number() -> None:
+    records = Records(0.0)
+    for number in range(100):
+        records.put(record(str(number), 1.0))
+    records.sweep(1.0)
+    assert records.waiting == 96
+
+
+def test_dropped_records_do_not_pile_up() -> None:
+    """A name that fails and succeeds for ever keeps at most a few dead records."""
+    records = Records(10.0)
+    records.put(record("long", 1e6))
+    for _ in range(1000):
+        one = record("a", 5.0)
+        records.put(one)
+        records.sweep(0.0)
+        records.drop(one)
+        assert one.error is None
+        records.sweep(0.0)
+    assert len(records._order) < 10
+
+
+def test_a_record_taken_and_put_back_is_listed_once() -> None:
+    records = Records(10.0)
+    one = record("a", 5.0)
+    for _ in range(5):
+        records.put(one)
+        records.take(one)
+    records.put(one)
+    assert len(records._order) == 1
+    assert records.waiting == 1
+
+
+def test_a_listed_record_that_was_given_up_leaves_the_list() -> None:
+    records = Records(10.0)
+    one = record("a", 5.0)
+    records.put(one)
+    records.take(one)
+    one.retry_at = math.inf
+    records.put(one)
+    records.sweep(0.0)
+    assert len(records._order) == 0
+    assert records.next_lapse(0.0) is None
+    records.take(one)
+    one.retry_at = 5.0
+    records.put(one)
+    assert records.next_lapse(0.0) == 15.0
+
+
+def test_next_lapse_says_when_to_look_again() -> None:
+    records = Records(10.0)
+    assert records.next_lapse(0.0) is None
+    records.put(record("a", 5.0))
+    records.put(record("b", 7.0))
+    assert records.next_lapse(0.0) == 15.0
+    assert records.next_lapse(15.0) == 17.0
+    assert records.next_lapse(17.0) is None
+
+
+def test_next_lapse_takes_many_in_portions() -> None:
+    records = Records(0.0)
+    for number in range(2500):
+        records.put(record(str(number), 1.0))
+    looks = [records.next_lapse(1.0) for _ in range(3)]
+    assert looks == [1.0, 1.0, None]
+
+
+def test_taking_stale_takes_only_what_is_there() -> None:
+    records = Records(1.0)
+    records.take_stale("a", None)
+    records.put(record("a", 1.0))
+    records.take_stale("b", None)
+    assert records.waiting == 1
+    records.take_stale("a", None)
+    assert records.waiting == 0

@@ -1,0 +1,83 @@
+"""A dict that gives memory back, whatever its keys do."""
+
+import sys
+
+from namedtasks._core.table import Table
+
+
+class Shifty:
+    """A key whose hash can be changed, or made to raise: what nobody should use."""
+
+    def __init__(self, value: int) -> None:
+        self.value: int | None = value
+
+    def __hash__(self) -> int:
+        if self.value is None:
+            raise ValueError("no hash")
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shifty) and self.value == other.value
+
+
+def test_a_table_shrinks_as_entries_go() -> None:
+    """After a million names nothing keeps their buckets: it is as small as a new one."""
+    table: Table[int, object] = Table()
+    values = [object() for _ in range(100_000)]
+    for number, value in enumerate(values):
+        table[number] = value
+    full = sys.getsizeof(table)
+    for number, value in enumerate(values):
+        table.discard(number, value)
+        left = len(table)
+        if left == 10_000:
+            assert sys.getsizeof(table) < full / 4
+    assert len(table) == 0
+    assert sys.getsizeof(table) <= 10_000
+
+
+def test_what_is_left_after_shrinking_is_all_there() -> None:
+    table: Table[int, str] = Table()
+    values = {number: str(number) for number in range(1000)}
+    table.update(values)
+    for number in range(990):
+        table.discard(number, values[number])
+    assert table == {number: str(number) for number in range(990, 1000)}
+
+
+def test_an_entry_whose_key_changed_is_found_by_its_value() -> None:
+    table: Table[object, object] = Table()
+    key, value, other = Shifty(1), object(), object()
+    table[key] = value
+    table["other"] = other
+    key.value = 2
+    table.discard(key, value)
+    assert dict(table) == {"other": other}
+
+
+def test_an_entry_whose_key_cannot_be_hashed_any_more_is_found_by_its_value() -> None:
+    table: Table[object, object] = Table()
+    broken, value = Shifty(1), object()
+    also_broken, kept = Shifty(2), object()
+    table[broken] = value
+    table[also_broken] = kept
+    broken.value = also_broken.value = None
+    table.discard(broken, value)
+    assert list(table.values()) == [kept]
+    table.discard(also_broken, kept)
+    assert len(table) == 0
+
+
+def test_entries_whose_keys_became_equal_stay_two() -> None:
+    table: Table[object, object] = Table()
+    first, second, third = Shifty(1), Shifty(2), Shifty(3)
+    values = [object(), object(), object()]
+    for key, value in zip((first, second, third), values, strict=True):
+        table[key] = value
+    first.value = second.value = 7
+    third.value = 8
+    table.discard(third, values[2])
+    assert set(map(id, table.values())) == set(map(id, values[:2]))
+    table.discard(first, values[0])
+    table.discard(second, values[1])
+    assert len(table) == 0

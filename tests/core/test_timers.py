@@ -1,0 +1,44 @@
+"""What is due when."""
+
+from namedtasks._core.timers import Timers
+
+
+def test_items_fall_due_in_the_order_of_their_times() -> None:
+    timers: Timers[str] = Timers()
+    for item, when in (("c", 3.0), ("a", 1.0), ("b", 2.0)):
+        timers.set(item, when)
+    assert timers.next_due() == 1.0
+    assert timers.pop_due(0.999) is None
+    assert [timers.pop_due(2.0), timers.pop_due(2.0), timers.pop_due(2.0)] == ["a", "b", None]
+    assert len(timers) == 1
+
+
+def test_setting_again_moves_an_item() -> None:
+    timers: Timers[str] = Timers()
+    timers.set("a", 1.0)
+    timers.set("b", 2.0)
+    timers.set("a", 3.0)
+    assert [timers.pop_due(9.0), timers.pop_due(9.0), timers.pop_due(9.0)] == ["b", "a", None]
+
+
+def test_a_discarded_item_never_falls_due_and_takes_no_room() -> None:
+    """An hour's timeouts of a million short runs must not pile up."""
+    timers: Timers[int] = Timers()
+    timers.set(-1, 5000.0)
+    for number in range(10_000):
+        timers.set(number, 3600.0 + number)
+        timers.discard(number)
+        assert len(timers._heap) <= 3
+    timers.discard(77)
+    assert timers.next_due() == 5000.0
+    assert len(timers) == 1
+
+
+def test_empty_timers_have_nothing_due() -> None:
+    timers: Timers[str] = Timers()
+    assert timers.next_due() is None
+    assert timers.pop_due(1.0) is None
+    timers.set("a", 1.0)
+    timers.set("b", 2.0)
+    timers.discard("a")
+    assert timers.next_due() == 2.0
