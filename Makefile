@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help test check format lock build clean coverage
+.PHONY: help demo test check format lock build clean coverage matrix
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -21,12 +21,18 @@ $(READY): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps --editable .
 	@touch $@
 
+demo: $(READY)  ## Run the volume controller on its 12 volumes and 3 nodes (BACKEND=loop or dir)
+	cd docs/examples && $(abspath $(BIN))/python -m volume_controller $(if $(BACKEND),--backend $(BACKEND))
+
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest
 
 coverage: $(READY)  ## Run all tests, and demand that they reach every branch
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage report
+
+matrix:  ## Run all tests on the other Pythons, and on the oldest trio and attrs
+	.ci/matrix
 
 check: $(READY)  ## Format, lint, types, import contracts, completeness of the public types
 	$(BIN)/ruff format --check

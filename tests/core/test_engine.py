@@ -9,7 +9,9 @@ import pytest
 from namedtasks import AlreadyRunningError, Backoff, BackoffError, ClosedError, GaveUpError, State
 from namedtasks._core import checks
 from namedtasks._core.engine import Engine
-from namedtasks._core.events import (
+from namedtasks._core.ledger import refusal
+from namedtasks._core.runs import Run
+from namedtasks.instruments import (
     TaskCancelled,
     TaskEvent,
     TaskFailed,
@@ -20,8 +22,6 @@ from namedtasks._core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from namedtasks._core.ledger import refusal
-from namedtasks._core.runs import Run
 from namedtasks.testing import RecordingInstrument
 
 DEFAULT = Backoff()

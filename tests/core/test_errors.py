@@ -134,3 +134,4 @@ def test_refusals_are_one_family_and_closed_is_a_runtime_error_too() -> None:
 
 def test_tracebacks_name_the_public_place() -> None:
     assert namedtasks.BackoffError.__module__ == "namedtasks"
+    assert namedtasks.open_task_map.__module__ == "namedtasks"

@@ -1,0 +1,90 @@
+"""What a task may know of its own run, the same in every shell."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextvars import ContextVar
+from typing import Protocol, final
+
+
+class _Run(Protocol):
+    """What a shell's run offers to its own body."""
+
+    @property
+    def name(self) -> Hashable: ...
+    @property
+    def operation(self) -> str | None: ...
+    @property
+    def failures(self) -> int: ...
+    def is_asked_to_stop(self) -> bool: ...
+    def check_cancelled(self) -> None: ...
+
+
+running_in: ContextVar[_Run] = ContextVar("namedtasks.running_in")
+"""The run that the code belongs to; each shell sets it before a body begins."""
+
+
+@final
+class CurrentRun:
+    """The run that the calling code belongs to, as `current_run` gives it.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+
+    @property
+    def name(self) -> Hashable:
+        """The task's name."""
+        return self._run.name
+
+    @property
+    def operation(self) -> str | None:
+        """The operation that the start named, if any."""
+        return self._run.operation
+
+    @property
+    def failures(self) -> int:
+        """How many runs of the name failed in a row before this one; 0 once it was forgotten."""
+        return self._run.failures
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether the run should stop: it was cancelled, or its deadline has passed."""
+        return self._run.is_asked_to_stop()
+
+    def check_cancelled(self) -> None:
+        """Stop here if the run should stop: for threads that are willing to.
+
+        May be called from any thread. In an async body, any checkpoint does the
+        same.
+
+        Raises:
+            trio.Cancelled: in a thread that trio runs for the task.
+            TaskCancelledError: elsewhere. Let it out: it ends the run as
+                cancelled, or as too slow if the deadline came first.
+        """
+        self._run.check_cancelled()
+
+    def __repr__(self) -> str:
+        return f"<namedtasks.CurrentRun {self._run!r}>"
+
+
+def current_run() -> CurrentRun:
+    """Tell the calling code which run it belongs to.
+
+    Works in the body of a task, in what it calls, in tasks and trio threads
+    that it starts; not in other processes.
+
+    Raises:
+        RuntimeError: the caller is not inside a task.
+
+    .. versionadded:: 0.1
+    """
+    run = running_in.get(None)
+    if run is None:
+        raise RuntimeError("current_run() must be called from inside a task")
+    return CurrentRun(run)

@@ -1,0 +1,104 @@
+"""A run as its starter sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Generic, TypeVar, final
+
+from namedtasks._core.text import repr_of
+from namedtasks._trio import waits
+from namedtasks._trio.run import TrioRun
+
+if TYPE_CHECKING:
+    from namedtasks._trio.shell import Shell
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@final
+class TaskHandle(Generic[T_co]):
+    """One run of a named task: ask how it does, cancel it, wait for what it gives back.
+
+    A handle outlives its run, and keeps the run's result. Dropping it changes
+    nothing for the run. It is equal only to itself.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("__weakref__", "_run", "_shell")
+
+    def __init__(self, shell: Shell, run: TrioRun) -> None:
+        self._shell = shell
+        self._run = run
+
+    @property
+    def name(self) -> Hashable:
+        """The task's name."""
+        return self._run.name
+
+    @property
+    def operation(self) -> str | None:
+        """The operation that the start named, if any."""
+        return self._run.operation
+
+    @property
+    def started_at(self) -> float | None:
+        """When the body began, in seconds on the map's clock; None until it does."""
+        return self._run.started_at
+
+    @property
+    def failures(self) -> int:
+        """How many runs of the name failed in a row before this one; 0 once it was forgotten."""
+        return self._run.failures
+
+    @property
+    def done(self) -> bool:
+        """Whether the work has really ended and its name is free."""
+        return self._run.done
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the run went on for too long after it was asked to stop, or met its deadline."""
+        return self._run.overdue
+
+    def cancel(self, reason: str | None = None) -> bool:
+        """Ask this run to stop, and tell why. Not a checkpoint.
+
+        The run ends when its body heeds that. A body that returns or raises
+        regardless has succeeded or failed. One that waits for a slot ends at
+        once. The first reason given counts.
+
+        Returns:
+            Whether the run had not ended yet.
+        """
+        return self._shell.cancel(self._run, reason)
+
+    async def wait(self) -> T_co:
+        """Wait for the run's end, and give back what its body returned. Checkpoint.
+
+        Being cancelled while waiting does nothing to the run. Any number may
+        wait, also after the end.
+
+        Raises:
+            TaskFailedError: the run failed; `__cause__` is what it raised.
+            TaskCancelledError: the run was cancelled.
+            RuntimeError: the caller is inside this very run.
+        """
+        await waits.wait_done(self._run)
+        result: T_co = self._run.result()
+        return result
+
+    def __repr__(self) -> str:
+        return f"<namedtasks.TaskHandle {repr_of(self.name)} {self._state()}>"
+
+    def _state(self) -> str:
+        run = self._run
+        if run.returned:
+            return "succeeded"
+        if run.error is not None:
+            return "failed"
+        if run.done:
+            return "cancelled"
+        if run.overdue:
+            return "overdue"
+        return "not begun" if run.started_at is None else "running"

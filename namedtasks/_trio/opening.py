@@ -1,0 +1,164 @@
+"""Opens a task map, and decides what leaves its block."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import cast, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from namedtasks._core import checks
+from namedtasks._core.backoff import Backoff, BackoffPolicy
+from namedtasks._core.engine import Engine
+from namedtasks._core.events import Instrument
+from namedtasks._core.text import error_text
+from namedtasks._log import complain
+from namedtasks._trio.run import TrioRun, has_cancellation
+from namedtasks._trio.shell import Shell
+from namedtasks._trio.task_map import Executor, TaskMap
+from namedtasks.instruments.logging import LoggingInstrument
+
+
+def open_task_map(
+    *,
+    backoff: BackoffPolicy | None = Backoff(),  # noqa: B008 - frozen
+    retention: float | None = None,
+    limit: int | None = None,
+    executor: Executor | None = None,
+    overdue_after: float = 1.0,
+    instruments: Iterable[Instrument] = (LoggingInstrument(),),
+    random: Callable[[], float] = random_module.random,
+) -> AbstractAsyncContextManager[TaskMap, None]:
+    """Open a task map, to be used as ``async with open_task_map() as tasks``.
+
+    Leaving the block waits for what runs, as a nursery does; an exception in
+    the block cancels it. A task that fails cancels nothing. What is no
+    `Exception` (`KeyboardInterrupt`, `SystemExit`) goes on up, and cancels what
+    runs. Out of the block come the block's own exception, or a task's
+    `BaseException`, bare; several come as a group. Both ends of the block are
+    what a nursery's are: the end is a schedule point, and waits.
+
+    Args:
+        backoff: How long a failed name waits; None for not at all.
+        retention: Seconds after the end of its wait when a failure that nobody
+            retries is forgotten; None for twice the policy's ``maximum`` (244 s
+            for a policy that has none).
+        limit: How many bodies may run at once; further runs hold their names
+            and wait in order. None for no limit (of threads, 1 000).
+        executor: What `TaskMap.start_thread_soon` runs functions on: anything
+            shaped like `trio.to_thread.run_sync`. None for the map's own threads.
+        overdue_after: Seconds after it was cancelled, or met its deadline, when
+            a run that still goes on is overdue.
+        instruments: Who hears what happens; by default a `LoggingInstrument`, which
+            a list of one's own replaces.
+        random: Gives numbers in [0, 1), for `Backoff.jitter`.
+
+    Raises:
+        TypeError: a setting is of the wrong type.
+        ValueError: a setting is out of its range.
+
+    .. versionadded:: 0.1
+    """
+    checks.policy(backoff)
+    checks.executor(executor)
+    checks.function("random", random)
+    overdue_after = checks.number("overdue_after", overdue_after)
+    engine: Engine[TrioRun] = Engine(
+        backoff=backoff,
+        retention=None if retention is None else checks.number("retention", retention),
+        limit=checks.count("limit", limit, none_means="no limit"),
+        overdue_after=overdue_after,
+        instruments=instruments,
+        random=random,
+        complain=complain,
+    )
+    block = _Block(engine, executor, overdue_after)
+    # None, to type checkers, says that the block swallows no exception. It swallows just what
+    # a nursery does: a cancellation that is its own, and those come with an exception to raise.
+    return cast("AbstractAsyncContextManager[TaskMap, None]", block)
+
+
+@final
+class _Block:
+    """The ``async with`` block of a map.
+
+    Written by hand, as trio's own `NurseryManager` is: a generator would put
+    its frames into each traceback.
+    """
+
+    __slots__ = ("_engine", "_executor", "_manager", "_overdue_after", "_shell")
+
+    def __init__(
+        self, engine: Engine[TrioRun], executor: Executor | None, overdue_after: float
+    ) -> None:
+        self._engine = engine
+        self._executor = executor
+        self._overdue_after = overdue_after
+        self._manager: AbstractAsyncContextManager[trio.Nursery, bool | None] | None = None
+        self._shell: Shell | None = None
+
+    @enable_ki_protection
+    async def __aenter__(self) -> TaskMap:
+        if self._manager is not None:
+            raise RuntimeError("a task map can be opened only once: call open_task_map() again")
+        self._manager = trio.open_nursery()
+        nursery = await self._manager.__aenter__()
+        self._shell = Shell(self._engine, nursery, self._overdue_after)
+        return TaskMap(self._shell, self._executor)
+
+    @enable_ki_protection
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        assert self._manager is not None
+        assert self._shell is not None
+        shell = self._shell
+        if exc is not None:
+            reason = f"the map's block raised {error_text(exc)}"
+            shell.cancel_each(list(self._engine.ledger.running.values()), reason)
+        shell.block_done = True
+        shell.close_if_over()
+        # Only a cancellation is for the nursery to absorb or not; any other exception
+        # stays out of its hands, as it would come back wrapped, and groups as copies.
+        own = None if exc is None or has_cancellation(exc) else exc
+        if own is not None:
+            shell.nursery.cancel_scope.cancel("the map's block raised an exception")
+            exc_type = exc = traceback = None
+        gathered: list[BaseException] = []
+        absorbed: bool | None = False
+        try:
+            absorbed = await self._manager.__aexit__(exc_type, exc, traceback)
+        except BaseExceptionGroup as group:
+            gathered = list(group.exceptions)
+        finally:
+            shell.close()
+        if own is None and not gathered:
+            return absorbed
+        return _leave(own, gathered)
+
+
+def _leave(own: BaseException | None, gathered: list[BaseException]) -> bool:
+    """Let out what leaves the block: the block's own exception, and what the nursery gathered.
+
+    A cancellation of the surroundings is worth a mention only alone.
+    """
+    others = [one for one in gathered if not isinstance(one, trio.Cancelled)]
+    if own is not None:
+        if not others:
+            return False
+        others.insert(0, own)
+    left = others or gathered[:1]
+    error = left[0] if len(left) == 1 else BaseExceptionGroup("exceptions from a task map", left)
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context  # as trio does: what the block raised is no context of it
+        del error, own, gathered, others, left, context

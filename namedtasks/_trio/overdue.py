@@ -1,0 +1,50 @@
+"""The one timer of a trio map: it wakes for the runs that do not stop when asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+if TYPE_CHECKING:
+    from namedtasks._trio.shell import Shell
+
+
+@final
+class OverdueWatch:
+    """Sleeps until the next run falls overdue, in a task that exists only while one may.
+
+    The task is shielded: what is cancelled is just what it is to watch. It ends
+    when there is nothing left to watch, so it never holds the block open.
+    """
+
+    __slots__ = ("_shell", "_sleep")
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._sleep: trio.CancelScope | None = None
+
+    def update(self) -> None:
+        """Call this when the timers have changed."""
+        due = self._shell.engine.timers.next_due()
+        if self._sleep is None:
+            if due is not None:
+                self._sleep = trio.CancelScope(shield=True, deadline=due)
+                self._shell.nursery.start_soon(self._watch, name="namedtasks: overdue runs")
+        elif due is None:
+            self._sleep.cancel("no run is left to watch")
+        elif due < self._sleep.deadline:
+            self._sleep.deadline = due
+
+    @enable_ki_protection
+    async def _watch(self) -> None:
+        engine = self._shell.engine
+        try:
+            while (due := engine.timers.next_due()) is not None:
+                self._sleep = trio.CancelScope(shield=True, deadline=due)
+                with self._sleep:
+                    await trio.sleep_forever()
+                self._shell.mark_overdue()
+        finally:
+            self._sleep = None

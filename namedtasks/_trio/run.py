@@ -1,0 +1,152 @@
+"""One run in the trio shell: its body, and what came out of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, cast, final
+
+import trio
+from trio.lowlevel import ParkingLot, Task, disable_ki_protection
+
+from namedtasks._core.errors import TaskCancelledError, TaskFailedError
+from namedtasks._core.runs import Run
+from namedtasks._core.slots import Slots
+from namedtasks._core.text import repr_of
+from namedtasks._trio.callables import Body
+
+if TYPE_CHECKING:
+    from namedtasks._trio.handle import TaskHandle
+
+
+@final
+class TrioRun(Run):
+    """A run with what trio needs to run it."""
+
+    __slots__ = (
+        "body",
+        "context",
+        "error",
+        "handle",
+        "now",
+        "returned",
+        "scope",
+        "task",
+        "value",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        name: Hashable,
+        operation: str | None,
+        timeout: float,
+        slots: Slots[TrioRun],
+        now: Callable[[], float],
+    ) -> None:
+        super().__init__(name, operation, timeout, slots)
+        self.now: Callable[[], float] = now
+        self.body: Body | None = None
+        """What to await; made when the run is admitted."""
+        self.context: Context | None = None
+        """The caller's context, kept only for a run that has to wait for a slot."""
+        self.scope: trio.CancelScope | None = None
+        self.task: Task | None = None
+        """The trio task that the body runs in, while it does."""
+        self.handle: TaskHandle[Any] | None = None
+        """Kept while the map can give it out; after that only the starter has it."""
+        self.waiters: ParkingLot | None = None
+        """Who waits for the end; made when somebody does."""
+        self.returned: bool = False
+        self.value: object = None
+        self.error: BaseException | None = None
+
+    def close_body(self) -> None:
+        """Let go of the body. One that never began is closed, so that nobody is warned of it."""
+        if self.body is not None:
+            self.body.close()
+            self.body = None
+
+    def result(self) -> Any:
+        """What the run gave back; it has ended.
+
+        Raises:
+            TaskFailedError: from what the body raised.
+            TaskCancelledError: it was cancelled.
+        """
+        if self.error is not None:
+            raise TaskFailedError(self.name, self.operation) from self.error
+        if not self.returned:
+            raise self.cancelled_error()
+        return self.value
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether it was cancelled or its deadline has passed. Callable from any thread."""
+        return self.stop_asked_at is not None or self.now() >= self.deadline
+
+    def check_cancelled(self) -> None:
+        """Raise in a body that should stop. Callable from any thread."""
+        # Not a thread that trio runs? Then only our own word counts.
+        with contextlib.suppress(RuntimeError):
+            trio.from_thread.check_cancelled()
+        if self.is_asked_to_stop():
+            raise self.cancelled_error()
+
+    def heeded(self, error: BaseException | None) -> bool:
+        """Whether *error* is `check_cancelled`'s, let out by a body that should stop."""
+        return (
+            type(error) is TaskCancelledError
+            and error.name is self.name
+            and self.is_asked_to_stop()
+        )
+
+    def __repr__(self) -> str:
+        return f"{repr_of(self.name)} {'done' if self.done else 'running'}"
+
+
+@disable_ki_protection
+async def unprotected(body: Body) -> object:
+    """Await *body* where Ctrl-C may interrupt it: our own frames around it are protected."""
+    return await body
+
+
+def without_our_frames(error: BaseException) -> BaseException:
+    """Start *error*'s traceback at the body: shorter to read, and no cycle through our frames."""
+    ours = {unprotected.__code__}
+    traceback = error.__traceback__
+    assert traceback is not None  # it was just caught
+    traceback = traceback.tb_next  # after the frame that caught it
+    while traceback is not None and traceback.tb_frame.f_code in ours:
+        traceback = traceback.tb_next
+    return error.with_traceback(traceback)
+
+
+def parted(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Part what came out of a body: the run's own failure, and what goes on up."""
+    return _split(error, Exception)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether *error* is nothing but trio's cancellation of an enclosing scope."""
+    return _split(error, trio.Cancelled)[1] is None
+
+
+def has_cancellation(error: BaseException) -> bool:
+    """Whether *error* is, or holds, trio's cancellation of an enclosing scope."""
+    return _split(error, trio.Cancelled)[0] is not None
+
+
+def _split(
+    error: BaseException, kind: type[BaseException]
+) -> tuple[BaseException | None, BaseException | None]:
+    """Part what is of this *kind*, in a group or bare, from what is not."""
+    if isinstance(error, kind):
+        return error, None
+    if not isinstance(error, BaseExceptionGroup):
+        return None, error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    try:
+        return group.split(kind)
+    except Exception:  # splitting runs the group's own derive()
+        return None, group

@@ -1,0 +1,295 @@
+"""Starts, cancels and ends runs, and wakes who waits: all that the trio map does.
+
+The invariants:
+
+1. A name is in the ledger from its admission until `_finish` or `_drop_unbegun`,
+   and each admitted run reaches exactly one of them.
+2. A name is freed, then its waiters are woken, then the next run begins, then
+   the instruments hear of it; there is no checkpoint between.
+3. Everything here runs protected from Ctrl-C, and the bodies do not.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, final
+
+import trio
+from trio.lowlevel import ParkingLot, current_task, enable_ki_protection
+
+from namedtasks._core.engine import Engine
+from namedtasks._core.ledger import Closed
+from namedtasks._core.records import Record
+from namedtasks._core.slots import Slots
+from namedtasks._core.text import repr_of, seconds_text, task_text
+from namedtasks._current import running_in
+from namedtasks._trio.callables import body_of
+from namedtasks._trio.handle import TaskHandle
+from namedtasks._trio.overdue import OverdueWatch
+from namedtasks._trio.run import (
+    TrioRun,
+    is_cancellation,
+    parted,
+    unprotected,
+    without_our_frames,
+)
+
+
+@final
+class Shell:
+    """The state that a `TaskMap` and its handles share."""
+
+    __slots__ = (
+        "_overdue",
+        "_thread_limiter",
+        "block_done",
+        "changed",
+        "engine",
+        "now",
+        "nursery",
+        "overdue_after",
+        "token",
+        "waiting_for",
+    )
+
+    def __init__(
+        self, engine: Engine[TrioRun], nursery: trio.Nursery, overdue_after: float
+    ) -> None:
+        self.engine: Engine[TrioRun] = engine
+        self.nursery: trio.Nursery = nursery
+        self.overdue_after: float = overdue_after
+        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        self.token: trio.lowlevel.TrioToken = trio.lowlevel.current_trio_token()
+        self._thread_limiter = trio.CapacityLimiter(math.inf)  # the slots do the limiting
+        self.changed: ParkingLot = ParkingLot()
+        """Who waits for the map to be idle or empty."""
+        self.waiting_for: dict[Hashable, ParkingLot] = {}
+        """Who waits for a name to be free."""
+        self.block_done: bool = False
+        """Whether the ``async with`` block is over: the map closes with its last run."""
+        self._overdue = OverdueWatch(self)
+
+    # Starting
+
+    @enable_ki_protection
+    def start(
+        self,
+        name: Hashable,
+        async_fn: Callable[..., object],
+        args: tuple[object, ...],
+        *,
+        slots: Slots[TrioRun],
+        skip: bool,
+        timeout: float,
+        operation: str | None,
+    ) -> TaskHandle[Any] | None:
+        """Admit a run and see to it that it begins; None if it was refused and may be skipped."""
+        now = self.now()
+        obstacle = self.engine.ledger.obstacle(name, operation, now)
+        if obstacle is not None:
+            self._refuse(obstacle, name, operation, now, skip=skip)
+            return None
+        run = TrioRun(name, operation, timeout, slots, self.now)
+        handle = run.handle = TaskHandle[Any](self, run)
+        self.engine.admit(run, now)
+        try:
+            run.body = body_of(async_fn, args)
+        except BaseException:
+            following = self.engine.roll_back(run, self.now())
+            self._ended(run, following)
+            raise
+        if run.done:  # it was cancelled by its own function
+            run.close_body()
+        elif run.has_slot:
+            self._spawn(run)
+        else:
+            run.context = contextvars.copy_context()
+        return handle
+
+    def _refuse(
+        self,
+        obstacle: TrioRun | Record | Closed,
+        name: Hashable,
+        operation: str | None,
+        now: float,
+        *,
+        skip: bool,
+    ) -> None:
+        error = self.engine.refuse(obstacle, name, operation, now, skip=skip)
+        self.engine.dispatch.deliver()
+        if error is not None:
+            raise error
+
+    def _spawn(self, run: TrioRun) -> None:
+        name = run.name if isinstance(run.name, str) else repr_of(run.name)
+
+        def spawn() -> None:
+            self.nursery.start_soon(self._supervise, run, name=name)
+
+        if run.context is None:
+            spawn()
+        else:
+            run.context.run(spawn)
+            run.context = None
+
+    # Running
+
+    async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
+        """The map's own executor: one of trio's threads, which other maps do not compete for."""
+        return await trio.to_thread.run_sync(fn, *args, limiter=self._thread_limiter)
+
+    @enable_ki_protection
+    async def _supervise(self, run: TrioRun) -> None:
+        """The trio task of one run."""
+        error: BaseException | None = None
+        try:
+            with self._begin(run):
+                assert run.body is not None
+                run.value = await unprotected(run.body)
+                run.returned = True
+        except BaseException as caught:
+            error = without_our_frames(caught)
+        try:
+            self._finish(run, error)
+        finally:
+            del error, run  # no cycle through the error's traceback
+
+    def _begin(self, run: TrioRun) -> trio.CancelScope:
+        self.engine.begin(run, self.now())
+        run.task = current_task()
+        scope = run.scope = trio.CancelScope(deadline=run.deadline)
+        if run.stop_asked_at is not None:
+            scope.cancel(run.reason)
+        if self.engine.timers:
+            self._overdue.update()
+        running_in.set(run)
+        self.engine.dispatch.deliver()
+        return scope
+
+    def _finish(self, run: TrioRun, error: BaseException | None) -> None:
+        """End a run by what came out of its body; *error* None means a value or a cancellation.
+
+        Raises:
+            BaseException: what is no failure of the run's and goes on up.
+        """
+        run.close_body()
+        run.task = run.scope = None
+        failure, rest = (None, None) if error is None else parted(error)
+        if rest is not None:
+            run.returned = False
+            self._drop_all_unbegun("the map is cancelled")
+        self._ended(run, self._settle(run, failure, rest))
+        if rest is not None:
+            try:
+                raise rest
+            finally:
+                del error, failure, rest, run
+
+    def _settle(
+        self, run: TrioRun, failure: BaseException | None, rest: BaseException | None
+    ) -> TrioRun | None:
+        """Tell the engine how the run ended."""
+        now = self.now()
+        stopped = failure is None and rest is None and not run.returned
+        if stopped or run.heeded(failure):
+            if not run.timed_out():
+                return self.engine.cancelled(run, now)
+            failure = trio.TooSlowError(
+                f"{task_text(run.name, run.operation)} took longer than its timeout "
+                f"of {seconds_text(run.timeout)}"
+            )
+        if failure is not None:
+            run.returned = False
+            run.error = failure
+            return self.engine.failed(run, self.engine.judge(run, failure), now)
+        if rest is None:
+            return self.engine.succeeded(run, now)
+        if is_cancellation(rest):
+            run.reason = run.reason or "an enclosing cancel scope was cancelled"
+            return self.engine.cancelled(run, now)
+        run.error = rest
+        return self.engine.escaped(run, rest, now)
+
+    def _ended(self, run: TrioRun, following: TrioRun | None) -> None:
+        """Whatever comes after the end of a run, in the order of the second invariant."""
+        run.handle = None
+        self._wake(run)
+        if following is not None and following.body is not None:
+            self._spawn(following)
+        if not self.engine.timers:
+            self._overdue.update()
+        try:
+            self.engine.dispatch.deliver()
+        finally:
+            self.close_if_over()
+
+    def _wake(self, run: TrioRun) -> None:
+        if run.waiters is not None:
+            run.waiters.unpark_all()
+        if self.waiting_for:
+            self._wake_name(run.name)
+        if not self.engine.ledger.running:
+            self.changed.unpark_all()
+
+    def _wake_name(self, name: Hashable) -> None:
+        lot = self.waiting_for.get(name)
+        if lot is not None:
+            lot.unpark_all()
+
+    # Stopping
+
+    @enable_ki_protection
+    def cancel(self, run: TrioRun, reason: str | None) -> bool:
+        """Ask *run* to stop; tell whether it had not ended."""
+        if not self.engine.ask_to_stop(run, reason, self.now()):
+            return False
+        if not run.has_slot:
+            self._drop_unbegun(run)
+            return True
+        if run.scope is not None:
+            run.scope.cancel(reason)
+        self._overdue.update()
+        return True
+
+    @enable_ki_protection
+    def mark_overdue(self) -> None:
+        """Mark and tell which runs did not stop for all too long."""
+        self.engine.mark_overdue(self.now())
+        self.engine.dispatch.deliver()
+
+    def cancel_each(self, runs: Iterable[TrioRun], reason: str | None) -> int:
+        """Ask *runs* to stop, those that wait for a slot first, so that none of them gets one."""
+        wanted = sorted(runs, key=lambda run: run.has_slot)
+        return sum([self.cancel(run, reason) for run in wanted])
+
+    @enable_ki_protection
+    def forget(self, name: Hashable, operation: str | None) -> bool:
+        """Drop failures of *name*, and wake who waited for them to lapse."""
+        found = self.engine.forget(name, operation, self.now())
+        if found:
+            self._wake_name(name)
+            self.changed.unpark_all()
+            self.engine.dispatch.deliver()
+        return found
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Refuse new starts, and tell who waits to make one."""
+        self.engine.ledger.closed = True
+        for lot in self.waiting_for.values():
+            lot.unpark_all()
+
+    def close_if_over(self) -> None:
+        """Close with the last run after the block, as the nursery does."""
+        if self.block_done and not self.engine.ledger.running:
+            self.close()
+
+    def _drop_unbegun(self, run: TrioRun) -> None:
+        run.close_body()
+        self._ended(run, self.engine.cancelled(run, self.now()))
+
+    def _drop_all_unbegun(self, reason: str) -> None:
+        waiting = [run for run in self.engine.ledger.running.values() if not run.has_slot]
+        self.cancel_each(waiting, reason)

@@ -1,0 +1,448 @@
+"""The task map as its users see it, in trio's words."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    Mapping,
+    ValuesView,
+)
+from typing import Any, Literal, TypeVar, TypeVarTuple, cast, final, overload
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from namedtasks._core import checks
+from namedtasks._core.engine import TaskMapStatistics
+from namedtasks._core.errors import ClosedError, RefusedError
+from namedtasks._core.ledger import State, refusal
+from namedtasks._core.records import Failure
+from namedtasks._core.text import task_text
+from namedtasks._log import complain
+from namedtasks._trio import waits
+from namedtasks._trio.callables import check_async_fn, check_plain_fn
+from namedtasks._trio.handle import TaskHandle
+from namedtasks._trio.run import TrioRun
+from namedtasks._trio.shell import Shell
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+IfBusy = Literal["refuse", "skip"]
+"""What to do about a name that cannot start now."""
+
+Executor = Callable[..., Awaitable[Any]]
+"""Anything shaped like `trio.to_thread.run_sync`: takes a function and its arguments."""
+
+
+@final
+class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
+    """Runs named tasks, one run of a name at a time, in an ``async with`` block.
+
+    Made by `open_task_map`. As a mapping it is what runs right now: names to
+    handles. Iterating goes over a snapshot. It is always true, equal only to
+    itself, and hashable. It is not thread-safe, as a nursery is not; `post` is
+    the one method that any thread may call.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("__weakref__", "_executor", "_shell")
+
+    def __init__(self, shell: Shell, executor: Executor | None) -> None:
+        self._shell = shell
+        self._executor = executor
+
+    # Starting
+
+    @overload
+    def start_soon(
+        self,
+        name: Hashable,
+        async_fn: Callable[[*Args], Awaitable[T]],
+        /,
+        *args: *Args,
+        if_busy: Literal["refuse"] = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> TaskHandle[T]: ...
+    @overload
+    def start_soon(
+        self,
+        name: Hashable,
+        async_fn: Callable[[*Args], Awaitable[T]],
+        /,
+        *args: *Args,
+        if_busy: IfBusy,
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> TaskHandle[T] | None: ...
+    def start_soon(
+        self,
+        name: Hashable,
+        async_fn: Callable[[*Args], Awaitable[T]],
+        /,
+        *args: *Args,
+        if_busy: IfBusy = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> TaskHandle[T] | None:
+        """Start ``async_fn(*args)`` under *name*, unless the name runs or waits. Not a checkpoint.
+
+        *async_fn* is called at once, its body begins later. A start that is
+        refused does not call it; if it raises, nothing was started.
+
+        Args:
+            name: Any hashable. Names that are equal are one name.
+            async_fn: An async function.
+            args: Its arguments.
+            if_busy: What to do if the name cannot start now: ``"refuse"``
+                raises, ``"skip"`` gives None, at a tenth of the price.
+            timeout: Seconds, from the body's first step, after which the run is
+                cancelled and has failed with `trio.TooSlowError`.
+            operation: What the run does, from a small set of words. Failures
+                are recorded for the name and the operation together.
+
+        Raises:
+            AlreadyRunningError: a run of the name has not ended.
+            BackoffError: the last run failed, and the wait is not over.
+            GaveUpError: the policy gave the name up.
+            ClosedError: the map is closed, also with ``if_busy="skip"``.
+            TypeError: *name* cannot be hashed, *async_fn* is no async function,
+                an argument is of the wrong type.
+            ValueError: an argument is out of its range.
+        """
+        check_async_fn(async_fn)
+        return self._shell.start(
+            name,
+            async_fn,
+            args,
+            slots=self._shell.engine.slots,
+            skip=checks.is_skip(if_busy),
+            timeout=checks.timeout(timeout),
+            operation=operation,
+        )
+
+    @overload
+    def start_thread_soon(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: Executor | None = None,
+        if_busy: Literal["refuse"] = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> TaskHandle[T]: ...
+    @overload
+    def start_thread_soon(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: Executor | None = None,
+        if_busy: IfBusy,
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> TaskHandle[T] | None: ...
+    def start_thread_soon(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: Executor | None = None,
+        if_busy: IfBusy = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> TaskHandle[T] | None:
+        """Start ``fn(*args)`` under *name* on an executor, a thread by default. Not a checkpoint.
+
+        A thread cannot be stopped from outside. Cancelled or past its deadline
+        it keeps its name until it is over, and is *overdue*; what it then
+        returns is its result. One that is willing to stop calls
+        ``current_run().check_cancelled()``.
+
+        Args:
+            name: As for `start_soon`.
+            fn: A plain function.
+            args: Its arguments.
+            executor: Anything shaped like `trio.to_thread.run_sync`; by default
+                the one that the map was opened with.
+            if_busy: As for `start_soon`.
+            timeout: As for `start_soon`; a thread that is not willing to stop
+                does not meet it, it becomes overdue.
+            operation: As for `start_soon`.
+
+        Raises:
+            TypeError: *fn* is an async function, or cannot be called.
+            RefusedError: as `start_soon`; see there for its kinds.
+            ValueError: an argument is out of its range.
+        """
+        check_plain_fn(fn)
+        checks.executor(executor)
+        chosen = executor or self._executor
+        shell = self._shell
+        return shell.start(
+            name,
+            _in_executor,
+            (chosen or shell.run_in_thread, fn, args),
+            slots=shell.engine.slots if chosen else shell.engine.threads,
+            skip=checks.is_skip(if_busy),
+            timeout=checks.timeout(timeout),
+            operation=operation,
+        )
+
+    def post(
+        self,
+        name: Hashable,
+        async_fn: Callable[[*Args], Awaitable[object]],
+        /,
+        *args: *Args,
+        if_busy: IfBusy = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> None:
+        """Have `start_soon` called in the map's thread, from any thread. Not a checkpoint.
+
+        Comes back at once. A refusal is told to the instruments only; an
+        *async_fn* that gives no coroutine is logged. Posts from one thread are
+        started in their order. Safe in signal handlers.
+
+        Raises:
+            ClosedError: the map is known to be closed, or its trio run is over.
+            TypeError: as `start_soon`, as far as it can be seen here.
+            ValueError: an argument is out of its range.
+        """
+        check_async_fn(async_fn)
+        checks.hashable(name, operation)
+        checks.is_skip(if_busy)
+        checks.timeout(timeout)
+        if self._shell.engine.ledger.closed:
+            raise ClosedError(name, operation)
+
+        def start() -> None:
+            self.start_soon(
+                name, async_fn, *args, if_busy=if_busy, timeout=timeout, operation=operation
+            )
+
+        try:
+            self._shell.token.run_sync_soon(_start_posted, contextvars.copy_context(), start, name)
+        except trio.RunFinishedError:
+            raise ClosedError(name, operation) from None
+
+    # Asking
+
+    def check(self, name: Hashable, *, operation: str | None = None) -> RefusedError | None:
+        """Tell what a start would be refused with now; None if it would be admitted.
+
+        Changes nothing, and no instrument hears of it. Not a checkpoint.
+
+        Raises:
+            TypeError: *name* cannot be hashed.
+        """
+        now = self._shell.now()
+        obstacle = self._shell.engine.ledger.obstacle(name, operation, now)
+        return None if obstacle is None else refusal(obstacle, name, operation, now)
+
+    def state(self, name: Hashable, *, operation: str | None = None) -> State:
+        """Tell what *name* is doing; its failures are those of exactly *operation*.
+
+        Not a checkpoint.
+        """
+        return self._shell.engine.ledger.state(name, operation, self._shell.now())
+
+    def failure(self, name: Hashable, *, operation: str | None = None) -> Failure | None:
+        """Tell what is on record of *name*'s failures with exactly this *operation*.
+
+        While the name runs, it is what was before the run. Not a checkpoint.
+        """
+        return self._shell.engine.ledger.failure(name, operation, self._shell.now())
+
+    def statistics(self) -> TaskMapStatistics:
+        """Count what runs, waits and so on. Its cost does not grow. Not a checkpoint."""
+        return self._shell.engine.statistics(self._shell.now())
+
+    # Stopping
+
+    def cancel(self, name: Hashable, *, reason: str | None = None) -> bool:
+        """Ask the run of *name* to stop; tell whether there was one. Not a checkpoint.
+
+        See `TaskHandle.cancel`.
+        """
+        run = self._shell.engine.ledger.running.get(name)
+        return run is not None and self._shell.cancel(run, reason)
+
+    def cancel_matching(
+        self, predicate: Callable[[Hashable], object], *, reason: str | None = None
+    ) -> int:
+        """Ask the runs to stop whose name *predicate* likes; tell how many. Not a checkpoint.
+
+        If the predicate raises, nothing is cancelled.
+        """
+        runs = list(self._shell.engine.ledger.running.values())
+        return self._shell.cancel_each([run for run in runs if predicate(run.name)], reason)
+
+    def cancel_all(self, *, reason: str | None = None) -> int:
+        """Ask all runs to stop; tell how many there were. Not a checkpoint."""
+        return self._shell.cancel_each(list(self._shell.engine.ledger.running.values()), reason)
+
+    def forget(self, name: Hashable, *, operation: str | None = None) -> bool:
+        """Drop what is on record of *name*, of all operations unless one is given.
+
+        A name that waits or was given up is free; one that runs goes on, with
+        no failures before it. Not a checkpoint.
+
+        Returns:
+            Whether there was anything to forget.
+        """
+        return self._shell.forget(name, operation)
+
+    def close(self) -> None:
+        """Refuse new starts from now on; what was admitted goes on. Not a checkpoint."""
+        self._shell.close()
+
+    @enable_ki_protection
+    async def shutdown(self, *, grace: float | None = None) -> tuple[Hashable, ...]:
+        """Close, wait *grace* seconds for what runs, cancel the rest. Checkpoint.
+
+        Without *grace* it waits for as long as it takes, and cancels nothing.
+        After cancelling it waits ``overdue_after`` seconds more.
+
+        Returns:
+            The names still held by work that cannot be stopped.
+
+        Raises:
+            RuntimeError: the caller is inside a task of this map.
+            ValueError: *grace* is negative or NaN.
+        """
+        waits.refuse_inside_map(self._shell, "shutdown()")
+        seconds = math.inf if grace is None else checks.number("grace", grace)
+        self.close()
+        with trio.move_on_after(seconds):
+            await waits.wait_idle(self._shell)
+            return ()
+        self.cancel_all(reason="the map is shutting down")
+        with trio.move_on_after(self._shell.overdue_after):
+            await waits.wait_idle(self._shell)
+        self._shell.mark_overdue()  # they are due at this very moment
+        return tuple(self)
+
+    # Waiting
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing runs; failures on record do not count. Checkpoint.
+
+        Starts made meanwhile are waited for too: under a constant stream of
+        overlapping runs this never returns. On return nothing runs until the
+        caller's next checkpoint.
+
+        Raises:
+            RuntimeError: the caller is inside a task of this map.
+        """
+        waits.refuse_inside_map(self._shell, "wait_idle()")
+        await waits.wait_idle(self._shell)
+
+    async def wait_empty(self) -> None:
+        """Wait until nothing runs and no name waits after a failure. Checkpoint.
+
+        A failure on record ends by a run that succeeds, by `forget`, or at the
+        end of its retention. Names given up do not count.
+
+        Raises:
+            RuntimeError: the caller is inside a task of this map.
+        """
+        waits.refuse_inside_map(self._shell, "wait_empty()")
+        await waits.wait_empty(self._shell)
+
+    async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
+        """Wait until *name* may be started. Checkpoint.
+
+        On return a start is admitted, until the caller's next checkpoint.
+
+        Raises:
+            GaveUpError: the policy gave the name up.
+            ClosedError: the map is closed.
+            RuntimeError: the caller is inside the run of this very name.
+            TypeError: *name* cannot be hashed.
+        """
+        checks.hashable(name, operation)
+        run = self._shell.engine.ledger.running.get(name)
+        if run is not None:
+            waits.refuse_inside_run(run, "wait_free()")
+        await waits.wait_free(self._shell, name, operation)
+
+    # The mapping of what runs
+
+    def __getitem__(self, name: Hashable) -> TaskHandle[Any]:
+        return _handle_of(self._shell.engine.ledger.running[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shell.engine.ledger.running
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(list(self._shell.engine.ledger.running))
+
+    def __len__(self) -> int:
+        return len(self._shell.engine.ledger.running)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def keys(self) -> KeysView[Hashable]:
+        """The names that run now: a snapshot."""
+        return self._snapshot().keys()
+
+    def values(self) -> ValuesView[TaskHandle[Any]]:
+        """The handles of what runs now: a snapshot."""
+        return self._snapshot().values()
+
+    def items(self) -> ItemsView[Hashable, TaskHandle[Any]]:
+        """The names and handles of what runs now: a snapshot."""
+        return self._snapshot().items()
+
+    def _snapshot(self) -> dict[Hashable, TaskHandle[Any]]:
+        running = self._shell.engine.ledger.running
+        return {name: _handle_of(run) for name, run in running.items()}
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __repr__(self) -> str:
+        ledger = self._shell.engine.ledger
+        closed = " closed" if ledger.closed else ""
+        return (
+            f"<namedtasks.TaskMap running={len(ledger.running)} "
+            f"waiting={ledger.records.waiting}{closed}>"
+        )
+
+
+def _handle_of(run: TrioRun) -> TaskHandle[Any]:
+    return cast(TaskHandle[Any], run.handle)
+
+
+async def _in_executor(
+    executor: Executor, fn: Callable[..., object], args: tuple[object, ...]
+) -> object:
+    return await executor(fn, *args)
+
+
+def _start_posted(context: contextvars.Context, start: Callable[[], None], name: Hashable) -> None:
+    try:
+        context.run(start)
+    except RefusedError:
+        pass  # the instruments have heard of it
+    except Exception as error:
+        complain(f"the posted start of {task_text(name, None)} failed", error)

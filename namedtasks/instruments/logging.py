@@ -1,0 +1,66 @@
+"""Failures and overdue runs in the log: the default of every map."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import final
+
+from namedtasks._core.events import Instrument, TaskFailed, TaskGaveUp, TaskOverdue
+from namedtasks._core.text import error_text, seconds_text, task_text
+
+
+@final
+class LoggingInstrument(Instrument):
+    """Logs what would else go unseen: failures, names given up, overdue runs.
+
+    A failure is a warning, with its traceback; giving up is an error; an
+    overdue run is a warning. Refusals are not logged: they are no errors, and a
+    reconcile loop makes thousands. A slow log handler holds up the map: see
+    `logging.handlers.QueueHandler`.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        """Log to *logger*, by default the one called ``namedtasks``."""
+        self._logger = logging.getLogger("namedtasks") if logger is None else logger
+
+    def task_failed(self, event: TaskFailed, /) -> None:
+        """Log a failure, and when its name may start again."""
+        self._logger.warning(
+            "%s failed after %s (%s): %s",
+            task_text(event.name, event.operation),
+            seconds_text(event.duration),
+            _what_next(event.failures, event.retry_in),
+            error_text(event.error),
+            exc_info=event.error,
+        )
+
+    def task_gave_up(self, event: TaskGaveUp, /) -> None:
+        """Log that a name starts again only after it was forgotten."""
+        self._logger.error(
+            "%s gave up (failures in a row: %d) and starts again only after forget(): %s",
+            task_text(event.name, event.operation),
+            event.failures,
+            error_text(event.error),
+        )
+
+    def task_overdue(self, event: TaskOverdue, /) -> None:
+        """Log that a run goes on although it was asked to stop."""
+        self._logger.warning(
+            "%s was asked to stop %s ago and still runs: its name stays taken",
+            task_text(event.name, event.operation),
+            seconds_text(event.at - event.asked_at),
+        )
+
+    def __repr__(self) -> str:
+        return f"<namedtasks.LoggingInstrument logger={self._logger.name!r}>"
+
+
+def _what_next(failures: int, retry_in: float | None) -> str:
+    if retry_in is None:
+        return "not counted; it may start again at once"
+    if retry_in == math.inf:
+        return f"failures in a row: {failures}; it gives up"
+    return f"failures in a row: {failures}; it may start again in {seconds_text(retry_in)}"

@@ -1,0 +1,23 @@
+"""Runs each behaviour against each shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conformance.behaviour import Conform
+from tests.conformance.driver import Driver
+from tests.conformance.trio_driver import TrioDriver
+
+DRIVERS: dict[str, Callable[[], Driver]] = {"trio": TrioDriver}
+
+
+@pytest.fixture(params=DRIVERS)
+def conform(request: pytest.FixtureRequest) -> Conform:
+    """Runs a behaviour in one shell; one that it declares a departure is shown as skipped."""
+    driver = DRIVERS[request.param]()
+    number = request.node.name.split("_")[1]
+    if number in driver.departures:
+        pytest.skip(f"{number} on {driver.name}: {driver.departures[number]}")
+    return driver.run

@@ -1,0 +1,180 @@
+"""What the conformance suite asks of a shell: a small driver for each.
+
+A behaviour is written once, as an async function that gets a `World`. The
+driver runs it in its shell's own world, on virtual time. A dialect in which
+nothing can be awaited runs it all the same: its driver's async methods just
+come back without ever suspending.
+
+A behaviour that a dialect cannot have is declared in `Driver.departures`, with
+the reason, and the suite shows it as such.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Protocol, final
+
+from namedtasks import (
+    AlreadyRunningError,
+    BackoffError,
+    ClosedError,
+    Failure,
+    GaveUpError,
+    RefusedError,
+    State,
+    TaskMapStatistics,
+)
+
+Verdict = Literal["accepted", "busy", "backing off", "gave up", "closed"]
+
+
+@final
+class Job:
+    """A body that does what the test says, when the test says so.
+
+    A driver's body calls `begin`, waits for `ordered` to be set by its own
+    means, and then `finish`.
+    """
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.ended = 0
+        self.order: tuple[str, Any] | None = None
+        self.wake: Callable[[], None] | None = None
+
+    def succeed(self, value: Any = None) -> Job:
+        """Let the body return *value*, now or as soon as it begins."""
+        return self._order("return", value)
+
+    def fail(self, error: BaseException | None = None) -> Job:
+        """Let the body raise *error*, now or as soon as it begins."""
+        return self._order("raise", error or ValueError("boom"))
+
+    def again(self) -> Job:
+        """Block the next run too."""
+        self.order = None
+        return self
+
+    def _order(self, verb: str, what: Any) -> Job:
+        self.order = (verb, what)
+        if self.wake is not None:
+            self.wake()
+        return self
+
+    def finish(self) -> Any:
+        """What the body does at its end."""
+        assert self.order is not None
+        self.ended += 1
+        verb, what = self.order
+        if verb == "raise":
+            raise what
+        return what
+
+
+@final
+class Waiter:
+    """Somebody who waits in the background."""
+
+    def __init__(self) -> None:
+        self.returned = False
+        self.error: BaseException | None = None
+
+
+class Verbs(Protocol):
+    """What is the same in every dialect, and does not wait."""
+
+    def check(self, name: Hashable, *, operation: str | None = None) -> RefusedError | None: ...
+    def cancel(self, name: Hashable) -> bool: ...
+    def cancel_all(self) -> int: ...
+    def forget(self, name: Hashable, *, operation: str | None = None) -> bool: ...
+    def failure(self, name: Hashable, *, operation: str | None = None) -> Failure | None: ...
+    def state(self, name: Hashable, *, operation: str | None = None) -> State: ...
+    def statistics(self) -> TaskMapStatistics: ...
+    def close(self) -> None: ...
+    def __iter__(self) -> Iterator[Hashable]: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, name: object, /) -> bool: ...
+
+
+class World(abc.ABC):
+    """One open map, and the time that it lives in."""
+
+    tasks: Verbs
+
+    @abc.abstractmethod
+    def start(
+        self,
+        name: Hashable,
+        job: Job,
+        *,
+        if_busy: Literal["refuse", "skip"] = "refuse",
+        operation: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Start *job* as the dialect starts things; gives its handle, or None if it skipped."""
+
+    @abc.abstractmethod
+    def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
+        """Start a body that just calls *fn*."""
+
+    @abc.abstractmethod
+    def wait_in_background(self, verb: str, *args: Any) -> Waiter:
+        """Have somebody call one of the map's waits, by its name."""
+
+    @abc.abstractmethod
+    async def wait_inside(self, verb: str) -> BaseException | None:
+        """Call one of the map's waits from inside a task; what it raised."""
+
+    @abc.abstractmethod
+    async def result(self, handle: Any) -> Any:
+        """What a run gave back: its value, or raises what its body raised, bare."""
+
+    @abc.abstractmethod
+    async def settle(self) -> None:
+        """Let everything happen that can happen without time going by."""
+
+    @abc.abstractmethod
+    async def advance(self, seconds: float) -> None:
+        """Settle, let time go by, and settle again."""
+
+    @abc.abstractmethod
+    def now(self) -> float:
+        """The time on the map's clock."""
+
+    def attempt(self, name: Hashable, job: Job | None = None, **options: Any) -> Verdict:
+        """Start, and tell in a word what came of it."""
+        try:
+            self.start(name, job or Job().succeed(), **options)
+        except AlreadyRunningError:
+            return "busy"
+        except BackoffError:
+            return "backing off"
+        except GaveUpError:
+            return "gave up"
+        except ClosedError:
+            return "closed"
+        return "accepted"
+
+    async def run(self, name: Hashable, job: Job, **options: Any) -> None:
+        """Start *job*, which has its orders, and see it end."""
+        self.start(name, job, **options)
+        await self.settle()
+        assert name not in self.tasks
+
+
+class Driver(abc.ABC):
+    """How to run a behaviour in one shell."""
+
+    name: str
+    departures: dict[str, str]
+    """Behaviours that the dialect cannot have, with the reason."""
+
+    @abc.abstractmethod
+    def open(self, **settings: Any) -> AbstractAsyncContextManager[World]:
+        """Open a map."""
+
+    @abc.abstractmethod
+    def run(self, behaviour: Callable[[Driver], Awaitable[None]]) -> None:
+        """Run a behaviour to its end."""

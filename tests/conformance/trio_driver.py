@@ -1,0 +1,118 @@
+"""Runs the conformance suite in the trio shell."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
+from typing import Any, Literal, final
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import namedtasks
+from tests.conformance.driver import Driver, Job, Waiter, World
+
+
+@final
+class TrioWorld(World):
+    """A trio map on a clock that only moves when told to."""
+
+    def __init__(self, tasks: namedtasks.TaskMap, nursery: trio.Nursery, clock: MockClock) -> None:
+        self.tasks = tasks
+        self._map = tasks
+        self._nursery = nursery
+        self._clock = clock
+
+    def start(
+        self,
+        name: Hashable,
+        job: Job,
+        *,
+        if_busy: Literal["refuse", "skip"] = "refuse",
+        operation: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        async def body() -> Any:
+            job.begun += 1
+            event = trio.Event()
+            job.wake = event.set
+            if job.order is None:
+                await event.wait()
+            return job.finish()
+
+        return self._map.start_soon(
+            name, body, if_busy=if_busy, operation=operation, timeout=timeout
+        )
+
+    def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
+        async def body() -> Any:
+            return fn()
+
+        return self._map.start_soon(name, body)
+
+    def wait_in_background(self, verb: str, *args: Any) -> Waiter:
+        waiter = Waiter()
+
+        async def wait() -> None:
+            try:
+                await getattr(self.tasks, verb)(*args)
+                waiter.returned = True
+            except namedtasks.NamedTasksError as error:
+                waiter.error = error
+
+        self._nursery.start_soon(wait)
+        return waiter
+
+    async def wait_inside(self, verb: str) -> BaseException | None:
+        raised: list[BaseException | None] = []
+
+        async def body() -> None:
+            try:
+                await getattr(self.tasks, verb)()
+            except RuntimeError as error:
+                raised.append(error)
+
+        self._map.start_soon("waits inside", body)
+        await self.settle()
+        return raised[0] if raised else None
+
+    async def result(self, handle: Any) -> Any:
+        try:
+            return await handle.wait()
+        except namedtasks.TaskFailedError as error:
+            assert error.__cause__ is not None
+            raise error.__cause__ from None
+
+    async def settle(self) -> None:
+        await wait_all_tasks_blocked()
+
+    async def advance(self, seconds: float) -> None:
+        await wait_all_tasks_blocked()
+        self._clock.jump(seconds)
+        await wait_all_tasks_blocked()
+
+    def now(self) -> float:
+        return trio.current_time()
+
+
+@final
+class TrioDriver(Driver):
+    """The trio shell."""
+
+    name = "trio"
+    departures: dict[str, str] = {}  # noqa: RUF012 - read only
+
+    def __init__(self) -> None:
+        self._clock = MockClock()
+
+    @asynccontextmanager
+    async def open(self, **settings: Any) -> AsyncGenerator[TrioWorld]:
+        settings.setdefault("instruments", ())
+        async with trio.open_nursery() as nursery:
+            async with namedtasks.open_task_map(**settings) as tasks:
+                yield TrioWorld(tasks, nursery, self._clock)
+                tasks.cancel_all()
+            nursery.cancel_scope.cancel()
+
+    def run(self, behaviour: Callable[[Driver], Awaitable[None]]) -> None:
+        trio.run(behaviour, self, clock=self._clock)

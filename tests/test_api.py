@@ -1,0 +1,104 @@
+"""The public names: what they are, where they live, that each says what it is for."""
+
+import inspect
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import namedtasks
+import namedtasks.abc
+import namedtasks.instruments
+import namedtasks.testing
+
+MODULES = [namedtasks, namedtasks.abc, namedtasks.instruments, namedtasks.testing]
+
+
+def public(module: ModuleType) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and getattr(value, "__module__", "").startswith("namedtasks")
+    }
+
+
+def test_the_page_of_api_is_this() -> None:
+    """A new name here is a promise; a name that goes is a broken one."""
+    assert sorted(public(namedtasks)) == [
+        "AlreadyRunningError",
+        "Backoff",
+        "BackoffError",
+        "ClosedError",
+        "CurrentRun",
+        "Failure",
+        "GaveUpError",
+        "LoggingInstrument",
+        "NamedTasksError",
+        "RecordedError",
+        "RefusedError",
+        "State",
+        "TaskCancelledError",
+        "TaskFailedError",
+        "TaskHandle",
+        "TaskMap",
+        "TaskMapStatistics",
+        "current_run",
+        "open_task_map",
+    ]
+    assert sorted(public(namedtasks.abc)) == ["BackoffPolicy", "Instrument"]
+
+
+def documented() -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = []
+    for module in MODULES:
+        for name, value in public(module).items():
+            found.append((f"{module.__name__}.{name}", value))
+            if inspect.isclass(value):
+                found += [
+                    (f"{module.__name__}.{name}.{member}", thing)
+                    for member, thing in vars(value).items()
+                    if not member.startswith("_")
+                    and (inspect.isfunction(thing) or isinstance(thing, property))
+                ]
+    return found
+
+
+@pytest.mark.parametrize(("name", "thing"), documented(), ids=[name for name, _ in documented()])
+def test_every_public_name_says_what_it_is_for(name: str, thing: object) -> None:
+    doc = inspect.getdoc(thing)
+    assert doc, f"{name} has no docstring"
+    assert len(doc.splitlines()[0]) <= 100
+
+
+def test_in_the_trio_shell_each_docstring_says_whether_it_is_a_checkpoint() -> None:
+    for kind in (namedtasks.TaskMap, namedtasks.TaskHandle):
+        for name, thing in vars(kind).items():
+            if name.startswith("_") or not inspect.isfunction(thing):
+                continue
+            doc = inspect.getdoc(thing) or ""
+            if name in ("keys", "values", "items"):
+                continue  # a mapping's methods never are
+            is_async = inspect.iscoroutinefunction(thing)
+            assert ("Not a checkpoint." in doc) == (not is_async), name
+            assert is_async == ("Checkpoint." in doc), name
+
+
+def test_importing_it_imports_nothing_but_trio_and_attrs() -> None:
+    """Beside the standard library and what trio brings along."""
+    code = (
+        "import sys, trio, attrs; before = set(sys.modules); import namedtasks; "
+        "print(sorted({name.partition('.')[0] for name in set(sys.modules) - before}"
+        " - sys.stdlib_module_names))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.strip() == "['namedtasks']"
+
+
+def test_the_version_is_told() -> None:
+    assert namedtasks.__version__.startswith("0.")

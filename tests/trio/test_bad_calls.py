@@ -1,0 +1,173 @@
+"""Every kind of bad call: a clear error, no name taken, no coroutine left behind."""
+
+import functools
+import gc
+import math
+from typing import Any
+
+import pytest
+import trio
+
+import namedtasks
+from namedtasks import Backoff
+from namedtasks.testing import RecordingInstrument
+
+
+async def noop() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def plain() -> int:
+    return 5
+
+
+def raising() -> Any:
+    raise ZeroDivisionError
+
+
+async def generator() -> Any:
+    yield
+
+
+class Reprless:
+    def __repr__(self) -> str:
+        return "Reprless"
+
+    def __call__(self) -> Any:
+        return self
+
+
+@pytest.mark.parametrize(
+    ("make_args", "options", "kind", "message"),
+    [
+        (
+            lambda: (["vol"], noop),
+            {},
+            TypeError,
+            "a task's name must be hashable, and list is not: ['vol']; "
+            "use a str, a tuple or a frozen class",
+        ),
+        (
+            lambda: ("a", noop),
+            {"operation": 1},
+            TypeError,
+            "operation must be a str or None, not 1",
+        ),
+        (lambda: ("a", noop), {"timeout": -1}, ValueError, "timeout must be at least 0, not -1"),
+        (
+            lambda: ("a", noop),
+            {"timeout": math.nan},
+            ValueError,
+            "timeout must be at least 0, not nan",
+        ),
+        (lambda: ("a", noop), {"timeout": "1"}, TypeError, "timeout must be a number, not '1'"),
+        (
+            lambda: ("a", noop),
+            {"if_busy": "queue"},
+            ValueError,
+            "if_busy must be 'refuse' or 'skip', not 'queue'",
+        ),
+        (lambda: ("a", 5), {}, TypeError, "start_soon() takes an async function, not 5"),
+        (
+            lambda: ("a", noop()),
+            {},
+            TypeError,
+            "start_soon() takes an async function and its arguments, not a coroutine: "
+            "write start_soon(name, fn, arg), not start_soon(name, fn(arg))",
+        ),
+        (
+            lambda: ("a", Reprless()),
+            {},
+            TypeError,
+            "start_soon() takes an async function, and Reprless gave Reprless; "
+            "for a plain function use start_thread_soon()",
+        ),
+        (lambda: ("a", raising), {}, ZeroDivisionError, ""),
+        (
+            lambda: ("a", noop, "too many"),
+            {},
+            TypeError,
+            "noop() takes 0 positional arguments but 1 was given",
+        ),
+    ],
+)
+async def test_a_bad_start_changes_nothing(
+    make_args: Any, options: Any, kind: type[Exception], message: str
+) -> None:
+    heard = RecordingInstrument()
+    async with namedtasks.open_task_map(instruments=[heard], limit=1) as tasks:
+        with pytest.raises(kind) as caught:
+            tasks.start_soon(*make_args(), **options)
+        assert str(caught.value) == message
+        assert len(tasks) == 0
+        assert tasks.check("a") is None
+        await tasks.start_soon("b", noop).wait()  # the slot was given back
+        caught = None  # type: ignore[assignment]
+        gc.collect()  # a coroutine left behind would warn now, and warnings are errors
+    assert {event.name for event in heard.events} == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (plain, r"^start_soon\(\) takes an async function, and .*plain.* gave 5; for a plain "),
+        (functools.partial(plain), r"gave 5; for a plain function use start_thread_soon\(\)$"),
+        (generator, r"is an async generator: it must not yield$"),
+    ],
+)
+async def test_what_gives_no_coroutine_is_named(function: Any, message: str) -> None:
+    async with namedtasks.open_task_map() as tasks:
+        with pytest.raises(TypeError, match=message):
+            tasks.start_soon("a", function)
+        assert tasks.check("a") is None
+
+
+async def test_a_refused_start_does_not_call_the_function() -> None:
+    called: list[int] = []
+
+    def counting() -> Any:
+        called.append(1)
+        return noop()
+
+    async with namedtasks.open_task_map() as tasks:
+        tasks.start_soon("a", counting)
+        tasks.start_soon("a", counting, if_busy="skip")
+        with pytest.raises(namedtasks.AlreadyRunningError):
+            tasks.start_soon("a", counting)
+    assert called == [1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "message"),
+    [
+        ({"limit": 0}, ValueError, "limit must be at least 1, or None for no limit, not 0"),
+        ({"limit": True}, TypeError, "limit must be a whole number or None, not True"),
+        ({"limit": 1.0}, TypeError, "limit must be a whole number or None, not 1.0"),
+        ({"retention": -1}, ValueError, "retention must be at least 0, not -1"),
+        ({"overdue_after": math.nan}, ValueError, "overdue_after must be at least 0, not nan"),
+        (
+            {"backoff": 5},
+            TypeError,
+            "backoff must be a Backoff, None, or have a method delay(), not 5",
+        ),
+        (
+            {"backoff": Backoff},
+            TypeError,
+            "backoff must be a Backoff, None, or have a method delay(), "
+            "not <class 'namedtasks.Backoff'>",
+        ),
+        ({"instruments": [5]}, TypeError, "an instrument must be an Instrument, not 5"),
+        (
+            {"executor": 5},
+            TypeError,
+            "executor must be an async callable such as trio.to_thread.run_sync, not 5",
+        ),
+        ({"random": 0.5}, TypeError, "random must be callable, not 0.5"),
+    ],
+)
+def test_bad_settings_are_refused_before_the_block(
+    settings: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        namedtasks.open_task_map(**settings)
+    assert str(caught.value) == message

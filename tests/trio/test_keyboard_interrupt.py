@@ -1,0 +1,119 @@
+"""Ctrl-C at any step leaks no name.
+
+A tracer counts the lines that are executed in the package and in the tasks'
+bodies, and sends a real SIGINT at one of them; the test does that for each line
+in turn.
+"""
+
+import pathlib
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+import namedtasks
+from namedtasks import NamedTasksError, State, TaskFailedError
+from namedtasks.testing import RecordingInstrument
+
+PACKAGE = str(pathlib.Path(namedtasks.__file__).parent)
+
+
+@attrs.define
+class Interrupter:
+    """A trace function that sends SIGINT at the given line, counted from 0."""
+
+    at: int
+    seen: int = 0
+    fired: bool = False
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith((PACKAGE, __file__)):
+            return None
+        return self.line
+
+    def line(self, frame: FrameType, event: str, arg: object) -> Any:
+        if event == "line":
+            self.seen += 1
+            if self.seen == self.at + 1:
+                self.fired = True
+                signal.raise_signal(signal.SIGINT)
+        return self.line
+
+
+async def fine() -> str:
+    await trio.sleep(1)
+    return "fine"
+
+
+async def boom() -> None:
+    await trio.sleep(1)
+    raise ValueError("boom")
+
+
+async def scenario(maps: list[namedtasks.TaskMap]) -> None:
+    async with namedtasks.open_task_map(limit=3, instruments=[RecordingInstrument()]) as tasks:
+        maps.append(tasks)
+        handle = tasks.start_soon("fine", fine)
+        tasks.start_soon("boom", boom, timeout=50)
+        tasks.start_soon("cancelled", trio.sleep_forever)
+        tasks.start_soon("waits for a slot", trio.sleep, 1)
+        tasks.start_soon("dropped", fine)
+        tasks.start_soon("fine", fine, if_busy="skip")
+        tasks.cancel("dropped")
+        assert await handle.wait() == "fine"
+        tasks.cancel("cancelled")
+        await tasks.wait_free("boom")
+        tasks.forget("boom")
+        await tasks.wait_empty()
+        await tasks.shutdown(grace=1)
+
+
+def run_with_interrupt_at(step: int) -> tuple[bool, bool]:
+    """Run the scenario; tell whether the step was reached, and whether it was interrupted."""
+    maps: list[namedtasks.TaskMap] = []
+    interrupter = Interrupter(step)
+    interrupted = False
+    before = sys.gettrace()
+    sys.settrace(interrupter)
+    try:
+        trio.run(scenario, maps, clock=MockClock(autojump_threshold=0))
+    except KeyboardInterrupt:
+        interrupted = True
+    except BaseExceptionGroup as group:  # with what the block made of its task's end
+        kinds = {type(error) for error in group.exceptions}
+        assert kinds == {KeyboardInterrupt, TaskFailedError}
+        interrupted = True
+    finally:
+        sys.settrace(before)
+    for tasks in maps:
+        assert_nothing_leaked(tasks)
+    return interrupter.fired, interrupted
+
+
+def assert_nothing_leaked(tasks: namedtasks.TaskMap) -> None:
+    shell = tasks._shell
+    assert len(tasks) == 0
+    assert shell.engine.slots.used == 0
+    assert shell.engine.slots.waiting == 0
+    assert len(shell.engine.timers) == 0
+    for name in ("fine", "cancelled", "dropped", "waits for a slot"):
+        assert tasks.state(name) is State.FREE
+    assert isinstance(tasks.check("new"), NamedTasksError), "the map is closed"
+
+
+@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
+def test_ctrl_c_at_any_step_leaks_no_name() -> None:
+    step = interruptions = 0
+    while True:
+        reached, interrupted = run_with_interrupt_at(step)
+        if not reached:
+            break
+        interruptions += interrupted
+        step += 1 if step < 200 else 3
+    assert step > 300, "the scenario has that many lines"
+    assert interruptions > 100

@@ -1,0 +1,68 @@
+"""Calls that type checkers must refuse.
+
+Each has its ignore with its code; one that is accepted makes the ignore
+unused, and that is an error. Checked by mypy and pyright, both strict; never run.
+"""
+
+from __future__ import annotations
+
+import namedtasks
+from namedtasks import Backoff, TaskHandle, TaskMap
+from namedtasks.instruments import Instrument, TaskFailed
+
+
+async def fetch(url: str) -> bytes:
+    raise NotImplementedError(url)
+
+
+def compute(number: int) -> float:
+    return number / 2
+
+
+class NoPolicy:
+    def wait(self) -> float:
+        return 1.0
+
+
+class WrongPolicy:
+    def delay(self, failures: str, error: BaseException, /) -> float:
+        return 1.0
+
+
+class WrongInstrument(Instrument):
+    def task_failed(self, event: int, /) -> None: ...  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+def starts(tasks: TaskMap) -> None:
+    tasks.start_soon("a", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.start_soon("a", fetch)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType]
+    tasks.start_soon("a", compute, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.start_soon("a", fetch("x"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    tasks.start_soon(["a"], fetch, "x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    tasks.start_soon("a", fetch, "x", if_busy="wait")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.start_soon("a", fetch, "x", timeout="1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    tasks.start_soon(name="a", async_fn=fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    tasks.start_thread_soon("a", compute, "5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.start_thread_soon("a", compute, 5, executor=compute)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    skipped: TaskHandle[bytes] = tasks.start_soon("a", fetch, "x", if_busy="skip")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    wrong: TaskHandle[str] = tasks.start_soon("a", fetch, "x")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    print(skipped, wrong)
+
+
+def settings() -> None:
+    Backoff(1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Backoff(initial=1.0).initial = 2.0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    namedtasks.open_task_map(backoff=NoPolicy())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    namedtasks.open_task_map(backoff=WrongPolicy())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    namedtasks.open_task_map(limit="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    namedtasks.open_task_map(instruments=[print])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+def mappings(tasks: TaskMap, handle: TaskHandle[int]) -> None:
+    tasks["a"] = handle  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+    del tasks["a"]  # type: ignore[attr-defined]  # pyright: ignore[reportIndexIssue]
+    handle.done = True  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def failed(event: TaskFailed) -> None:
+    event.failures = 0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]

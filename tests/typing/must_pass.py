@@ -1,0 +1,92 @@
+"""Calls that type checkers must accept, with the types that they must find.
+
+Checked by mypy and pyright, both strict; never run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, assert_type
+
+import trio
+
+import namedtasks
+from namedtasks import Failure, RefusedError, State, TaskHandle, TaskMap, TaskMapStatistics
+from namedtasks.abc import BackoffPolicy, Instrument
+from namedtasks.instruments import TaskFailed
+
+
+async def fetch(url: str, retries: int) -> bytes:
+    raise NotImplementedError(url, retries)
+
+
+def compute(number: int) -> float:
+    return number / 2
+
+
+class Fibonacci:
+    """A policy is structural."""
+
+    def delay(self, failures: int, error: BaseException, /) -> float | None:
+        return float(failures)
+
+
+class Meter(Instrument):
+    def task_failed(self, event: TaskFailed, /) -> None:
+        assert_type(event.error, BaseException)
+        assert_type(event.retry_in, float | None)
+
+
+async def starts(tasks: TaskMap) -> None:
+    handle = tasks.start_soon("a", fetch, "https://example.org", 3)
+    assert_type(handle, TaskHandle[bytes])
+    assert_type(await handle.wait(), bytes)
+    assert_type(
+        tasks.start_soon(("vol", 1), fetch, "x", 3, if_busy="skip"), TaskHandle[bytes] | None
+    )
+    assert_type(
+        tasks.start_soon("a", fetch, "x", 3, if_busy="refuse", timeout=1, operation="get"),
+        TaskHandle[bytes],
+    )
+    assert_type(tasks.start_soon("a", partial(fetch, "x", retries=1)), TaskHandle[bytes])
+    tasks.post("a", fetch, "x", 3)
+
+
+async def threads(tasks: TaskMap) -> None:
+    handle = tasks.start_thread_soon("a", compute, 3)
+    assert_type(await handle.wait(), float)
+    assert_type(tasks.start_thread_soon("a", compute, 3, if_busy="skip"), TaskHandle[float] | None)
+    tasks.start_thread_soon("a", compute, 3, executor=trio.to_thread.run_sync)
+    limiter = trio.CapacityLimiter(3)
+    tasks.start_thread_soon(
+        "a", compute, 3, executor=partial(trio.to_thread.run_sync, limiter=limiter)
+    )
+
+
+async def looks(tasks: TaskMap) -> None:
+    mapping: Mapping[Hashable, TaskHandle[Any]] = tasks
+    assert_type(mapping["a"], TaskHandle[Any])
+    assert_type(tasks.check("a"), RefusedError | None)
+    assert_type(tasks.state("a"), State)
+    assert_type(tasks.failure("a"), Failure | None)
+    assert_type(tasks.statistics(), TaskMapStatistics)
+    assert_type(await tasks.shutdown(grace=1), tuple[Hashable, ...])
+    assert_type(tasks.cancel_matching(lambda name: name == "a"), int)
+
+
+async def opens() -> int:
+    policy: BackoffPolicy = Fibonacci()
+    opening = namedtasks.open_task_map(backoff=policy, instruments=[Meter()], limit=3)
+    assert_type(opening, AbstractAsyncContextManager[TaskMap, None])
+    namedtasks.open_task_map(backoff=namedtasks.Backoff(exempt=(ValueError,)))
+    namedtasks.open_task_map(backoff=None, executor=trio.to_thread.run_sync)
+    async with namedtasks.open_task_map() as tasks:
+        bound_inside = len(tasks)
+    print(bound_inside)  # no "possibly unbound": the block swallows nothing
+    return bound_inside
+
+
+def handles_are_covariant(handle: TaskHandle[bool]) -> TaskHandle[int]:
+    return handle
