@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+import typing
 from types import ModuleType
 from typing import Any
 
@@ -102,3 +103,11 @@ def test_importing_it_imports_nothing_but_trio_and_attrs() -> None:
 
 def test_the_version_is_told() -> None:
     assert namedtasks.__version__.startswith("0.")
+
+
+@pytest.mark.parametrize(
+    "record", [namedtasks.Backoff, namedtasks.Failure, namedtasks.TaskMapStatistics]
+)
+def test_the_hints_of_records_can_be_read_at_run_time(record: type) -> None:
+    """Serialisers and documentation tools do; the public place knows less than the module."""
+    assert typing.get_type_hints(record)

@@ -1,7 +1,5 @@
 """How long a name waits after a failure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Protocol, TypeGuard, cast, final

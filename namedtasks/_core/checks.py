@@ -19,7 +19,10 @@ def number(what: str, value: object, *, least: float = 0.0, most: float = math.i
     if not least <= value <= most:
         upper = "" if most == math.inf else f" and at most {most:g}"
         raise ValueError(f"{what} must be at least {least:g}{upper}, not {repr_of(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{what} is too large for a float") from None
 
 
 def finite(what: str, value: object, *, least: float = 0.0) -> float:

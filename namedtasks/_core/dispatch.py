@@ -19,13 +19,14 @@ class Dispatch:
     Noting is the core's part and runs no code but ours; delivering is the
     shell's, at a moment when nothing is half done. Events are delivered in the
     order in which they were noted, also if an instrument's own calls cause more.
+    Nothing that an instrument raises gets out of here.
     """
 
     __slots__ = ("_complain", "_listeners", "_noted")
 
     def __init__(self, instruments: Iterable[Instrument], complain: Complain) -> None:
         self._complain = complain
-        self._noted: deque[TaskEvent] = deque()
+        self._noted: deque[tuple[Instrument, TaskEvent]] = deque()
         self._listeners: dict[type[TaskEvent], tuple[Instrument, ...]] = {}
         given = tuple(instruments)
         for instrument in given:
@@ -41,19 +42,28 @@ class Dispatch:
 
     def note(self, event: TaskEvent) -> None:
         """Have *event* delivered next time."""
-        self._noted.append(event)
+        for instrument in self._listeners.get(type(event), ()):
+            self._noted.append((instrument, event))
 
     def deliver(self) -> None:
-        """Tell the instruments what was noted; one that raises is unplugged and complained of."""
+        """Tell the instruments what was noted; one that raises is unplugged and complained of.
+
+        Called again by an instrument, it goes on where that call left off: the
+        other instruments hear first what this one is hearing.
+        """
         while self._noted:
-            event = self._noted.popleft()
-            for instrument in self._listeners.get(type(event), ()):
-                try:
-                    getattr(instrument, event.hook)(event)
-                except Exception as error:
-                    self._unplug(instrument)
-                    what = f"instrument {repr_of(instrument)} raised in {event.hook}()"
-                    self._complain(f"{what} and was unplugged", error)
+            instrument, event = self._noted.popleft()
+            if not self._is_plugged_in(instrument, type(event)):
+                continue
+            try:
+                getattr(instrument, event.hook)(event)
+            except BaseException as error:  # whatever it is, the map goes on
+                self._unplug(instrument)
+                what = f"instrument {repr_of(instrument)} raised in {event.hook}()"
+                self._complain(f"{what} and was unplugged", error)
+
+    def _is_plugged_in(self, instrument: Instrument, event: type[TaskEvent]) -> bool:
+        return any(one is instrument for one in self._listeners.get(event, ()))
 
     def _unplug(self, broken: Instrument) -> None:
         left = {

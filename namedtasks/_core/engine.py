@@ -16,8 +16,6 @@ changes nothing; all else changes the tables and runs no code of the user's.
 After each call the shell wakes who waits, and then lets ``dispatch`` deliver.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar, final

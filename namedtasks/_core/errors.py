@@ -26,7 +26,7 @@ class NamedTasksError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts: tuple[Any, ...] = self.args
-        return _rebuilt, (type(self), facts, _portable(self.__cause__), vars(self))
+        return _unpickled, (type(self), facts, _pickled(self.__cause__), vars(self))
 
     def __copy__(self) -> Self:
         return _rebuilt(type(self), self.args, self.__cause__, vars(self))
@@ -239,14 +239,29 @@ class TaskCancelledError(_TaskError):
         return f"{self._task} was cancelled" + (f": {reason}" if reason else "")
 
 
-def _portable(cause: BaseException | None) -> BaseException | None:
+def _pickled(cause: BaseException | None) -> bytes | None:
+    """The pickle of *cause*, or of what stands in for it.
+
+    Made once: else each error of a chain of ours would be tried out and then
+    pickled, and so would the next one, each time.
+    """
     if cause is None:
         return None
     try:
-        pickle.loads(pickle.dumps(cause))
+        portable = pickle.dumps(cause)
+        pickle.loads(portable)
     except Exception:
-        return RecordedError.of(cause)
-    return cause
+        return pickle.dumps(RecordedError.of(cause))
+    return portable
+
+
+def _unpickled(
+    cls: type[_ErrorT],
+    args: tuple[Any, ...],
+    cause: bytes | None,
+    attributes: dict[str, Any],
+) -> _ErrorT:
+    return _rebuilt(cls, args, None if cause is None else pickle.loads(cause), attributes)
 
 
 def _rebuilt(

@@ -103,14 +103,14 @@ class Ledger(Generic[RunT]):
 
     def admit(self, run: RunT, now: float) -> None:
         """Give the name to *run*, with the record that it has; nothing stands in the way."""
-        record = self.records.get(run.name, run.operation, now)
+        record = self.records.find(run.name, run.operation)
         self.running[run.name] = run
         if record is None:
-            self.records.take_stale(run.name, run.operation)
             return
         self.records.take(record)
-        run.record = record
-        run.failures = record.failures
+        if not self.records.has_lapsed(record, now):
+            run.record = record
+            run.failures = record.failures
 
     def succeed(self, run: RunT) -> None:
         """Free the name; its failures are forgotten."""

@@ -14,8 +14,6 @@ memory, and a record that has lapsed is found after at most as many looks as
 there are records.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections import deque
@@ -26,6 +24,7 @@ import attrs
 
 from namedtasks._core.errors import RecordedError
 from namedtasks._core.table import Table
+from namedtasks._core.text import str_of
 
 _LOOKS = 4
 """Records that one sweep takes out at most: a start and an end sweep once each,
@@ -96,29 +95,68 @@ def failure_of(record: Record) -> Failure:
 def stand_in(error: BaseException) -> BaseException:
     """A copy of *error* that keeps no frame alive: no traceback, no cause, no context.
 
-    Its arguments are the original's own, and what they refer to stays alive.
-    Where copying raises, or gives something of another type, or the original
-    itself, a `RecordedError` has its type name and text.
+    Its arguments are the original's own, and what they refer to stays alive. A
+    `RecordedError` has the type name and text of what cannot be copied: where
+    copying raises, or gives the original itself or something else.
     """
-    try:
-        copied = _copy(error)
-    except BaseException:  # copying runs the error's own code, which may raise anything
-        return RecordedError.of(error)
-    if copied is error or type(copied) is not type(error):
-        return RecordedError.of(error)
-    copied.__cause__ = copied.__context__ = copied.__traceback__ = None
-    copied.__suppress_context__ = False
+    copied = (_copy_of_group if _is_group(error) else _copy_of)(error)
+    for attribute in ("__cause__", "__context__", "__traceback__"):
+        # Past the error's own __setattr__: a frozen class has one that raises.
+        BaseException.__setattr__(copied, attribute, None)
+    BaseException.__setattr__(copied, "__suppress_context__", False)
     return copied
 
 
-def _copy(error: BaseException) -> BaseException:
-    if not isinstance(error, BaseExceptionGroup):
-        return copy.copy(error)
+def _is_group(error: BaseException) -> bool:
+    return isinstance(error, BaseExceptionGroup)
+
+
+def _copy_of(error: BaseException) -> BaseException:
+    try:
+        copied: BaseException = copy.copy(error)
+        if _is_faithful(copied, error):
+            return copied
+    except BaseException:  # copying runs the error's own code, which may raise anything
+        pass
+    try:
+        copied = _copy_past_init(error)
+        if _is_faithful(copied, error) and str_of(copied) == str_of(error):
+            return copied
+    except BaseException:  # not every type can be made so
+        pass
+    return RecordedError.of(error)
+
+
+def _copy_past_init(error: BaseException) -> BaseException:
+    """Copy *error* where its ``__init__`` takes something else than its ``args``.
+
+    That is so for all that format their message: ``super().__init__(f"...")``.
+    """
+    copied: BaseException = BaseException.__new__(type(error), *error.args)
+    vars(copied).update(vars(error))
+    return copied
+
+
+def _is_faithful(copied: BaseException, error: BaseException) -> bool:
+    return (
+        copied is not error
+        and type(copied) is type(error)
+        and len(copied.args) == len(error.args)
+        and all(one is other for one, other in zip(copied.args, error.args, strict=True))
+    )
+
+
+def _copy_of_group(error: BaseException) -> BaseException:
     group = cast("BaseExceptionGroup[BaseException]", error)
-    derived = group.derive([stand_in(member) for member in group.exceptions])
-    for note in getattr(group, "__notes__", ()):
-        derived.add_note(note)
-    return derived
+    try:
+        derived = group.derive([stand_in(member) for member in group.exceptions])
+        if type(derived) is type(group) and derived is not group:
+            for note in getattr(group, "__notes__", ()):
+                derived.add_note(note)
+            return derived
+    except BaseException:  # as above: derive() is the group's own
+        pass
+    return RecordedError.of(error)
 
 
 @final
@@ -138,9 +176,17 @@ class Records:
 
     def get(self, name: Hashable, operation: str | None, now: float) -> Record | None:
         """The record of exactly this *name* and *operation*, unless it has lapsed."""
+        record = self.find(name, operation)
+        return None if record is None or self.has_lapsed(record, now) else record
+
+    def find(self, name: Hashable, operation: str | None) -> Record | None:
+        """The record of exactly this *name* and *operation*, also if it has lapsed."""
         table = self._tables.get(operation)
-        record = None if table is None else table.get(name)
-        return None if record is None or now >= self._lapses_at(record) else record
+        return None if table is None else table.get(name)
+
+    def has_lapsed(self, record: Record, now: float) -> bool:
+        """Whether *record* counts no more: decided on reading."""
+        return now >= self._lapses_at(record)
 
     def put(self, record: Record) -> None:
         """Keep *record*; there is none of its name and operation."""
@@ -174,13 +220,6 @@ class Records:
         if record.kept:
             self.take(record)
         record.error = None
-
-    def take_stale(self, name: Hashable, operation: str | None) -> None:
-        """Stop keeping the lapsed record of *name* and *operation*, if there is one."""
-        table = self._tables.get(operation)
-        record = None if table is None else table.get(name)
-        if record is not None:
-            self.take(record)
 
     def of(self, name: Hashable, now: float) -> list[Record]:
         """The records of *name*, whatever the operation, that have not lapsed."""

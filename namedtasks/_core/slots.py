@@ -44,14 +44,20 @@ class Slots(Generic[RunT]):
         """
         if not run.has_slot:
             del self._waiting[run]
+            self._shrink()
             return None
         run.has_slot = False
         self.used -= 1
         if not self._waiting:
             return None
         first, _ = self._waiting.popitem(last=False)
+        self._shrink()
         self._give(first)
         return first
+
+    def _shrink(self) -> None:
+        if not self._waiting:
+            self._waiting = OrderedDict()  # an old one keeps the room of its longest line
 
     def _give(self, run: RunT) -> None:
         run.has_slot = True

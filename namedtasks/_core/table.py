@@ -37,7 +37,7 @@ class Table(dict[K, V]):
             self._peak = size
         try:
             found = self.get(key)
-        except Exception:  # the key's own __hash__ or __eq__
+        except BaseException:  # the key's own __hash__ or __eq__
             found = None
         if found is value:
             del self[key]
@@ -58,6 +58,6 @@ class Table(dict[K, V]):
         try:
             if key not in self:
                 return key
-        except Exception:  # the key's own __hash__ or __eq__
+        except BaseException:  # the key's own __hash__ or __eq__
             pass
         return cast(K, object())

@@ -1,4 +1,7 @@
-"""Turns users' objects into text without ever raising: their ``repr`` is their code."""
+"""Turns users' objects into text, whatever their ``repr`` and ``str`` do: those are their code.
+
+Only Ctrl-C goes through. A sentence is worth no other exception, of any kind.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ def repr_of(value: object) -> str:
     """The *value*'s repr; a stand-in where that raises."""
     try:
         return repr(value)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return f"<{type(value).__name__} whose repr raises>"
 
 
@@ -17,7 +22,9 @@ def str_of(value: object) -> str:
     """The *value*'s str; a stand-in where that raises."""
     try:
         return str(value)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return f"<{type(value).__name__} whose str raises>"
 
 

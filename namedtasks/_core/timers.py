@@ -7,6 +7,8 @@ from typing import Generic, TypeVar, cast, final
 
 import attrs
 
+from namedtasks._core.table import Table
+
 T = TypeVar("T")
 
 
@@ -31,7 +33,7 @@ class Timers(Generic[T]):
 
     def __init__(self) -> None:
         self._heap: list[_Entry[T]] = []
-        self._entries: dict[T, _Entry[T]] = {}
+        self._entries: Table[T, _Entry[T]] = Table()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -44,9 +46,10 @@ class Timers(Generic[T]):
 
     def discard(self, item: T) -> None:
         """Forget *item*, if it is here."""
-        entry = self._entries.pop(item, None)
+        entry = self._entries.get(item)
         if entry is None:
             return
+        self._entries.discard(item, entry)
         entry.item = None
         if len(self._heap) > 2 * len(self._entries):
             self._heap = list(self._entries.values())
@@ -66,6 +69,7 @@ class Timers(Generic[T]):
         due = self.next_due()
         if due is None or due > now:
             return None
-        item = cast("T", heapq.heappop(self._heap).item)  # next_due() has taken out the empty ones
-        del self._entries[item]
+        entry = heapq.heappop(self._heap)
+        item = cast("T", entry.item)  # next_due() has taken out the empty ones
+        self._entries.discard(item, entry)
         return item

@@ -21,13 +21,17 @@ def _is_coroutine(value: object) -> TypeGuard[Body]:
 
 
 @disable_ki_protection
+def _call(async_fn: Callable[..., object], args: tuple[object, ...]) -> object:
+    return async_fn(*args)
+
+
 def body_of(async_fn: Callable[..., object], args: tuple[object, ...]) -> Body:
     """Call *async_fn* for its coroutine.
 
     Raises:
         TypeError: what it gives is no coroutine.
     """
-    body = async_fn(*args)
+    body = _call(async_fn, args)
     if _is_coroutine(body):
         return body
     if isinstance(body, types.AsyncGeneratorType):
@@ -49,7 +53,7 @@ def check_async_fn(async_fn: object) -> None:
     """
     if callable(async_fn):
         return
-    if isinstance(async_fn, Coroutine):
+    if _is_coroutine(async_fn):
         async_fn.close()
         raise TypeError(
             "start_soon() takes an async function and its arguments, not a coroutine: "
@@ -65,11 +69,14 @@ def check_plain_fn(fn: object) -> None:
         TypeError: it cannot, or is.
     """
     if not callable(fn):
+        if _is_coroutine(fn):
+            fn.close()
         raise TypeError(f"start_thread_soon() takes a plain function, not {repr_of(fn)}")
     inner: object = fn
     while isinstance(inner, functools.partial):
         inner = cast("functools.partial[object]", inner).func
-    for one in (inner, getattr(inner, "__call__", None)):  # noqa: B004 - the method is what we want
+    call = None if isinstance(inner, type) else type(inner).__call__  # a class is called plainly
+    for one in (inner, call):
         if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
             raise TypeError(
                 f"start_thread_soon() takes a plain function, and {repr_of(fn)} is async: "

@@ -17,8 +17,8 @@ from namedtasks._core.engine import Engine
 from namedtasks._core.events import Instrument
 from namedtasks._core.text import error_text
 from namedtasks._log import complain
-from namedtasks._trio.run import TrioRun, has_cancellation
-from namedtasks._trio.shell import Shell
+from namedtasks._trio.run import TrioRun, has_cancellation, is_cancellation
+from namedtasks._trio.shell import ENCLOSING_SCOPE, Shell
 from namedtasks._trio.task_map import Executor, TaskMap
 from namedtasks.instruments.logging import LoggingInstrument
 
@@ -105,7 +105,7 @@ class _Block:
     async def __aenter__(self) -> TaskMap:
         if self._manager is not None:
             raise RuntimeError("a task map can be opened only once: call open_task_map() again")
-        self._manager = trio.open_nursery()
+        self._manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await self._manager.__aenter__()
         self._shell = Shell(self._engine, nursery, self._overdue_after)
         return TaskMap(self._shell, self._executor)
@@ -120,45 +120,81 @@ class _Block:
         assert self._manager is not None
         assert self._shell is not None
         shell = self._shell
-        if exc is not None:
-            reason = f"the map's block raised {error_text(exc)}"
-            shell.cancel_each(list(self._engine.ledger.running.values()), reason)
-        shell.block_done = True
-        shell.close_if_over()
-        # Only a cancellation is for the nursery to absorb or not; any other exception
-        # stays out of its hands, as it would come back wrapped, and groups as copies.
-        own = None if exc is None or has_cancellation(exc) else exc
+        raised_in_block = exc
+        own, exc = await self._wait_for_runs(exc)
         if own is not None:
             shell.nursery.cancel_scope.cancel("the map's block raised an exception")
-            exc_type = exc = traceback = None
         gathered: list[BaseException] = []
         absorbed: bool | None = False
         try:
-            absorbed = await self._manager.__aexit__(exc_type, exc, traceback)
+            absorbed = await self._manager.__aexit__(
+                None if exc is None else type(exc), exc, traceback
+            )
         except BaseExceptionGroup as group:
             gathered = list(group.exceptions)
         finally:
             shell.close()
-        if own is None and not gathered:
-            return absorbed
-        return _leave(own, gathered)
+        if own is not None or gathered:
+            _leave(own, gathered, raised_in_block)
+            return False
+        return absorbed
+
+    async def _wait_for_runs(
+        self, exc: BaseException | None
+    ) -> tuple[BaseException | None, BaseException | None]:
+        """Wait for what runs, or cancel it; what the block raised, or Ctrl-C in the wait.
+
+        Returns:
+            The block's own exception, and what the nursery shall have in its
+            place. Only a cancellation is for the nursery to absorb or not; any
+            other exception stays out of its hands, as it would come back
+            wrapped, and groups as copies.
+        """
+        assert self._shell is not None
+        shell = self._shell
+        try:
+            shell.block_done = True
+            shell.close_if_over()
+            if exc is not None:
+                shell.go_up(_reason(exc))
+            else:
+                await shell.wait_for_runs()
+        except trio.Cancelled:
+            # Each run gets it too, and raises it or has something else to say: as in a nursery.
+            shell.go_up(ENCLOSING_SCOPE)
+        except BaseException as interrupt:  # it leaves with the rest
+            shell.go_up(_reason(interrupt))
+            return interrupt, None
+        if exc is None or has_cancellation(exc):
+            return None, exc
+        return exc, None
 
 
-def _leave(own: BaseException | None, gathered: list[BaseException]) -> bool:
+def _reason(exc: BaseException) -> str:
+    return ENCLOSING_SCOPE if has_cancellation(exc) else f"the map's block raised {error_text(exc)}"
+
+
+def _leave(
+    own: BaseException | None,
+    gathered: list[BaseException],
+    raised_in_block: BaseException | None,
+) -> None:
     """Let out what leaves the block: the block's own exception, and what the nursery gathered.
 
-    A cancellation of the surroundings is worth a mention only alone.
+    A cancellation of the surroundings is worth a mention only alone. What the
+    block raised, and leaves alone, goes on by itself.
     """
-    others = [one for one in gathered if not isinstance(one, trio.Cancelled)]
+    others = [one for one in gathered if not is_cancellation(one)]
     if own is not None:
-        if not others:
-            return False
         others.insert(0, own)
     left = others or gathered[:1]
     error = left[0] if len(left) == 1 else BaseExceptionGroup("exceptions from a task map", left)
+    if error is raised_in_block:
+        return
     context = error.__context__
     try:
         raise error
     finally:
-        error.__context__ = context  # as trio does: what the block raised is no context of it
-        del error, own, gathered, others, left, context
+        # As trio does: what the block raised is no context of it.
+        BaseException.__setattr__(error, "__context__", context)
+        del error, own, gathered, others, left, context, raised_in_block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -30,12 +31,17 @@ class OverdueWatch:
         due = self._shell.engine.timers.next_due()
         if self._sleep is None:
             if due is not None:
+                self._spawn()
                 self._sleep = trio.CancelScope(shield=True, deadline=due)
-                self._shell.nursery.start_soon(self._watch, name="namedtasks: overdue runs")
         elif due is None:
             self._sleep.cancel("no run is left to watch")
         elif due < self._sleep.deadline:
             self._sleep.deadline = due
+
+    def _spawn(self) -> None:
+        """Start the watch in a context of its own: it serves all, not only who woke it."""
+        start_soon = self._shell.nursery.start_soon
+        contextvars.Context().run(lambda: start_soon(self._watch, name="namedtasks: overdue runs"))
 
     @enable_ki_protection
     async def _watch(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import types
 from collections.abc import Callable, Hashable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, cast, final
@@ -13,7 +15,8 @@ from trio.lowlevel import ParkingLot, Task, disable_ki_protection
 from namedtasks._core.errors import TaskCancelledError, TaskFailedError
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
-from namedtasks._core.text import repr_of
+from namedtasks._core.text import repr_of, task_text
+from namedtasks._log import complain
 from namedtasks._trio.callables import Body
 
 if TYPE_CHECKING:
@@ -63,10 +66,14 @@ class TrioRun(Run):
         self.error: BaseException | None = None
 
     def close_body(self) -> None:
-        """Let go of the body. One that never began is closed, so that nobody is warned of it."""
-        if self.body is not None:
-            self.body.close()
-            self.body = None
+        """Let go of a body that never began; closed, so that nobody is warned of it."""
+        body, self.body = self.body, None
+        if body is None or (inspect.iscoroutine(body) and is_begun(body)):
+            return  # somebody else's: an async function gave out the same coroutine twice
+        try:
+            body.close()
+        except BaseException as error:  # a coroutine of a type of the user's own
+            complain(f"closing the body of {task_text(self.name, self.operation)} failed", error)
 
     def result(self) -> Any:
         """What the run gave back; it has ended.
@@ -105,6 +112,11 @@ class TrioRun(Run):
         return f"{repr_of(self.name)} {'done' if self.done else 'running'}"
 
 
+def is_begun(body: types.CoroutineType[Any, Any, Any]) -> bool:
+    """Whether a coroutine has taken its first step."""
+    return inspect.getcoroutinestate(body) != inspect.CORO_CREATED
+
+
 @disable_ki_protection
 async def unprotected(body: Body) -> object:
     """Await *body* where Ctrl-C may interrupt it: our own frames around it are protected."""
@@ -119,7 +131,7 @@ def without_our_frames(error: BaseException) -> BaseException:
     traceback = traceback.tb_next  # after the frame that caught it
     while traceback is not None and traceback.tb_frame.f_code in ours:
         traceback = traceback.tb_next
-    return error.with_traceback(traceback)
+    return BaseException.with_traceback(error, traceback)  # past what its class makes of that
 
 
 def parted(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
@@ -148,5 +160,5 @@ def _split(
     group = cast("BaseExceptionGroup[BaseException]", error)
     try:
         return group.split(kind)
-    except Exception:  # splitting runs the group's own derive()
+    except BaseException:  # splitting runs the group's own derive()
         return None, group

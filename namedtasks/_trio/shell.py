@@ -2,8 +2,9 @@
 
 The invariants:
 
-1. A name is in the ledger from its admission until `_finish` or `_drop_unbegun`,
-   and each admitted run reaches exactly one of them.
+1. A name is in the ledger from its admission until `_ended`, and each admitted
+   run gets there exactly once: by `_finish`, `_drop_unbegun`, or a roll-back in
+   `start`. No code of the user's can prevent that.
 2. A name is freed, then its waiters are woken, then the next run begins, then
    the instruments hear of it; there is no checkpoint between.
 3. Everything here runs protected from Ctrl-C, and the bodies do not.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Callable, Hashable, Iterable
+from threading import get_ident
 from typing import Any, final
 
 import trio
@@ -23,8 +25,9 @@ from namedtasks._core.engine import Engine
 from namedtasks._core.ledger import Closed
 from namedtasks._core.records import Record
 from namedtasks._core.slots import Slots
-from namedtasks._core.text import repr_of, seconds_text, task_text
+from namedtasks._core.text import error_text, repr_of, seconds_text, task_text
 from namedtasks._current import running_in
+from namedtasks._log import complain
 from namedtasks._trio.callables import body_of
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.overdue import OverdueWatch
@@ -36,13 +39,18 @@ from namedtasks._trio.run import (
     without_our_frames,
 )
 
+ENCLOSING_SCOPE = "an enclosing cancel scope was cancelled"
+"""Why a run was cancelled that nobody of this map's cancelled."""
+
 
 @final
 class Shell:
     """The state that a `TaskMap` and its handles share."""
 
     __slots__ = (
+        "_is_going_up",
         "_overdue",
+        "_thread",
         "_thread_limiter",
         "block_done",
         "changed",
@@ -66,10 +74,12 @@ class Shell:
         self.changed: ParkingLot = ParkingLot()
         """Who waits for the map to be idle or empty."""
         self.waiting_for: dict[Hashable, ParkingLot] = {}
-        """Who waits for a name to be free."""
+        """Who waits for a name's wait to be over; who waits for its run, waits with the run."""
         self.block_done: bool = False
         """Whether the ``async with`` block is over: the map closes with its last run."""
+        self._is_going_up = False
         self._overdue = OverdueWatch(self)
+        self._thread = get_ident()
 
     # Starting
 
@@ -86,6 +96,7 @@ class Shell:
         operation: str | None,
     ) -> TaskHandle[Any] | None:
         """Admit a run and see to it that it begins; None if it was refused and may be skipped."""
+        self._check_thread()
         now = self.now()
         obstacle = self.engine.ledger.obstacle(name, operation, now)
         if obstacle is not None:
@@ -96,17 +107,24 @@ class Shell:
         self.engine.admit(run, now)
         try:
             run.body = body_of(async_fn, args)
+            if run.done:  # it was cancelled by its own function
+                run.close_body()
+            elif run.has_slot:
+                self._spawn(run)
+            else:
+                run.context = contextvars.copy_context()
         except BaseException:
-            following = self.engine.roll_back(run, self.now())
-            self._ended(run, following)
-            raise
-        if run.done:  # it was cancelled by its own function
             run.close_body()
-        elif run.has_slot:
-            self._spawn(run)
-        else:
-            run.context = contextvars.copy_context()
+            self._ended(run, self.engine.roll_back(run, self.now()))
+            raise
         return handle
+
+    def _check_thread(self) -> None:
+        if get_ident() != self._thread:
+            raise RuntimeError(
+                "a task map is used from its own thread only: from another one call post(), "
+                "or trio.from_thread.run_sync()"
+            )
 
     def _refuse(
         self,
@@ -134,6 +152,14 @@ class Shell:
             run.context.run(spawn)
             run.context = None
 
+    def raise_from_task(self, error: BaseException) -> None:
+        """Have *error* go up through the map, from where there is nobody above to raise it to."""
+
+        async def fail() -> None:
+            raise error
+
+        self.nursery.start_soon(fail, name="namedtasks: an exception on its way up")
+
     # Running
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
@@ -146,11 +172,13 @@ class Shell:
         error: BaseException | None = None
         try:
             with self._begin(run):
-                assert run.body is not None
-                run.value = await unprotected(run.body)
+                body, run.body = run.body, None
+                assert body is not None
+                run.value = await unprotected(body)
                 run.returned = True
         except BaseException as caught:
             error = without_our_frames(caught)
+        body = None
         try:
             self._finish(run, error)
         finally:
@@ -174,13 +202,16 @@ class Shell:
         Raises:
             BaseException: what is no failure of the run's and goes on up.
         """
-        run.close_body()
         run.task = run.scope = None
         failure, rest = (None, None) if error is None else parted(error)
         if rest is not None:
-            run.returned = False
-            self._drop_all_unbegun("the map is cancelled")
-        self._ended(run, self._settle(run, failure, rest))
+            self.go_up(_reason_to_go_up(run, rest))
+        try:
+            following = self._settle(run, failure, rest)
+        except BaseException as broken:  # the user's code, in a way that nobody thought of
+            complain(f"the end of {task_text(run.name, run.operation)} went wrong", broken)
+            following = self._settle_somehow(run, broken)
+        self._ended(run, following)
         if rest is not None:
             try:
                 raise rest
@@ -206,43 +237,41 @@ class Shell:
             return self.engine.failed(run, self.engine.judge(run, failure), now)
         if rest is None:
             return self.engine.succeeded(run, now)
+        run.returned = False
         if is_cancellation(rest):
-            run.reason = run.reason or "an enclosing cancel scope was cancelled"
+            run.reason = run.reason or ENCLOSING_SCOPE
             return self.engine.cancelled(run, now)
         run.error = rest
         return self.engine.escaped(run, rest, now)
 
+    def _settle_somehow(self, run: TrioRun, broken: BaseException) -> TrioRun | None:
+        """Free the name, whatever else is broken: the first invariant."""
+        run.returned = False
+        run.error = run.error or broken
+        return None if run.done else self.engine.escaped(run, run.error, self.now())
+
     def _ended(self, run: TrioRun, following: TrioRun | None) -> None:
         """Whatever comes after the end of a run, in the order of the second invariant."""
         run.handle = None
-        self._wake(run)
+        if run.waiters is not None:
+            run.waiters.unpark_all()
+        if not self.engine.ledger.running:
+            self.changed.unpark_all()
         if following is not None and following.body is not None:
             self._spawn(following)
         if not self.engine.timers:
             self._overdue.update()
-        try:
-            self.engine.dispatch.deliver()
-        finally:
-            self.close_if_over()
-
-    def _wake(self, run: TrioRun) -> None:
-        if run.waiters is not None:
-            run.waiters.unpark_all()
-        if self.waiting_for:
-            self._wake_name(run.name)
-        if not self.engine.ledger.running:
-            self.changed.unpark_all()
-
-    def _wake_name(self, name: Hashable) -> None:
-        lot = self.waiting_for.get(name)
-        if lot is not None:
-            lot.unpark_all()
+        self.engine.dispatch.deliver()
+        self.close_if_over()
 
     # Stopping
 
     @enable_ki_protection
     def cancel(self, run: TrioRun, reason: str | None) -> bool:
         """Ask *run* to stop; tell whether it had not ended."""
+        self._check_thread()
+        if reason is not None and not isinstance(reason, str):
+            raise TypeError(f"reason must be a str or None, not {repr_of(reason)}")
         if not self.engine.ask_to_stop(run, reason, self.now()):
             return False
         if not run.has_slot:
@@ -253,43 +282,70 @@ class Shell:
         self._overdue.update()
         return True
 
+    def cancel_each(self, runs: Iterable[TrioRun], reason: str | None) -> int:
+        """Ask *runs* to stop, those that wait for a slot first, so that none of them gets one."""
+        wanted = sorted(runs, key=lambda run: run.has_slot)
+        return sum([self.cancel(run, reason) for run in wanted])
+
+    def cancel_all(self, reason: str | None) -> int:
+        """Ask all runs to stop."""
+        return self.cancel_each(list(self.engine.ledger.running.values()), reason)
+
+    def go_up(self, reason: str) -> None:
+        """Something goes up through the map: ask all runs to stop, the first time."""
+        if not self._is_going_up:
+            self._is_going_up = True
+            self.cancel_all(reason)
+
+    def _drop_unbegun(self, run: TrioRun) -> None:
+        run.close_body()
+        run.context = None
+        self._ended(run, self.engine.cancelled(run, self.now()))
+
     @enable_ki_protection
     def mark_overdue(self) -> None:
         """Mark and tell which runs did not stop for all too long."""
         self.engine.mark_overdue(self.now())
         self.engine.dispatch.deliver()
 
-    def cancel_each(self, runs: Iterable[TrioRun], reason: str | None) -> int:
-        """Ask *runs* to stop, those that wait for a slot first, so that none of them gets one."""
-        wanted = sorted(runs, key=lambda run: run.has_slot)
-        return sum([self.cancel(run, reason) for run in wanted])
-
     @enable_ki_protection
     def forget(self, name: Hashable, operation: str | None) -> bool:
         """Drop failures of *name*, and wake who waited for them to lapse."""
+        self._check_thread()
         found = self.engine.forget(name, operation, self.now())
         if found:
-            self._wake_name(name)
+            lot = self.waiting_for.get(name)
+            if lot is not None:
+                lot.unpark_all()
             self.changed.unpark_all()
             self.engine.dispatch.deliver()
         return found
 
+    # Closing
+
     @enable_ki_protection
     def close(self) -> None:
         """Refuse new starts, and tell who waits to make one."""
+        self._check_thread()
         self.engine.ledger.closed = True
         for lot in self.waiting_for.values():
             lot.unpark_all()
+        for run in self.engine.ledger.running.values():
+            if run.waiters is not None:
+                run.waiters.unpark_all()
 
     def close_if_over(self) -> None:
         """Close with the last run after the block, as the nursery does."""
-        if self.block_done and not self.engine.ledger.running:
+        if self.block_done and not self.engine.ledger.running and not self.engine.ledger.closed:
             self.close()
 
-    def _drop_unbegun(self, run: TrioRun) -> None:
-        run.close_body()
-        self._ended(run, self.engine.cancelled(run, self.now()))
+    async def wait_for_runs(self) -> None:
+        """At the end of the block: wait until nothing runs. Not a checkpoint if nothing does."""
+        while self.engine.ledger.running:
+            await self.changed.park()
 
-    def _drop_all_unbegun(self, reason: str) -> None:
-        waiting = [run for run in self.engine.ledger.running.values() if not run.has_slot]
-        self.cancel_each(waiting, reason)
+
+def _reason_to_go_up(run: TrioRun, rest: BaseException) -> str:
+    if is_cancellation(rest):
+        return ENCLOSING_SCOPE
+    return f"{task_text(run.name, run.operation)} raised {error_text(rest)}"

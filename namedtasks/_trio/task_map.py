@@ -236,7 +236,9 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
             )
 
         try:
-            self._shell.token.run_sync_soon(_start_posted, contextvars.copy_context(), start, name)
+            self._shell.token.run_sync_soon(
+                _start_posted, self._shell, contextvars.copy_context(), start, name
+            )
         except trio.RunFinishedError:
             raise ClosedError(name, operation) from None
 
@@ -294,7 +296,7 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
 
     def cancel_all(self, *, reason: str | None = None) -> int:
         """Ask all runs to stop; tell how many there were. Not a checkpoint."""
-        return self._shell.cancel_each(list(self._shell.engine.ledger.running.values()), reason)
+        return self._shell.cancel_all(reason)
 
     def forget(self, name: Hashable, *, operation: str | None = None) -> bool:
         """Drop what is on record of *name*, of all operations unless one is given.
@@ -331,7 +333,7 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
         with trio.move_on_after(seconds):
             await waits.wait_idle(self._shell)
             return ()
-        self.cancel_all(reason="the map is shutting down")
+        self._shell.cancel_all("the map is shutting down")
         with trio.move_on_after(self._shell.overdue_after):
             await waits.wait_idle(self._shell)
         self._shell.mark_overdue()  # they are due at this very moment
@@ -439,10 +441,14 @@ async def _in_executor(
     return await executor(fn, *args)
 
 
-def _start_posted(context: contextvars.Context, start: Callable[[], None], name: Hashable) -> None:
+def _start_posted(
+    shell: Shell, context: contextvars.Context, start: Callable[[], None], name: Hashable
+) -> None:
     try:
         context.run(start)
     except RefusedError:
         pass  # the instruments have heard of it
     except Exception as error:
         complain(f"the posted start of {task_text(name, None)} failed", error)
+    except BaseException as error:  # a Ctrl-C, say, in the function that was to give the body
+        shell.raise_from_task(error)

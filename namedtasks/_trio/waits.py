@@ -21,7 +21,6 @@ import trio
 from trio.lowlevel import ParkingLot, Task, checkpoint, current_task, enable_ki_protection
 
 from namedtasks._core.ledger import Closed, refusal
-from namedtasks._core.records import Record
 from namedtasks._core.text import repr_of
 from namedtasks._trio.run import TrioRun
 
@@ -36,9 +35,8 @@ async def wait_done(run: TrioRun) -> None:
         await checkpoint()
         return
     refuse_inside_run(run, "wait() of its own handle")
-    if run.waiters is None:
-        run.waiters = ParkingLot()
-    await run.waiters.park()
+    while not run.done:
+        await _park_with(run)
 
 
 @enable_ki_protection
@@ -70,18 +68,32 @@ async def wait_free(shell: Shell, name: Hashable, operation: str | None) -> None
     """Wait until nothing stands in the way of a start of *name*."""
     await checkpoint()
     while (obstacle := shell.engine.ledger.obstacle(name, operation, shell.now())) is not None:
-        if isinstance(obstacle, Closed) or (isinstance(obstacle, Record) and obstacle.gave_up):
+        if isinstance(obstacle, TrioRun):
+            await _park_with(obstacle)
+        elif isinstance(obstacle, Closed) or obstacle.gave_up:
             raise refusal(obstacle, name, operation, shell.now())
-        lot = shell.waiting_for.setdefault(name, ParkingLot())
-        try:
-            if isinstance(obstacle, Record):
-                with trio.CancelScope(deadline=obstacle.retry_at):
-                    await lot.park()
-            else:
-                await lot.park()
-        finally:
-            if not lot and shell.waiting_for.get(name) is lot:
-                del shell.waiting_for[name]
+        else:
+            await _park_until(shell, name, obstacle.retry_at)
+
+
+@enable_ki_protection
+async def _park_with(run: TrioRun) -> None:
+    """Sleep until *run* ends, or the map closes."""
+    if run.waiters is None:
+        run.waiters = ParkingLot()
+    await run.waiters.park()
+
+
+@enable_ki_protection
+async def _park_until(shell: Shell, name: Hashable, retry_at: float) -> None:
+    """Sleep until *retry_at*, or *name* is forgotten, or the map closes."""
+    lot = shell.waiting_for.setdefault(name, ParkingLot())
+    try:
+        with trio.CancelScope(deadline=retry_at):
+            await lot.park()
+    finally:
+        if not lot and shell.waiting_for.get(name) is lot:
+            del shell.waiting_for[name]
 
 
 def refuse_inside_map(shell: Shell, what: str) -> None:

@@ -137,3 +137,31 @@ def test_an_async_method_is_refused() -> None:
 def test_the_base_instrument_hears_everything_and_does_nothing() -> None:
     for event in EVENTS:
         assert getattr(Instrument(), event.hook)(None) is None
+
+
+def test_every_instrument_hears_in_order_also_what_another_causes() -> None:
+    class Causes(Instrument):
+        def task_started(self, event: TaskStarted, /) -> None:
+            dispatch.note(succeeded(f"by {event.name}"))
+            dispatch.deliver()
+
+    recording = RecordingInstrument()
+    dispatch = Dispatch([Causes(), recording], Complaints())
+    dispatch.note(started("a"))
+    dispatch.deliver()
+    assert recording.events == [started("a"), succeeded("by a")]
+
+
+def test_an_instrument_that_exits_is_unplugged_like_any_other() -> None:
+    """One that raises stops nobody, whatever it raises."""
+
+    class Exits(Instrument):
+        def task_started(self, event: TaskStarted, /) -> None:
+            raise SystemExit
+
+    recording, complaints = RecordingInstrument(), Complaints()
+    dispatch = Dispatch([Exits(), recording], complaints)
+    dispatch.note(started("a"))
+    dispatch.deliver()
+    assert recording.events == [started("a")]
+    assert len(complaints) == 1

@@ -135,3 +135,16 @@ def test_refusals_are_one_family_and_closed_is_a_runtime_error_too() -> None:
 def test_tracebacks_name_the_public_place() -> None:
     assert namedtasks.BackoffError.__module__ == "namedtasks"
     assert namedtasks.open_task_map.__module__ == "namedtasks"
+
+
+def test_pickling_a_long_chain_of_causes_takes_no_longer_for_each_one() -> None:
+    """Tasks that wait for tasks that wait for tasks make such chains."""
+    error: NamedTasksError = TaskFailedError(0)
+    for depth in range(1, 60):
+        error = with_cause(TaskFailedError(depth), error)
+    revived: BaseException | None = pickled(error)
+    depth = 0
+    while revived is not None:
+        depth += 1
+        revived = revived.__cause__
+    assert depth == 60

@@ -1,5 +1,6 @@
 """What is remembered of a failure holds no frame, and not for ever."""
 
+import dataclasses
 import gc
 import math
 import subprocess
@@ -67,6 +68,12 @@ class NeedsMore(Exception):
         super().__init__(f"{one} {two}")
 
 
+class Formats(Exception):
+    def __init__(self, path: str) -> None:
+        super().__init__(f"cannot open {path}")
+        self.path = path
+
+
 class CopiesAsItself(Exception):
     def __copy__(self) -> Self:
         return self
@@ -82,27 +89,85 @@ class ExitsOnCopy(Exception):
         raise SystemExit
 
 
-class OddGroup(ExceptionGroup[Exception]):
-    def derive(self, excs: Any) -> NoReturn:
-        raise ValueError("no")
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    pass
 
 
 @pytest.mark.parametrize(
     "error",
     [
         NeedsMore(1, 2),
+        Formats("/dev/x"),
         CopiesAsItself("x"),
         CopiesAsAnother("x"),
         ExitsOnCopy("x"),
-        OddGroup("odd", [ValueError()]),
+        Frozen(),
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_cannot_be_copied_is_recorded_by_type_and_text(error: Exception) -> None:
+def test_an_error_with_ways_of_its_own_is_copied_past_them(error: Exception) -> None:
+    """Formatting the message in ``__init__`` is the most common shape of all."""
+    copied = stand_in(error)
+    assert copied is not error
+    assert type(copied) is type(error)
+    assert (copied.args, str(copied), vars(copied)) == (error.args, str(error), vars(error))
+    assert copied.__traceback__ is None
+
+
+class OddGroup(ExceptionGroup[Exception]):
+    def derive(self, excs: Any) -> NoReturn:
+        raise ValueError("no")
+
+
+class ListsAsGroup(ExceptionGroup[Exception]):
+    """Its `derive` gives a plain group, as the default does."""
+
+
+class NeedsMoreToOpen(OSError):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} {two}")
+
+
+class SpeaksOfWhatIsLost(Exception):
+    __slots__ = ("lost",)
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one)
+        self.lost = two
+
+    def __str__(self) -> str:
+        return f"lost {self.lost}"
+
+
+class Unspeakable(Exception):
+    def __copy__(self) -> NoReturn:
+        raise ValueError
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OddGroup("odd", [ValueError()]), "OddGroup: odd (1 sub-exception)"),
+        (ListsAsGroup("odd", [ValueError()]), "ListsAsGroup: odd (1 sub-exception)"),
+        (NeedsMoreToOpen(1, 2), "NeedsMoreToOpen: 1 2"),
+        (SpeaksOfWhatIsLost(1, 2), "SpeaksOfWhatIsLost: lost 2"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_be_copied_is_recorded_by_type_and_text(error: Exception, text: str) -> None:
     copied = stand_in(error)
     assert isinstance(copied, RecordedError)
     assert copied.type_name == type(error).__qualname__
-    assert copied.text == f"{type(error).__qualname__}: {error}"
+    assert copied.text == text
+
+
+def test_an_error_that_cannot_even_be_spoken_of_is_copied() -> None:
+    copied = stand_in(Unspeakable())
+    assert type(copied) is Unspeakable
 
 
 def test_a_stand_in_keeps_no_local_alive() -> None:
@@ -243,11 +308,11 @@ def test_next_lapse_takes_many_in_portions() -> None:
     assert looks == [1.0, 1.0, None]
 
 
-def test_taking_stale_takes_only_what_is_there() -> None:
+def test_a_lapsed_record_can_still_be_found() -> None:
+    """By who is about to replace it."""
     records = Records(1.0)
-    records.take_stale("a", None)
-    records.put(record("a", 1.0))
-    records.take_stale("b", None)
-    assert records.waiting == 1
-    records.take_stale("a", None)
-    assert records.waiting == 0
+    one = record("a", 1.0)
+    records.put(one)
+    assert records.get("a", None, 2.0) is None
+    assert records.find("a", None) is one
+    assert records.has_lapsed(one, 2.0)

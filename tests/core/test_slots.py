@@ -1,6 +1,7 @@
 """At most so many at once, in order."""
 
 import math
+import sys
 
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
@@ -36,3 +37,12 @@ def test_who_leaves_the_line_is_passed_over() -> None:
 def test_without_a_capacity_everyone_has_a_slot() -> None:
     slots: Slots[Run] = Slots(None)
     assert all(run.has_slot for run in line_up(slots, "abc" * 100))
+
+
+def test_a_long_line_leaves_no_room_behind() -> None:
+    slots: Slots[Run] = Slots(1)
+    first, *others = line_up(slots, "a" * 50_000)
+    for run in others:
+        slots.leave(run)
+    assert sys.getsizeof(slots._waiting) < 1000
+    assert slots.leave(first) is None

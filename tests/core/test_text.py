@@ -1,5 +1,7 @@
 """Text of users' objects never raises."""
 
+import pytest
+
 from namedtasks._core.text import error_text, repr_of, seconds_text, str_of, task_text
 
 
@@ -32,3 +34,15 @@ def test_a_task_is_called_by_name_and_operation() -> None:
 def test_seconds_have_three_digits_at_most() -> None:
     texts = [seconds_text(s) for s in (0.0, 0.0004, 0.5, 1.234, 12.34, 122.0, 1e6)]
     assert texts == ["0 s", "0 s", "0.5 s", "1.23 s", "12.3 s", "122 s", "1000000 s"]
+
+
+def test_ctrl_c_goes_through() -> None:
+    class Slow:
+        def __repr__(self) -> str:
+            raise KeyboardInterrupt
+
+        __str__ = __repr__
+
+    for text in (repr_of, str_of):
+        with pytest.raises(KeyboardInterrupt):
+            text(Slow())

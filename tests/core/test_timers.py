@@ -1,5 +1,7 @@
 """What is due when."""
 
+import sys
+
 from namedtasks._core.timers import Timers
 
 
@@ -42,3 +44,13 @@ def test_empty_timers_have_nothing_due() -> None:
     timers.set("b", 2.0)
     timers.discard("a")
     assert timers.next_due() == 2.0
+
+
+def test_a_peak_of_timers_costs_nothing_later() -> None:
+    timers: Timers[int] = Timers()
+    for number in range(100_000):
+        timers.set(number, 1.0)
+    for number in range(100_000):
+        timers.discard(number)
+    assert sys.getsizeof(timers._entries) < 10_000
+    assert timers._heap == []

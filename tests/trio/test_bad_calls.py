@@ -3,10 +3,12 @@
 import functools
 import gc
 import math
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import namedtasks
 from namedtasks import Backoff
@@ -59,6 +61,12 @@ class Reprless:
             {"timeout": math.nan},
             ValueError,
             "timeout must be at least 0, not nan",
+        ),
+        (
+            lambda: ("a", noop),
+            {"timeout": 10**400},
+            ValueError,
+            "timeout is too large for a float",
         ),
         (lambda: ("a", noop), {"timeout": "1"}, TypeError, "timeout must be a number, not '1'"),
         (
@@ -171,3 +179,92 @@ def test_bad_settings_are_refused_before_the_block(
     with pytest.raises(kind) as caught:
         namedtasks.open_task_map(**settings)
     assert str(caught.value) == message
+
+
+async def test_a_start_from_another_thread_is_told_the_way() -> None:
+    def foreign() -> None:
+        for call in (
+            lambda: tasks.start_soon("a", noop),
+            lambda: tasks.forget("b"),
+            lambda: handle.cancel(),
+            lambda: tasks.close(),
+        ):
+            with pytest.raises(
+                RuntimeError,
+                match=r"^a task map is used from its own thread only: from another one call "
+                r"post\(\), or trio\.from_thread\.run_sync\(\)$",
+            ):
+                call()
+
+    async with namedtasks.open_task_map() as tasks:
+        handle = tasks.start_soon("b", trio.sleep, 0)
+        await trio.to_thread.run_sync(foreign)
+        assert tasks.check("a") is None
+        await handle.wait()
+
+
+async def test_a_spawn_that_fails_is_rolled_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deep in the stack anything may fail, and then nothing was started."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RecursionError
+
+    async with namedtasks.open_task_map(limit=1) as tasks:
+        with monkeypatch.context() as patch:
+            patch.setattr(trio.Nursery, "start_soon", fail)
+            with pytest.raises(RecursionError):
+                tasks.start_soon("a", noop)
+        assert len(tasks) == 0
+        await tasks.start_soon("a", noop).wait()
+    gc.collect()
+
+
+async def test_a_reason_is_text() -> None:
+    async with namedtasks.open_task_map() as tasks:
+        handle = tasks.start_soon("a", noop)
+        reason: Any = 5
+        with pytest.raises(TypeError, match=r"^reason must be a str or None, not 5$"):
+            handle.cancel(reason)
+        await handle.wait()
+
+
+async def test_one_coroutine_given_out_twice_fails_the_second_run_only() -> None:
+    event = trio.Event()
+    shared = event.wait()
+
+    async with namedtasks.open_task_map(instruments=(), limit=1) as tasks:
+        first = tasks.start_soon("a", lambda: shared)
+        await trio.testing.wait_all_tasks_blocked()
+        second = tasks.start_soon("b", lambda: shared)
+        second.cancel()  # it waits for its slot: its body is let go of
+        assert not first.done
+        event.set()
+        await first.wait()
+
+
+class OddCoroutine(Coroutine[Any, Any, None]):
+    """A coroutine of a type of one's own, that cannot be closed."""
+
+    def send(self, value: Any) -> Any:
+        raise StopIteration
+
+    def throw(self, *args: Any) -> Any:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise ZeroDivisionError
+
+    def __await__(self) -> Any:
+        return iter(())
+
+
+async def test_a_body_that_cannot_be_closed_loses_no_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with namedtasks.open_task_map(limit=1) as tasks:
+        tasks.start_soon("other", noop)
+        handle = tasks.start_soon("a", OddCoroutine)
+        handle.cancel()
+        assert handle.done
+        await tasks.start_soon("a", OddCoroutine).wait()
+    assert "closing the body of task 'a' failed" in caplog.text

@@ -1,5 +1,8 @@
 """What leaves the block, and what is left behind: nothing."""
 
+import logging
+import signal
+import threading
 from typing import Any
 
 import pytest
@@ -7,8 +10,22 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
-from namedtasks import ClosedError, State, TaskCancelledError, TaskFailedError
-from namedtasks.instruments import Instrument, TaskFailed, TaskStarted, TaskSucceeded
+from namedtasks import (
+    ClosedError,
+    State,
+    TaskCancelledError,
+    TaskFailedError,
+    current_run,
+)
+from namedtasks._core.engine import Engine
+from namedtasks.instruments import (
+    Instrument,
+    TaskCancelled,
+    TaskFailed,
+    TaskOverdue,
+    TaskStarted,
+    TaskSucceeded,
+)
 from namedtasks.testing import RecordingInstrument
 
 
@@ -243,35 +260,210 @@ async def test_an_instrument_may_start_another_run_at_the_last_moment(
     assert trio.current_time() == 2
 
 
-async def test_an_instrument_that_exits_the_program_loses_no_name(
-    autojump_clock: MockClock,
+async def test_an_instrument_that_raises_anything_loses_no_name(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Exits(Instrument):
-        def task_succeeded(self, event: TaskSucceeded, /) -> None:
-            raise SystemExit(3)
+    """At the start, at the end, while runs are cancelled because the block raised."""
 
-    with pytest.raises(SystemExit):
-        async with namedtasks.open_task_map(instruments=[Exits()]) as tasks:
-            handle = tasks.start_soon("a", trio.sleep, 1)
-            await trio.sleep_forever()
-    assert handle.done
-    assert len(tasks) == 0
-    await handle.wait()
-
-
-async def test_an_instrument_that_exits_at_a_start_ends_the_run_before_its_body(
-    autojump_clock: MockClock,
-) -> None:
     class Exits(Instrument):
         def task_started(self, event: TaskStarted, /) -> None:
             raise SystemExit(3)
 
-    with pytest.raises(SystemExit):
-        async with namedtasks.open_task_map(instruments=[Exits()]) as tasks:
+    class ExitsLater(Instrument):
+        def task_cancelled(self, event: TaskCancelled, /) -> None:
+            raise KeyboardInterrupt
+
+    instruments = [Exits(), ExitsLater()]
+    with pytest.raises(KeyError):
+        async with namedtasks.open_task_map(instruments=instruments, limit=1) as tasks:
             handle = tasks.start_soon("a", trio.sleep, 1)
-            await trio.sleep_forever()
-    assert isinstance(await outcome(handle), TaskFailedError)
+            tasks.start_soon("b", trio.sleep, 1)
+            await wait_all_tasks_blocked()
+            raise KeyError
+    assert handle.done
     assert len(tasks) == 0
+    assert caplog.text.count("and was unplugged") == 2
+
+
+async def test_it_all_holds_in_a_run_with_loose_exception_groups() -> None:
+    """`strict_exception_groups=False` is the caller's choice for their own nurseries."""
+
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            async with namedtasks.open_task_map() as tasks:
+                tasks.start_soon("a", trio.sleep, 5)
+                await trio.lowlevel.checkpoint()
+                scope.cancel()
+                raise KeyError("mine")
+
+    def in_another_run() -> None:
+        with pytest.warns(trio.TrioDeprecationWarning), pytest.raises(KeyError):
+            trio.run(main, strict_exception_groups=False)
+
+    await trio.to_thread.run_sync(in_another_run)
+
+
+async def test_the_blocks_exception_leaves_bare_also_if_runs_hold_nurseries() -> None:
+    async def body() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+
+    with pytest.raises(KeyError), trio.CancelScope() as scope:
+        async with namedtasks.open_task_map() as tasks:
+            tasks.start_soon("a", body)
+            await wait_all_tasks_blocked()
+            scope.cancel()
+            raise KeyError("mine")
+
+
+class FrozenError(Exception):
+    """Nothing can be set on it, as on a frozen dataclass; and worse."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+    def with_traceback(self, tb: object) -> Any:
+        raise SystemExit
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+    def __copy__(self) -> Any:
+        raise SystemExit
+
+
+@pytest.mark.parametrize("settings", [{}, {"instruments": ()}])
+async def test_no_error_whatever_its_ways_loses_its_name(
+    settings: Any, autojump_clock: MockClock
+) -> None:
+    async with namedtasks.open_task_map(**settings) as tasks:
+        sibling = tasks.start_soon("sibling", trio.sleep, 1)
+        failed = await outcome(tasks.start_soon("a", raises, FrozenError()))
+        assert isinstance(failed.__cause__, FrozenError)
+        assert tasks.state("a") is State.WAITING
+        await sibling.wait()
+
+
+async def test_a_block_that_raises_an_error_that_cannot_be_spoken_of() -> None:
+    with pytest.raises(FrozenError):
+        async with namedtasks.open_task_map(instruments=()) as tasks:
+            tasks.start_soon("a", trio.sleep_forever)
+            await wait_all_tasks_blocked()
+            raise FrozenError
+    assert len(tasks) == 0
+
+
+async def test_a_log_that_raises_stops_nobody(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class FullDisk(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("disk full")
+
+    class BrokenPolicy:
+        def delay(self, failures: int, error: BaseException, /) -> float:
+            raise ValueError("broken policy")
+
+    handler = FullDisk()
+    logger = logging.getLogger("namedtasks")
+    logger.addHandler(handler)
+    try:
+        async with namedtasks.open_task_map(backoff=BrokenPolicy()) as tasks:
+            sibling = tasks.start_soon("sibling", trio.sleep, 1)
+            tasks.start_soon("a", raises, ValueError("boom"))
+            await sibling.wait()
+            assert tasks.check("a") is None
+    finally:
+        logger.removeHandler(handler)
+    assert "broken policy" in capsys.readouterr().err
+
+
+async def test_whoever_goes_up_everyone_is_asked_to_stop(mock_clock: MockClock) -> None:
+    """Also while the block waits for its end: threads are told, and may fall overdue."""
+    heard = RecordingInstrument()
+    running, go = threading.Event(), threading.Event()
+
+    def thread() -> bool:
+        running.set()
+        assert go.wait(5)
+        return current_run().cancel_requested
+
+    async def exits() -> None:
+        assert await trio.to_thread.run_sync(running.wait, 5)
+        nursery.start_soon(let_go)
+        raise SystemExit
+
+    async def let_go() -> None:
+        await wait_all_tasks_blocked()
+        mock_clock.jump(1.0)
+        await wait_all_tasks_blocked()
+        go.set()
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(SystemExit):
+            async with namedtasks.open_task_map(instruments=[heard]) as tasks:
+                handle = tasks.start_thread_soon("thread", thread)
+                tasks.start_soon("exits", exits)
+    assert await handle.wait() is True
+    assert [event.name for event in heard.of(TaskOverdue)] == ["thread"]
+
+
+async def test_surroundings_cancelled_at_the_end_of_the_block_ask_everyone_to_stop(
+    mock_clock: MockClock,
+) -> None:
+    heard = RecordingInstrument()
+    running, go = threading.Event(), threading.Event()
+
+    def thread() -> bool:
+        running.set()
+        assert go.wait(5)
+        return current_run().cancel_requested
+
+    async def cancels(scope: trio.CancelScope) -> None:
+        assert await trio.to_thread.run_sync(running.wait, 5)
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        mock_clock.jump(1.0)
+        await wait_all_tasks_blocked()
+        go.set()
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancels, scope)
+            async with namedtasks.open_task_map(instruments=[heard]) as tasks:
+                handle = tasks.start_thread_soon("thread", thread)
+    assert await handle.wait() is True
+    assert [event.name for event in heard.of(TaskOverdue)] == ["thread"]
+
+
+async def test_the_end_of_very_many_is_not_slower_for_each_one() -> None:
+    """Who goes up asks all the others to stop once, not once each."""
+    calls = 0
+
+    class Counts(Instrument):
+        def task_cancelled(self, event: TaskCancelled, /) -> None:
+            nonlocal calls
+            calls += 1
+
+    scans = 0
+    with pytest.raises(KeyError):
+        async with namedtasks.open_task_map(instruments=[Counts()]) as tasks:
+            for number in range(2000):
+                tasks.start_soon(number, trio.sleep_forever)
+            await wait_all_tasks_blocked()
+            running = tasks._shell.engine.ledger.running
+            really = type(running).values
+
+            def values(table: Any) -> Any:
+                nonlocal scans
+                scans += 1
+                return really(table)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(running), "values", values)
+                raise KeyError
+    assert calls == 2000
+    assert scans <= 2
 
 
 async def test_a_map_can_be_opened_only_once() -> None:
@@ -285,16 +477,43 @@ async def test_a_map_can_be_opened_only_once() -> None:
             pass
 
 
-async def test_ctrl_c_while_the_block_waits_leaves_bare_and_leaks_nothing() -> None:
-    handle: namedtasks.TaskHandle[None] | None = None
+def test_ctrl_c_while_the_block_waits_leaves_bare_and_leaks_nothing() -> None:
+    """A real one, which trio delivers to the main task: to the block, at its end."""
+    handles: list[namedtasks.TaskHandle[None]] = []
 
-    async def interrupted() -> None:
-        nonlocal handle
+    @trio.lowlevel.enable_ki_protection
+    def interrupt() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    async def interrupts() -> None:
+        interrupt()
+        await trio.sleep_forever()
+
+    async def main() -> None:
         async with namedtasks.open_task_map() as tasks:
-            handle = tasks.start_soon("a", trio.sleep_forever)
-            tasks.start_soon("b", raises, KeyboardInterrupt())
+            handles.append(tasks.start_soon("a", interrupts))
 
-    with pytest.raises(KeyboardInterrupt):
-        await interrupted()
-    assert handle is not None
-    assert handle.done
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trio.run(main)
+    assert caught.value.__context__ is None
+    assert handles[0].done
+
+
+@pytest.mark.parametrize("broken", ["judge", "failed"])
+async def test_whatever_goes_wrong_at_the_end_of_a_run_its_name_is_freed(
+    broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of our own, too, must not leave a name taken and a waiter waiting."""
+    really = getattr(Engine, broken)
+
+    def fails(*args: Any) -> Any:
+        if broken == "failed":
+            really(*args)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Engine, broken, fails)
+    async with namedtasks.open_task_map(instruments=()) as tasks:
+        failed = await outcome(tasks.start_soon("a", raises, ValueError("boom")))
+        assert repr(failed.__cause__) == "ValueError('boom')"
+        assert "a" not in tasks
+    assert "the end of task 'a' went wrong" in caplog.text

@@ -5,7 +5,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
-from namedtasks.instruments import TaskOverdue
+from namedtasks import current_run
+from namedtasks.instruments import Instrument, TaskOverdue
 from namedtasks.testing import RecordingInstrument
 
 
@@ -70,7 +71,7 @@ async def test_the_watch_works_on_under_a_cancelled_surrounding(autojump_clock: 
     with trio.move_on_after(5):
         async with namedtasks.open_task_map(instruments=[heard]) as tasks:
             tasks.start_soon("a", shielded, 20, timeout=6)
-    assert [(event.name, event.at) for event in heard.of(TaskOverdue)] == [("a", 7.0)]
+    assert [(event.name, event.at) for event in heard.of(TaskOverdue)] == [("a", 6.0)]
 
 
 async def test_an_overdue_run_stays_overdue_in_its_handle(autojump_clock: MockClock) -> None:
@@ -98,3 +99,22 @@ async def test_a_timeout_of_nothing_ends_a_run_at_its_first_checkpoint(
         with pytest.raises(namedtasks.TaskFailedError):
             await handle.wait()
     assert steps == ["before"]
+
+
+async def test_the_watch_has_a_context_of_its_own(autojump_clock: MockClock) -> None:
+    """It serves all runs; what it tells of is not part of the one that woke it."""
+    seen: list[object] = []
+
+    class Looks(Instrument):
+        def task_overdue(self, event: TaskOverdue, /) -> None:
+            try:
+                seen.append(current_run().name)
+            except RuntimeError:
+                seen.append(None)
+
+    async def starts_another() -> None:
+        tasks.start_soon("a", shielded, 10, timeout=1)
+
+    async with namedtasks.open_task_map(instruments=[Looks()]) as tasks:
+        tasks.start_soon("other", starts_another)
+    assert seen == [None]

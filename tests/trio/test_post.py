@@ -154,3 +154,15 @@ async def test_from_thread_run_sync_is_the_way_to_get_an_answer() -> None:
             return threading.current_thread().name
 
         assert await trio.to_thread.run_sync(worker)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+async def test_what_is_no_exception_goes_up_through_the_map(kind: type[BaseException]) -> None:
+    def exits() -> Any:
+        raise kind
+
+    with pytest.raises(kind):
+        async with namedtasks.open_task_map() as tasks:
+            tasks.start_soon("other", trio.sleep_forever)
+            tasks.post("a", exits)
+    assert len(tasks) == 0

@@ -238,6 +238,11 @@ async def test_an_async_function_is_refused_at_the_call(fn: Any) -> None:
         assert tasks.check("a") is None
 
 
+async def test_a_class_is_called_plainly_whatever_its_instances_do() -> None:
+    async with namedtasks.open_task_map() as tasks:
+        assert isinstance(await tasks.start_thread_soon("a", AsyncCall).wait(), AsyncCall)
+
+
 async def test_what_cannot_be_called_is_refused_at_the_call() -> None:
     async with namedtasks.open_task_map() as tasks:
         start_anything: Any = tasks.start_thread_soon
@@ -245,6 +250,10 @@ async def test_what_cannot_be_called_is_refused_at_the_call() -> None:
             TypeError, match=r"^start_thread_soon\(\) takes a plain function, not 5$"
         ):
             start_anything("a", 5)
+        with pytest.raises(
+            TypeError, match=r"^start_thread_soon\(\) takes a plain function, not <c"
+        ):
+            start_anything("a", async_fn())
         with pytest.raises(
             TypeError,
             match=r"^executor must be an async callable such as trio\.to_thread\.run_sync, not 5$",

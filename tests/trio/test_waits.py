@@ -207,6 +207,22 @@ async def test_wait_free_raises_when_the_map_closes(autojump_clock: MockClock) -
         assert len(nursery.child_tasks) == 0
 
 
+async def test_so_it_does_while_it_sits_out_a_wait(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery, namedtasks.open_task_map(instruments=()) as tasks:
+
+        async def waiter() -> None:
+            with pytest.raises(ClosedError):
+                await tasks.wait_free("a")
+
+        await start_failed(tasks)
+        nursery.start_soon(waiter)
+        await wait_all_tasks_blocked()
+        tasks.close()
+        await wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 0
+        assert trio.current_time() == 0
+
+
 async def test_wait_free_is_per_operation(autojump_clock: MockClock) -> None:
     async with namedtasks.open_task_map(instruments=()) as tasks:
         tasks.start_soon("a", boom, operation="attach")
