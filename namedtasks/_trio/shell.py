@@ -103,7 +103,8 @@ class Shell:
             self._refuse(obstacle, name, operation, now, skip=skip)
             return None
         run = TrioRun(name, operation, timeout, slots, self.now)
-        handle = run.handle = TaskHandle[Any](self, run)
+        handle: TaskHandle[Any] = TaskHandle(self, run)
+        run.handle = handle
         self.engine.admit(run, now)
         try:
             run.body = body_of(async_fn, args)

@@ -104,7 +104,7 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
             async_fn: An async function.
             args: Its arguments.
             if_busy: What to do if the name cannot start now: ``"refuse"``
-                raises, ``"skip"`` gives None, at a tenth of the price.
+                raises, ``"skip"`` gives None, for half of the price or less.
             timeout: Seconds, from the body's first step, after which the run is
                 cancelled and has failed with `trio.TooSlowError`.
             operation: What the run does, from a small set of words. Failures
