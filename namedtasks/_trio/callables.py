@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeGuard, cast
 
 from trio.lowlevel import disable_ki_protection
@@ -14,6 +14,9 @@ from namedtasks._core.text import repr_of
 
 Body = Coroutine[Any, Any, Any]
 """What an async function gives when it is called."""
+
+Executor = Callable[..., Awaitable[Any]]
+"""Anything shaped like `trio.to_thread.run_sync`: takes a function and its arguments."""
 
 
 def _is_coroutine(value: object) -> TypeGuard[Body]:
@@ -82,3 +85,10 @@ def check_plain_fn(fn: object) -> None:
                 f"start_thread_soon() takes a plain function, and {repr_of(fn)} is async: "
                 "use start_soon()"
             )
+
+
+async def call_in_executor(
+    executor: Executor, fn: Callable[..., object], args: tuple[object, ...]
+) -> object:
+    """The body of a run that has a function run elsewhere."""
+    return await executor(fn, *args)

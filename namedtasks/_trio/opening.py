@@ -17,9 +17,10 @@ from namedtasks._core.engine import Engine
 from namedtasks._core.events import Instrument
 from namedtasks._core.text import error_text
 from namedtasks._log import complain
+from namedtasks._trio.callables import Executor
 from namedtasks._trio.run import TrioRun, has_cancellation, is_cancellation
 from namedtasks._trio.shell import ENCLOSING_SCOPE, Shell
-from namedtasks._trio.task_map import Executor, TaskMap
+from namedtasks._trio.task_map import TaskMap
 from namedtasks.instruments.logging import LoggingInstrument
 
 

@@ -22,6 +22,7 @@ import trio
 from trio.lowlevel import ParkingLot, current_task, enable_ki_protection
 
 from namedtasks._core.engine import Engine
+from namedtasks._core.errors import ClosedError, RefusedError
 from namedtasks._core.ledger import Closed
 from namedtasks._core.records import Record
 from namedtasks._core.slots import Slots
@@ -153,13 +154,35 @@ class Shell:
             run.context.run(spawn)
             run.context = None
 
-    def raise_from_task(self, error: BaseException) -> None:
-        """Have *error* go up through the map, from where there is nobody above to raise it to."""
+    def post(self, start: Callable[[], None], name: Hashable, operation: str | None) -> None:
+        """Have *start* called in the map's thread, in a copy of the caller's context.
 
-        async def fail() -> None:
-            raise error
+        Raises:
+            ClosedError: the map is known to be closed, or its trio run is over.
+        """
+        if self.engine.ledger.closed:
+            raise ClosedError(name, operation)
+        context = contextvars.copy_context()
+        try:
+            self.token.run_sync_soon(self._start_posted, context, start, name, operation)
+        except trio.RunFinishedError:
+            raise ClosedError(name, operation) from None
 
-        self.nursery.start_soon(fail, name="namedtasks: an exception on its way up")
+    def _start_posted(
+        self,
+        context: contextvars.Context,
+        start: Callable[[], None],
+        name: Hashable,
+        operation: str | None,
+    ) -> None:
+        try:
+            context.run(start)
+        except RefusedError:
+            pass  # the instruments have heard of it
+        except Exception as error:
+            complain(f"the posted start of {task_text(name, operation)} failed", error)
+        except BaseException as error:  # a Ctrl-C, say, in the function that was to give the body
+            self.nursery.start_soon(_raise, error, name="namedtasks: an exception on its way up")
 
     # Running
 
@@ -344,6 +367,10 @@ class Shell:
         """At the end of the block: wait until nothing runs. Not a checkpoint if nothing does."""
         while self.engine.ledger.running:
             await self.changed.park()
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _reason_to_go_up(run: TrioRun, rest: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import math
 from collections.abc import (
     Awaitable,
@@ -21,13 +20,11 @@ from trio.lowlevel import enable_ki_protection
 
 from namedtasks._core import checks
 from namedtasks._core.engine import TaskMapStatistics
-from namedtasks._core.errors import ClosedError, RefusedError
+from namedtasks._core.errors import RefusedError
 from namedtasks._core.ledger import State, refusal
 from namedtasks._core.records import Failure
-from namedtasks._core.text import task_text
-from namedtasks._log import complain
 from namedtasks._trio import waits
-from namedtasks._trio.callables import check_async_fn, check_plain_fn
+from namedtasks._trio.callables import Executor, call_in_executor, check_async_fn, check_plain_fn
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.run import TrioRun
 from namedtasks._trio.shell import Shell
@@ -37,9 +34,6 @@ Args = TypeVarTuple("Args")
 
 IfBusy = Literal["refuse", "skip"]
 """What to do about a name that cannot start now."""
-
-Executor = Callable[..., Awaitable[Any]]
-"""Anything shaped like `trio.to_thread.run_sync`: takes a function and its arguments."""
 
 
 @final
@@ -194,7 +188,7 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
         shell = self._shell
         return shell.start(
             name,
-            _in_executor,
+            call_in_executor,
             (chosen or shell.run_in_thread, fn, args),
             slots=shell.engine.slots if chosen else shell.engine.threads,
             skip=checks.is_skip(if_busy),
@@ -227,20 +221,13 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
         checks.hashable(name, operation)
         checks.is_skip(if_busy)
         checks.timeout(timeout)
-        if self._shell.engine.ledger.closed:
-            raise ClosedError(name, operation)
 
         def start() -> None:
             self.start_soon(
                 name, async_fn, *args, if_busy=if_busy, timeout=timeout, operation=operation
             )
 
-        try:
-            self._shell.token.run_sync_soon(
-                _start_posted, self._shell, contextvars.copy_context(), start, name
-            )
-        except trio.RunFinishedError:
-            raise ClosedError(name, operation) from None
+        self._shell.post(start, name, operation)
 
     # Asking
 
@@ -433,22 +420,3 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
 
 def _handle_of(run: TrioRun) -> TaskHandle[Any]:
     return cast(TaskHandle[Any], run.handle)
-
-
-async def _in_executor(
-    executor: Executor, fn: Callable[..., object], args: tuple[object, ...]
-) -> object:
-    return await executor(fn, *args)
-
-
-def _start_posted(
-    shell: Shell, context: contextvars.Context, start: Callable[[], None], name: Hashable
-) -> None:
-    try:
-        context.run(start)
-    except RefusedError:
-        pass  # the instruments have heard of it
-    except Exception as error:
-        complain(f"the posted start of {task_text(name, None)} failed", error)
-    except BaseException as error:  # a Ctrl-C, say, in the function that was to give the body
-        shell.raise_from_task(error)

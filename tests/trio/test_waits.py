@@ -289,6 +289,7 @@ async def test_waiting_for_others_from_inside_a_task_is_fine(autojump_clock: Moc
     async with namedtasks.open_task_map() as tasks:
         other = tasks.start_soon("b", trio.sleep, 1)
         await tasks.start_soon("a", body).wait()
+        assert trio.current_time() == 1
 
 
 async def test_a_task_started_in_a_foreign_nursery_may_wait_for_the_map(
@@ -296,11 +297,19 @@ async def test_a_task_started_in_a_foreign_nursery_may_wait_for_the_map(
 ) -> None:
     """A context variable would have been copied there, and would be wrong."""
 
+    returned: list[float] = []
+
+    async def waits() -> None:
+        await tasks.wait_idle()
+        returned.append(trio.current_time())
+
     async def body() -> None:
-        nursery.start_soon(tasks.wait_idle)
+        nursery.start_soon(waits)
+        await trio.sleep(1)
 
     async with trio.open_nursery() as nursery, namedtasks.open_task_map() as tasks:
-        await tasks.start_soon("a", body).wait()
+        tasks.start_soon("a", body)
+    assert returned == [1]
 
 
 async def test_shutdown_waits_and_then_cancels(autojump_clock: MockClock) -> None:
