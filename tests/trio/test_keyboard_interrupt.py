@@ -38,12 +38,22 @@ class Interrupter:
         return self.line
 
     def line(self, frame: FrameType, event: str, arg: object) -> Any:
-        if event == "line":
+        if event == "line" and not is_between_block_and_exit(frame):
             self.seen += 1
             if self.seen == self.at + 1:
                 self.fired = True
                 signal.raise_signal(signal.SIGINT)
         return self.line
+
+
+def is_between_block_and_exit(frame: FrameType) -> bool:
+    """Whether it is the ``async with`` statement itself that is being executed.
+
+    A Ctrl-C there keeps Python from calling ``__aexit__`` at all. No code of the
+    map's is running then, and none can help: a nursery's block has the same hole.
+    """
+    code = scenario.__code__
+    return frame.f_code is code and frame.f_lineno == code.co_firstlineno + 1
 
 
 async def fine() -> str:
@@ -115,7 +125,7 @@ def test_ctrl_c_at_any_step_leaks_no_name() -> None:
         if not reached:
             break
         interruptions += interrupted
-        step += 1 if step < 200 else 3
+        step += 1
     gc.collect()  # what an interrupted call never awaited warns now, and not in another test
     assert step > 300, "the scenario has that many lines"
     assert interruptions > 100
