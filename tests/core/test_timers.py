@@ -36,6 +36,16 @@ def test_a_discarded_item_never_falls_due_and_takes_no_room() -> None:
     assert len(timers) == 1
 
 
+def test_the_order_holds_when_the_empty_entries_are_thrown_out() -> None:
+    timers: Timers[int] = Timers()
+    times = [5.0, 1.0, 4.0, 2.0, 3.0, 9.0, 7.0, 8.0, 6.0, 0.0]
+    for number, when in enumerate(times):
+        timers.set(number, when)
+    for number in (1, 9, 3, 4, 2, 0):
+        timers.discard(number)
+    assert [timers.pop_due(99.0) for _ in range(5)] == [8, 6, 7, 5, None]
+
+
 def test_empty_timers_have_nothing_due() -> None:
     timers: Timers[str] = Timers()
     assert timers.next_due() is None

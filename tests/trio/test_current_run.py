@@ -77,9 +77,16 @@ async def test_a_task_sees_that_it_should_stop(autojump_clock: MockClock) -> Non
         assert run.cancel_requested
         run.check_cancelled()
 
+    async def looks_exactly_at_its_deadline() -> bool:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_until(start + 1)
+        return current_run().cancel_requested
+
+    start = trio.current_time()
     async with namedtasks.open_task_map(instruments=(), overdue_after=9) as tasks:
         by_cancel = tasks.start_soon("cancel", body)
         by_deadline = tasks.start_soon("deadline", body, timeout=1)
+        exactly = tasks.start_soon("exactly", looks_exactly_at_its_deadline, timeout=1)
         await trio.sleep(1)
         by_cancel.cancel("enough")
         with pytest.raises(TaskCancelledError, match=r"^task 'cancel' was cancelled: enough$"):
@@ -87,6 +94,7 @@ async def test_a_task_sees_that_it_should_stop(autojump_clock: MockClock) -> Non
         with pytest.raises(TaskFailedError) as caught:
             await by_deadline.wait()
         assert type(caught.value.__cause__) is trio.TooSlowError
+        assert await exactly.wait()
 
 
 async def test_an_error_of_the_same_kind_from_elsewhere_is_a_failure(

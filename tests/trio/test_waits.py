@@ -233,11 +233,33 @@ async def test_wait_free_is_per_operation(autojump_clock: MockClock) -> None:
 
 
 async def test_a_waiter_that_leaves_takes_its_traces_along(autojump_clock: MockClock) -> None:
-    async with namedtasks.open_task_map() as tasks:
+    async with namedtasks.open_task_map(instruments=()) as tasks:
         tasks.start_soon("a", trio.sleep, 5)
         with trio.move_on_after(1):
             await tasks.wait_free("a")
+        tasks.cancel("a")
         assert tasks._shell.waiting_for == {}
+        await start_failed(tasks, "b")
+        with trio.move_on_after(0.1):
+            await tasks.wait_free("b")
+        assert tasks._shell.waiting_for == {}
+        await tasks.wait_free("b")
+        assert tasks._shell.waiting_for == {}
+
+
+async def test_a_waiter_that_leaves_leaves_the_others_their_place(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery, namedtasks.open_task_map(instruments=()) as tasks:
+        await start_failed(tasks)
+        nursery.start_soon(tasks.wait_free, "a")
+        await wait_all_tasks_blocked()
+        with trio.move_on_after(0.1):
+            await tasks.wait_free("a")
+        tasks.forget("a")
+        await wait_all_tasks_blocked()
+        assert len(nursery.child_tasks) == 0
+        assert trio.current_time() == 0.1
 
 
 SELF_WAITS: dict[str, Callable[[namedtasks.TaskMap], Awaitable[object]]] = {
