@@ -21,8 +21,9 @@ $(READY): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps --editable .
 	@touch $@
 
-demo: $(READY)  ## Run the volume controller on its 12 volumes and 3 nodes (BACKEND=loop or dir)
-	cd docs/examples && $(abspath $(BIN))/python -m volume_controller $(if $(BACKEND),--backend $(BACKEND))
+demo: $(READY)  ## Run a day of the volume controller: 12 volumes, 3 nodes (BACKEND=loop, fuse or dir; VOLUMES=100)
+	cd docs/examples && $(abspath $(BIN))/python -m volume_controller \
+		$(if $(BACKEND),--backend $(BACKEND)) $(if $(VOLUMES),--volumes $(VOLUMES))
 
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
-from volume_controller import commands, content
+from volume_controller import cleanup, commands, content, kernel
 from volume_controller.backend import Backend, BackendError, Choice, VolumeState, choose
 from volume_controller.config import InputError, Volume
 from volume_controller.directory import DirectoryBackend
+from volume_controller.ext4 import block_size
+from volume_controller.fuse import FuseBackend
+from volume_controller.kernel import unescaped
 from volume_controller.layout import Layout
-from volume_controller.loop import LoopBackend, block_size, unescaped
+from volume_controller.locks import Locks
+from volume_controller.loop import LoopBackend
 
 VOLUME = Volume("v", 16 * 2**20)
 
@@ -33,23 +38,24 @@ class FakeKind:
     def __call__(self, layout: Layout, volumes: Mapping[str, Volume]) -> Backend:
         return DirectoryBackend(layout, volumes)
 
-    async def obstacle(self) -> str | None:
+    async def obstacle(self, layout: Layout) -> str | None:
         await trio.lowlevel.checkpoint()
         return self._obstacle
 
 
 WORKS = FakeKind(None)
 BROKEN = FakeKind("needs root")
+ANYWHERE = Layout(Path("nowhere"))
 
 
 @pytest.mark.trio
 async def test_the_first_backend_that_works_is_chosen() -> None:
     """With the reason why no better one was."""
     assert Choice(WORKS, "loop", "because it works here") == await choose(
-        {"loop": WORKS, "dir": BROKEN}, None
+        {"loop": WORKS, "dir": BROKEN}, None, ANYWHERE
     )
     assert Choice(WORKS, "dir", "because loop needs root") == await choose(
-        {"loop": BROKEN, "dir": WORKS}, None
+        {"loop": BROKEN, "dir": WORKS}, None, ANYWHERE
     )
 
 
@@ -57,14 +63,14 @@ async def test_the_first_backend_that_works_is_chosen() -> None:
 async def test_there_may_be_no_backend_at_all() -> None:
     """The message says what the last one lacked."""
     with pytest.raises(InputError, match=r"^no backend is left, because loop needs root$"):
-        await choose({"loop": BROKEN}, None)
+        await choose({"loop": BROKEN}, None, ANYWHERE)
 
 
 @pytest.mark.trio
 async def test_a_backend_that_is_asked_for_is_chosen() -> None:
     """Also if a better one works."""
     kinds = {"loop": WORKS, "dir": WORKS}
-    assert Choice(WORKS, "dir", "as asked for") == await choose(kinds, "dir")
+    assert Choice(WORKS, "dir", "as asked for") == await choose(kinds, "dir", ANYWHERE)
 
 
 @pytest.mark.trio
@@ -78,7 +84,7 @@ async def test_a_backend_that_is_asked_for_is_chosen() -> None:
 async def test_a_backend_that_cannot_be_had_is_bad_input(wanted: str, message: str) -> None:
     """Nothing else is used in its place."""
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
-        await choose({"loop": BROKEN, "dir": WORKS}, wanted)
+        await choose({"loop": BROKEN, "dir": WORKS}, wanted, ANYWHERE)
 
 
 @pytest.mark.trio
@@ -95,6 +101,7 @@ async def test_a_volume_of_files_goes_up_and_down(tmp_path: Path) -> None:
         partial(backend.unmount, VOLUME, "n1"),
         partial(backend.detach, VOLUME, "n1"),
         partial(backend.check, VOLUME),
+        partial(backend.delete, VOLUME),
     ):
         await operation()
         states.append(backend.observe()["v"])
@@ -109,8 +116,134 @@ async def test_a_volume_of_files_goes_up_and_down(tmp_path: Path) -> None:
         attached(),
         VolumeState(provisioned=True, blank=False),
         VolumeState(provisioned=True, blank=False, checked=True),
+        VolumeState(blank=False),
     ] == states
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith("v")]
     assert await backend.leftovers() == []
+
+
+@pytest.mark.trio
+async def test_a_fuse_volume_goes_up_and_down(fuse_works: None, tmp_path: Path) -> None:
+    """The fuse2fs is over when the unmount is, and the image holds what was written."""
+    backend = FuseBackend(Layout(tmp_path), {"v": VOLUME})
+    await backend.damage(VOLUME)
+    await backend.attach(VOLUME, "n1")
+    with pytest.raises(BackendError, match=r"e2fsck"):
+        await backend.mount(VOLUME, "n1")
+    await backend.repair(VOLUME)
+    await backend.mount(VOLUME, "n1")
+    assert len(kernel.servers_below(tmp_path)) == 1
+    await backend.write(VOLUME, "n1")
+    await backend.unmount(VOLUME, "n1")
+    assert kernel.servers_below(tmp_path) == {}
+    await backend.mount(VOLUME, "n1")
+    assert backend.observe()["v"].written
+    await backend.unmount(VOLUME, "n1")
+    await backend.detach(VOLUME, "n1")
+    await backend.check(VOLUME)
+    assert await backend.leftovers() == []
+
+
+@pytest.mark.trio
+async def test_a_fuse_volume_that_nobody_serves_any_more_is_cleaned_up(
+    fuse_works: None, tmp_path: Path
+) -> None:
+    """Its mount point cannot even be looked at."""
+    backend = FuseBackend(Layout(tmp_path), {"v": VOLUME})
+    await backend.provision(VOLUME)
+    await backend.attach(VOLUME, "n1")
+    await backend.format(VOLUME)
+    await backend.mount(VOLUME, "n1")
+    (server,) = kernel.servers_below(tmp_path)
+    os.kill(server, signal.SIGKILL)
+    await cleanup.wait_until_over([server])
+    assert not backend.observe()["v"].written
+    assert len(await backend.leftovers()) == 2
+    await backend.clean_up()
+    assert await backend.leftovers() == []
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("kind", [DirectoryBackend, LoopBackend, FuseBackend])
+async def test_a_busy_mount_point_cannot_be_unmounted(
+    loop_obstacle: str | None,
+    fuse_obstacle: str | None,
+    tmp_path: Path,
+    kind: type[DirectoryBackend | LoopBackend | FuseBackend],
+) -> None:
+    """Until the process that works in it has gone."""
+    obstacle = {"LoopBackend": loop_obstacle, "FuseBackend": fuse_obstacle}.get(kind.__name__)
+    if obstacle is not None:
+        pytest.skip(obstacle)
+    backend = kind(Layout(tmp_path), {"v": VOLUME})
+    await backend.provision(VOLUME)
+    await backend.attach(VOLUME, "n1")
+    await backend.format(VOLUME)
+    await backend.mount(VOLUME, "n1")
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(commands.hold, backend.layout.target(VOLUME, "n1"))
+            with pytest.raises(BackendError, match=r"[Bb]usy"):
+                await backend.unmount(VOLUME, "n1")
+            nursery.cancel_scope.cancel()
+        await backend.unmount(VOLUME, "n1")
+        await backend.detach(VOLUME, "n1")
+        assert await backend.leftovers() == []
+    finally:
+        await backend.clean_up()
+
+
+@pytest.mark.trio
+async def test_nobody_can_hold_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """Told to who wants to hold it."""
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(BackendError, match=r"^nobody could be found to keep .* busy$"):
+            await nursery.start(commands.hold, tmp_path / "missing")
+
+
+@pytest.mark.trio
+async def test_half_a_file_system_counts_as_blank(tmp_path: Path) -> None:
+    """Nobody has used it: it is made again."""
+    layout = Layout(tmp_path)
+    layout.provision(VOLUME)
+    with pytest.raises(OSError, match=r"^no$"), layout.formatting(VOLUME):
+        layout.image(VOLUME).write_bytes(b"half a file system")
+        raise OSError("no")
+    assert layout.is_blank(VOLUME)
+    with layout.formatting(VOLUME):
+        pass
+    assert not layout.is_blank(VOLUME)
+
+
+def test_a_lock_tells_who_holds_it(tmp_path: Path) -> None:
+    """It is taken once, and given back."""
+    locks = Locks(tmp_path / "locks")
+    assert locks.holders() == {}
+    locks.take("v", "n1")
+    with pytest.raises(BackendError, match=r"^'v' is attached to 'n1' already$"):
+        locks.take("v", "n2")
+    assert locks.holders() == {"v": "n1"}
+    locks.give_back("v")
+    assert locks.holders() == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux")
+@pytest.mark.trio
+async def test_clean_up_ends_the_processes_of_its_work_folder(tmp_path: Path) -> None:
+    """Found by the mark that all children carry, and no others are ended."""
+    with commands.marked(tmp_path / "other"):
+        other = await trio.lowlevel.open_process(["sleep", "600"])
+    with commands.marked(tmp_path):
+        ours = await trio.lowlevel.open_process(["sleep", "600"], start_new_session=True)
+    try:
+        assert [f"process {ours.pid}"] == cleanup.leftovers(tmp_path)
+        await cleanup.clean_up(tmp_path)
+        assert await ours.wait() == -signal.SIGKILL
+        assert cleanup.leftovers(tmp_path) == []
+        assert other.poll() is None
+    finally:
+        other.kill()
+        await other.wait()
 
 
 @pytest.mark.trio

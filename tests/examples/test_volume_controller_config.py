@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from volume_controller.__main__ import parse as parse_arguments
-from volume_controller.config import InputError, Volume, load, parse_size
+from volume_controller.config import DELETED, InputError, Volume, load, parse_size
 
 GOOD = """
 nodes = ["n1", "n2"]
@@ -36,20 +36,21 @@ def test_a_file_gives_volumes_and_two_phases(file: Path) -> None:
     assert config.nodes == ("n1", "n2")
     assert {"a": Volume("a", 16 * 2**20), "b": Volume("b", 2**30)} == config.volumes
     assert [p.desired for p in config.phases] == [{"a": "n1", "b": "n2"}, {"a": None, "b": None}]
-    assert config.damaged == "a"
+    assert config.faults == {"destroyed_superblock": "a"}
 
 
 def test_the_file_that_we_ship_has_twelve_volumes_on_three_nodes() -> None:
-    """It can be loaded, and one of its volumes is damaged."""
+    """It has a day of four phases, and three faults."""
     config = load(parse_arguments([]).file)
     assert (len(config.volumes), len(config.nodes)) == (12, 3)
-    assert config.damaged in config.volumes
+    assert (len(config.phases), len(config.faults)) == (4, 3)
+    assert list(config.phases[-1].desired.values()).count(DELETED) == 2
 
 
 def test_faults_may_be_left_out(file: Path) -> None:
     """Without them nothing goes wrong."""
     file.write_text(GOOD.replace('[faults]\ndestroyed_superblock = "a"', ""))
-    assert load(file).damaged is None
+    assert load(file).faults == {}
 
 
 @pytest.mark.parametrize(
@@ -96,12 +97,13 @@ def test_faults_may_be_left_out(file: Path) -> None:
         (
             "nodes =",
             "colour = 1\nnodes =",
-            "the file has an unknown key 'colour': choose from faults, nodes, volumes",
+            "the file has an unknown key 'colour': choose from faults, nodes, phase, volumes",
         ),
         (
             "destroyed_superblock",
             "colour",
-            "faults has an unknown key 'colour': choose from destroyed_superblock",
+            "faults has an unknown key 'colour': "
+            "choose from busy_mount_point, destroyed_superblock, hanging_attach",
         ),
         (
             'superblock = "a"',
@@ -124,6 +126,146 @@ def test_a_mistake_is_told_with_its_place_and_its_cure(
     file.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(InputError, match=f"^{re.escape(f'{file}: {message}')}$"):
         load(file)
+
+
+DAY = """
+[[phase]]
+title = "up"
+attach = "all"
+[[phase]]
+title = "move"
+moves = { a = "n2" }
+[[phase]]
+title = "down"
+detach = ["b"]
+[[phase]]
+title = "away"
+delete = "all"
+"""
+
+
+def test_each_phase_says_what_differs_from_the_one_before(file: Path) -> None:
+    """All of a day's verbs."""
+    file.write_text(GOOD + DAY)
+    phases = load(file).phases
+    assert [phase.title for phase in phases] == ["up", "move", "down", "away"]
+    assert [
+        {"a": "n1", "b": "n2"},
+        {"a": "n2", "b": "n2"},
+        {"a": "n2", "b": None},
+        {"a": DELETED, "b": DELETED},
+    ] == [phase.desired for phase in phases]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title = "up"\n', "", "phase number 1 lacks the key 'title': add it"),
+        ('"up"', "1", "the title of phase number 1 must be a text, not 1"),
+        (
+            'attach = "all"',
+            "colour = 1",
+            "phase number 1 has an unknown key 'colour': "
+            "choose from attach, delete, detach, moves, title",
+        ),
+        (
+            'attach = "all"',
+            "",
+            "phase number 1 changes nothing: say what to attach, move, detach or delete",
+        ),
+        (
+            'attach = "all"',
+            'attach = "a"',
+            "attach of phase number 1 must be \"all\" or a list of volumes, not 'a'",
+        ),
+        (
+            'attach = "all"',
+            'attach = ["c"]',
+            "attach of phase number 1 is for volume 'c', which is not listed: choose from a, b",
+        ),
+        (
+            'attach = "all"',
+            'attach = ["b"]',
+            "moves of phase number 2: volume 'a' is detached by then",
+        ),
+        ('{ a = "n2" }', '{ a = "n1" }', "moves of phase number 2: volume 'a' is on 'n1' by then"),
+        (
+            '{ a = "n2" }',
+            '{ a = "n3" }',
+            "moves of phase number 2: node 'n3' is not listed: choose from n1, n2",
+        ),
+        (
+            "{ a = ",
+            "{ c = ",
+            "moves of phase number 2 is for volume 'c', which is not listed: choose from a, b",
+        ),
+        (
+            'moves = { a = "n2" }',
+            'delete = ["b"]',
+            "detach of phase number 3: volume 'b' is deleted by then",
+        ),
+        (
+            'moves = { a = "n2" }',
+            'attach = ["a"]',
+            "attach of phase number 2: volume 'a' is on 'n1' by then",
+        ),
+        (
+            'detach = ["b"]',
+            'detach = ["b"]\ndelete = ["b"]',
+            "phase number 3: volume 'b' is listed twice: rename one of them",
+        ),
+    ],
+)
+def test_a_mistake_in_a_phase_is_told_with_its_place(
+    file: Path, old: str, new: str, message: str
+) -> None:
+    """Also what cannot be done by then, because of the phases before."""
+    assert old in DAY
+    file.write_text(GOOD + DAY.replace(old, new, 1))
+    with pytest.raises(InputError, match=f"^{re.escape(f'{file}: {message}')}$"):
+        load(file)
+
+
+def test_phases_may_not_be_empty(file: Path) -> None:
+    """Left out, they are up and down."""
+    file.write_text("phase = []\n" + GOOD)
+    message = "there are no phases: add a [[phase]] table for each, or leave phase out"
+    with pytest.raises(InputError, match=f"^{re.escape(f'{file}: {message}')}$"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "phase", "message"),
+    [
+        ("hanging_attach", 'attach = ["b"]', "no phase attaches volume 'a'"),
+        ("busy_mount_point", 'attach = ["a"]', "no phase unmounts volume 'a'"),
+    ],
+)
+def test_a_fault_must_be_able_to_happen(file: Path, kind: str, phase: str, message: str) -> None:
+    """A fault that is never met would be an error at the end of the day."""
+    day = f'[[phase]]\ntitle = "up"\n{phase}\n'
+    file.write_text(GOOD.replace("destroyed_superblock", kind) + day)
+    message = f"{file}: {kind}: {message}: choose another, or add one"
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        load(file)
+
+
+def test_volumes_are_made_up_over_the_nodes(file: Path) -> None:
+    """The listed ones stay, and "all" means all."""
+    file.write_text(GOOD + DAY)
+    config = load(file, 5)
+    assert list(config.volumes) == ["a", "b", "extra-3", "extra-4", "extra-5"]
+    first = config.phases[0].desired
+    assert [first[name] for name in config.volumes] == ["n1", "n2", "n1", "n2", "n1"]
+    assert set(config.phases[-1].desired.values()) == {DELETED}
+
+
+def test_listed_volumes_cannot_be_left_out(file: Path) -> None:
+    """The phases and the faults speak of them."""
+    file.write_text(GOOD)
+    message = f"{file}: it lists 2 volumes: make --volumes 2 or more"
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        load(file, 1)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from typing import get_args
 import attrs
 import pytest
 from volume_controller.backend import VolumeState
-from volume_controller.controller import Operation, Step, next_step
+from volume_controller.config import DELETED, Desired
+from volume_controller.controller import next_step
+from volume_controller.steps import Operation, Step
 
 NODES = (None, "n1", "n2")
 BOTH = (False, True)
@@ -28,7 +30,7 @@ STATES = [
 ]
 """Also those that make no sense: a look at the world may come in the middle of an operation."""
 
-CASES = list(product(NODES, STATES))
+CASES: list[tuple[Desired, VolumeState]] = list(product((*NODES, DELETED), STATES))
 
 
 def is_harmless(operation: Operation, state: VolumeState) -> bool:
@@ -51,6 +53,8 @@ def is_harmless(operation: Operation, state: VolumeState) -> bool:
             return attached and not mounted
         case "check":
             return not state.blank and not attached and not mounted
+        case "delete":
+            return state.provisioned and not attached and not mounted
 
 
 def after(step: Step, state: VolumeState) -> VolumeState:
@@ -72,9 +76,11 @@ def after(step: Step, state: VolumeState) -> VolumeState:
             return attrs.evolve(state, attached_to=None)
         case "check":
             return attrs.evolve(state, checked=True)
+        case "delete":
+            return attrs.evolve(state, provisioned=False, checked=False)
 
 
-def path(desired: str | None, state: VolumeState) -> tuple[list[Step], VolumeState]:
+def path(desired: Desired, state: VolumeState) -> tuple[list[Step], VolumeState]:
     """All steps from *state* on, and where they lead."""
     steps: list[Step] = []
     while (step := next_step(desired, state)) is not None:
@@ -119,6 +125,22 @@ def test_a_volume_moves_from_node_to_node() -> None:
     ] == steps
 
 
+def test_a_volume_is_deleted_from_wherever_it_is() -> None:
+    """It is unmounted and detached before; nobody checks what is thrown away."""
+    state = VolumeState(
+        provisioned=True, attached_to="n1", blank=False, mounted_on="n1", written=True
+    )
+    steps, _ = path(DELETED, state)
+    assert [Step("unmount", "n1"), Step("detach", "n1"), Step("delete")] == steps
+
+
+def test_only_a_volume_that_is_to_go_is_deleted() -> None:
+    """Whatever its state."""
+    for desired, state in CASES:
+        step = next_step(desired, state)
+        assert step is None or step.operation != "delete" or desired is DELETED
+
+
 def test_nothing_is_done_to_a_volume_that_nobody_has_made_or_wants() -> None:
     """A blank one is not checked either: there is nothing to check."""
     assert next_step(None, VolumeState()) is None
@@ -129,8 +151,11 @@ def test_every_state_leads_to_what_is_desired() -> None:
     """In at most eight steps, whatever the state."""
     for desired, state in CASES:
         _, end = path(desired, state)
-        assert (desired, desired) == (end.attached_to, end.mounted_on)
-        if desired is not None:
+        node = None if desired is DELETED else desired
+        assert (node, node) == (end.attached_to, end.mounted_on)
+        if desired is DELETED:
+            assert not end.provisioned
+        elif desired is not None:
             assert end.provisioned
             assert end.written
         elif end.provisioned and not end.blank:

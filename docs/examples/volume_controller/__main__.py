@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import signal
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import attrs
 import trio
 
-from volume_controller import config
-from volume_controller.backend import BackendKind, Choice, choose
+from volume_controller import config, lines
+from volume_controller.backend import BackendKind
 from volume_controller.directory import DirectoryBackend
-from volume_controller.journal import Journal
-from volume_controller.layout import Layout
+from volume_controller.fuse import FuseBackend
 from volume_controller.loop import LoopBackend
-from volume_controller.report import Outcome, Report
-from volume_controller.session import Session
+from volume_controller.report import Display, Report
+from volume_controller.session import Session, clean
+from volume_controller.stopping import Stop, hold_signals, stop_on_signals
+from volume_controller.workfolder import open_used_work_folder, open_work_folder
 
-KINDS: Mapping[str, BackendKind] = {"loop": LoopBackend, "dir": DirectoryBackend}
+KINDS: Mapping[str, BackendKind] = {
+    "loop": LoopBackend,
+    "fuse": FuseBackend,
+    "dir": DirectoryBackend,
+}
 """The backends, best first."""
 
 BAD_INPUT = 2
-INTERRUPTED = 130
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Options:
     """The command line, checked as far as it goes by itself."""
 
     file: Path
     backend: str | None
     work: Path | None
+    clean: Path | None
+    volumes: int | None
     timeout: float
+    output: Literal["table", "plain", "json"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,14 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if everything desired was reached and nothing was left behind, 1 if
         not, 2 if the input is bad, 128 plus its number for a signal.
     """
+    hold_signals()
     try:
         options = parse(arguments)
-        return trio.run(_control, config.load(options.file), options)
+        return trio.run(_control, config.load(options.file, options.volumes), options)
     except config.InputError as error:
-        print(f"volume_controller: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        return INTERRUPTED  # before there was anything to clean up
+        return _bad_input(error)
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
@@ -70,49 +74,97 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("file", nargs="?", type=Path, default=default, help="what is desired")
     parser.add_argument("--backend", metavar="|".join(KINDS), help="default: the best that works")
     parser.add_argument("--work", type=Path, metavar="DIR", help="default: a temporary folder")
-    parser.add_argument("--timeout", default="60", metavar="SECONDS", help="default: 60")
+    parser.add_argument("--volumes", metavar="N", help="make up volumes, so that there are N")
+    parser.add_argument("--timeout", default="120", metavar="SECONDS", help="default: 120")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--plain", action="store_true", help="lines of text, also on a terminal")
+    output.add_argument("--json", action="store_true", help="a JSON object per line")
+    parser.add_argument(
+        "--clean", type=Path, metavar="DIR", help="only undo what was left in this work folder"
+    )
     found = parser.parse_args(arguments)
-    return Options(found.file, found.backend, found.work, _seconds(found.timeout))
+    return Options(
+        file=found.file,
+        backend=_known(found.backend),
+        work=found.work,
+        clean=found.clean,
+        volumes=None if found.volumes is None else _count(found.volumes),
+        timeout=_seconds(found.timeout),
+        output="plain" if found.plain else "json" if found.json else "table",
+    )
 
 
 async def _control(desired: config.Config, options: Options) -> int:
-    choice = await choose(KINDS, options.backend)
-    work = _make_work_folder(options.work)
-    outcome = await _run(desired, choice, work, options)
-    if options.work is None and not outcome.left:
-        await trio.to_thread.run_sync(shutil.rmtree, work)
+    report = Report(_display(options))
+
+    def tell(number: signal.Signals) -> None:
+        report.tell("stopping", f"stopping because of {number.name}", signal=number.name)
+
+    async with stop_on_signals(tell) as stop:
+        try:
+            if options.clean is not None:
+                return await _clean(options.clean, stop)
+            return await _run(desired, options, report, stop)
+        except config.InputError as error:
+            return _bad_input(error)
+
+
+async def _run(desired: config.Config, options: Options, report: Report, stop: Stop) -> int:
+    with open_work_folder(options.work) as work:
+        session = Session(desired, KINDS, options.backend, work, report, stop, options.timeout)
+        outcome = await session.run()
+        report.summarize(outcome)
     return outcome.exit_code
 
 
-async def _run(desired: config.Config, choice: Choice, work: Path, options: Options) -> Outcome:
-    report = Report()
-    report.say(f"backend: {choice.name}, {choice.reason}")
-    report.say(f"work folder: {work}")
-    backend = choice.kind(Layout(work), desired.volumes)
-    journal = Journal(work / "journal")
-    session = Session(desired, backend, journal, report, options.timeout)
-    outcome = await session.run()
-    report.summarize(outcome)
-    return outcome
+async def _clean(folder: Path, stop: Stop) -> int:
+    with open_used_work_folder(folder) as work:
+        left = await clean(work, KINDS)
+    for leftover in left:
+        lines.write(f"left behind: {leftover}")
+    if stop.signal is not None:
+        return 128 + stop.signal
+    return 1 if left else 0
 
 
-def _make_work_folder(folder: Path | None) -> Path:
-    try:
-        if folder is None:
-            return Path(tempfile.mkdtemp(prefix="volume_controller-")).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder.resolve()
-    except OSError as error:
-        where = folder or "for temporary files"
-        raise config.InputError(
-            f"cannot write to the work folder {where}: {error.strerror}; choose another with --work"
-        ) from error
+def _display(options: Options) -> Display:
+    if options.output == "json":
+        return lines.JsonLines()
+    if options.output == "table" and sys.stdout.isatty():
+        try:
+            from rich.console import Console  # noqa: PLC0415 - only where it is needed
+
+            from volume_controller.table import LiveTable  # noqa: PLC0415
+        except ImportError:
+            return lines.PlainLines()
+        console = Console()
+        if console.is_terminal and not console.is_dumb_terminal:
+            return LiveTable(console)
+    return lines.PlainLines()
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise config.InputError(f"{message}; see --help")
+
+
+def _bad_input(error: config.InputError) -> int:
+    print(f"volume_controller: {error}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _known(backend: str | None) -> str | None:
+    if backend is not None and backend not in KINDS:
+        raise config.InputError(f"unknown backend {backend!r}: choose from {', '.join(KINDS)}")
+    return backend
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= config.MOST_VOLUMES:
+        raise config.InputError(
+            f"--volumes must be a number from 1 to {config.MOST_VOLUMES}, not {text!r}"
+        )
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
+import trio
 
 from volume_controller.config import InputError, Volume
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 BLANK_BYTES = 64 * 1024
 """A volume whose first bytes are all zero is blank; any other is never formatted."""
+
+
+TRY_OUT_TIMEOUT = 15.0
+"""Seconds to undo one volume. Pulled out of the air: it takes less than one."""
 
 
 class BackendError(Exception):
@@ -81,6 +86,10 @@ class Backend(Protocol):
         """Check the file system of a detached volume."""
         ...
 
+    async def delete(self, volume: Volume) -> None:
+        """Remove a detached volume, and all that is in it."""
+        ...
+
     async def damage(self, volume: Volume) -> None:
         """Give a detached volume a file system, and destroy its superblock."""
         ...
@@ -90,11 +99,11 @@ class Backend(Protocol):
         ...
 
     async def leftovers(self) -> list[str]:
-        """What is still attached or mounted below the work folder, one line each."""
+        """What is still attached, mounted or running for the work folder, one line each."""
         ...
 
     async def clean_up(self) -> None:
-        """Unmount and detach what there is below the work folder, as far as it goes."""
+        """End, unmount and detach what there is for the work folder, as far as it goes."""
         ...
 
 
@@ -105,8 +114,8 @@ class BackendKind(Protocol):
         """Make one for *volumes*, in the work folder of *layout*."""
         ...
 
-    async def obstacle(self) -> str | None:
-        """Try it out: what keeps this kind from working here; None if it works."""
+    async def obstacle(self, layout: Layout) -> str | None:
+        """Try it out in a folder: what keeps this kind from working here; None if it works."""
         ...
 
 
@@ -122,30 +131,49 @@ class Choice:
     """Why, for people: goes after a comma."""
 
 
-async def choose(kinds: Mapping[str, BackendKind], wanted: str | None) -> Choice:
-    """Choose the kind called *wanted*, or else the first one that works here.
+async def choose(kinds: Mapping[str, BackendKind], wanted: str | None, folder: Layout) -> Choice:
+    """Choose the kind called *wanted*, or else the first one that works in *folder*.
 
     Raises:
         InputError: there is none of that name, or it cannot work here.
     """
     if wanted is not None:
-        return await _forced(kinds, wanted)
-    reason = "because it works here"
+        return await _forced(kinds, wanted, folder)
+    obstacles: list[str] = []
     for name, kind in kinds.items():
-        obstacle = await kind.obstacle()
+        obstacle = await kind.obstacle(folder)
         if obstacle is None:
-            return Choice(kind, name, reason)
-        reason = f"because {name} {obstacle}"
-    raise InputError(f"no backend is left, {reason}")
+            why = "; ".join(obstacles)
+            return Choice(kind, name, f"because {why}" if why else "because it works here")
+        obstacles.append(f"{name} {obstacle}")
+    raise InputError(f"no backend is left, because {'; '.join(obstacles)}")
 
 
-async def _forced(kinds: Mapping[str, BackendKind], wanted: str) -> Choice:
+async def try_out(backend: Backend, volume: Volume) -> None:
+    """Bring *volume* all the way up on a node called "here", and down again.
+
+    Raises:
+        Exception: it cannot be done here.
+    """
+    try:
+        await backend.provision(volume)
+        await backend.attach(volume, "here")
+        await backend.format(volume)
+        await backend.mount(volume, "here")
+        await backend.unmount(volume, "here")
+        await backend.detach(volume, "here")
+    finally:
+        with trio.move_on_after(TRY_OUT_TIMEOUT, shield=True):
+            await backend.clean_up()
+
+
+async def _forced(kinds: Mapping[str, BackendKind], wanted: str, folder: Layout) -> Choice:
     kind = kinds.get(wanted)
     if kind is None:
         raise InputError(f"unknown backend {wanted!r}: choose from {', '.join(kinds)}")
-    obstacle = await kind.obstacle()
+    obstacle = await kind.obstacle(folder)
     if obstacle is not None:
-        others = ", ".join(name for name in kinds if name != wanted)
+        others = " or ".join(name for name in kinds if name != wanted)
         raise InputError(
             f"backend {wanted} cannot be used: it {obstacle}; mend that, or use --backend {others}"
         )

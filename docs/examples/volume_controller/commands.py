@@ -6,18 +6,33 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Collection
-from contextlib import suppress
+import sys
+from collections.abc import Collection, Generator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 
 import trio
 
+from volume_controller import kernel
 from volume_controller.backend import BackendError
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 """Where mkfs and losetup are, also for root in a shell that does not look there."""
 
-_GRACE = 2.0
-"""Seconds from asking a process to stop to killing it. Pulled out of the air."""
+_GROUP_TIMEOUT = 1.0
+"""Seconds for the children of a killed command to be gone, too. Pulled out of the air."""
+
+spawn = trio.run_process
+"""The one door that every process goes through. The tests put signals before and behind it."""
+
+_HOLD = """
+import fcntl, os, signal
+folder = os.open(".", os.O_RDONLY)
+fcntl.flock(folder, fcntl.LOCK_EX)
+print("held", flush=True)
+signal.pause()
+"""
 
 
 class CommandError(BackendError):
@@ -27,6 +42,16 @@ class CommandError(BackendError):
 def find(command: str) -> str | None:
     """Where *command* is, if it is installed."""
     return shutil.which(command, path=_PATH)
+
+
+@contextmanager
+def marked(work: Path) -> Generator[None]:
+    """Mark what is started in the block as belonging to *work*, for `kernel.processes_of`."""
+    os.environ[kernel.MARK] = str(work)
+    try:
+        yield
+    finally:
+        del os.environ[kernel.MARK]
 
 
 async def run(*command: str, success: Collection[int] = (0,)) -> str:
@@ -40,14 +65,14 @@ async def run(*command: str, success: Collection[int] = (0,)) -> str:
     found = find(command[0])
     if found is None:
         raise CommandError(f"{command[0]!r} is not installed")
-    done = await trio.run_process(
+    done = await spawn(
         [found, *command[1:]],
         capture_stdout=True,
         stderr=subprocess.STDOUT,
         check=False,
         start_new_session=True,  # the terminal's Ctrl-C is for us, not for mkfs
-        deliver_cancel=_end_session,
-        env={**os.environ, "PATH": _PATH, "LC_ALL": "C"},
+        deliver_cancel=_kill_session,
+        env=_environment(),
     )
     output = done.stdout.decode(errors="replace")
     if done.returncode not in success:
@@ -56,11 +81,52 @@ async def run(*command: str, success: Collection[int] = (0,)) -> str:
     return output
 
 
-async def _end_session(process: trio.Process) -> None:
+async def hold(
+    folder: Path, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Keep *folder* busy with a process that works in it and has locked it, until cancelled.
+
+    For `trio.Nursery.start`, which gives back what to cancel. Checkpoint.
+
+    Raises:
+        CommandError: the process ended before it held the folder.
+    """
+    start = partial(
+        spawn,
+        [sys.executable, "-I", "-S", "-c", _HOLD],
+        stdout=subprocess.PIPE,
+        cwd=folder,
+        check=False,
+        start_new_session=True,
+        deliver_cancel=_kill_session,
+        env=_environment(),
+    )
+    held = False
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            with suppress(OSError):
+                process: trio.Process = await nursery.start(start)
+                if process.stdout is not None:
+                    async with process.stdout as stdout:
+                        held = bool(await stdout.receive_some())
+            if held:
+                task_status.started(scope)
+    if not held:
+        raise CommandError(f"nobody could be found to keep {folder} busy")
+
+
+async def _kill_session(process: trio.Process) -> None:
+    # At once: each command is one call to the kernel, or its half work is undone or done again.
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        await trio.sleep(_GRACE)
         os.killpg(process.pid, signal.SIGKILL)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GROUP_TIMEOUT):
+            while True:
+                os.killpg(process.pid, 0)
+                await trio.sleep(0.01)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": _PATH, "LC_ALL": "C"}
 
 
 def _last_line(output: str) -> str:

@@ -6,11 +6,13 @@ do about it. Nothing has been done by then.
 
 from __future__ import annotations
 
+import enum
+import itertools
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Final, Literal, cast
 
 import attrs
 
@@ -20,11 +22,35 @@ LEAST_SIZE = 16 * 1024**2
 MOST_SIZE = 16 * 1024**3
 """I pulled this number out of the air: more than a demo needs."""
 
+MOST_VOLUMES = 10_000
+"""I pulled this number out of the air, too: a typing mistake is not to fill the disk."""
+
 _UNITS = {"Mi": 1024**2, "Gi": 1024**3}
 _SIZE = re.compile(r"([1-9][0-9]{0,8})(Mi|Gi)")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """What Kubernetes calls a DNS label (RFC 1123). It is safe as a file name everywhere."""
+
+
+class Deleted(enum.Enum):
+    """Has one member only, so that type checkers know what else a `Desired` is."""
+
+    DELETED = "deleted"
+
+
+DELETED: Final = Deleted.DELETED
+"""What is desired of a volume that is to go, with all that is in it."""
+
+Desired = str | Literal[Deleted.DELETED] | None
+"""What is desired of a volume: to be mounted on a node, to be detached (None), or `DELETED`."""
+
+FaultKind = Literal["busy_mount_point", "destroyed_superblock", "hanging_attach"]
+FAULTS: Final[tuple[FaultKind, ...]] = (
+    "busy_mount_point",
+    "destroyed_superblock",
+    "hanging_attach",
+)
+"""What can go wrong: the keys of the table *faults*. See faults.py."""
 
 
 class InputError(Exception):
@@ -47,8 +73,8 @@ class Phase:
 
     title: str
     """What it is about, for people."""
-    desired: Mapping[str, str | None]
-    """For each volume's name the node to mount it on; None for detached."""
+    desired: Mapping[str, Desired]
+    """What is desired of each volume, by the volumes' names."""
 
 
 @attrs.frozen
@@ -61,12 +87,12 @@ class Config:
     """The volumes by their names."""
     phases: tuple[Phase, ...]
     """What is desired, one state after the other."""
-    damaged: str | None
-    """The volume whose superblock is to be destroyed before its first mount, if any."""
+    faults: Mapping[FaultKind, str]
+    """What is to go wrong, and with which volume."""
 
 
-def load(path: Path) -> Config:
-    """Read the file at *path*.
+def load(path: Path, count: int | None = None) -> Config:
+    """Read the file at *path*; make up volumes, so that there are *count*.
 
     Raises:
         InputError: it cannot be read, or says something that cannot be done.
@@ -80,30 +106,33 @@ def load(path: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}; mend it there") from error
     try:
-        return parse(data)
+        return parse(data, count)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def parse(data: Mapping[str, object]) -> Config:
+def parse(data: Mapping[str, object], count: int | None = None) -> Config:
     """Check what a TOML file holds.
 
     Raises:
         InputError: it says something that cannot be done.
     """
-    _check_keys("the file", data, {"nodes", "volumes"}, optional={"faults"})
+    _check_keys("the file", data, {"nodes", "volumes"}, optional={"faults", "phase"})
     nodes = _nodes(_list("nodes", data["nodes"]))
     tables = _list("volumes", data["volumes"])
     placed = [_volume(f"volume number {n}", table, nodes) for n, table in enumerate(tables, 1)]
     if not placed:
         raise InputError("there are no volumes: add a [[volumes]] table for each")
     _check_unique("volume", [volume.name for volume, _ in placed])
-    desired = {volume.name: node for volume, node in placed}
+    home = {volume.name: node for volume, node in placed}
+    made_up = _made_up(count, home, nodes)
+    home |= {volume.name: node for volume, node in made_up}
+    phases = _phases(data.get("phase"), home, nodes)
     return Config(
         nodes=nodes,
-        volumes={volume.name: volume for volume, _ in placed},
-        phases=_up_and_down(desired),
-        damaged=_damaged(data.get("faults", {}), desired),
+        volumes={volume.name: volume for volume, _ in [*placed, *made_up]},
+        phases=phases,
+        faults=_faults(data.get("faults", {}), phases),
     )
 
 
@@ -122,11 +151,17 @@ def parse_size(text: str) -> int:
     return size
 
 
-def _up_and_down(desired: Mapping[str, str | None]) -> tuple[Phase, ...]:
-    return (
-        Phase("every volume mounted on its node, and written", desired),
-        Phase("every volume unmounted, detached and checked", dict.fromkeys(desired)),
-    )
+def _made_up(
+    count: int | None, home: Mapping[str, str], nodes: Sequence[str]
+) -> list[tuple[Volume, str]]:
+    if count is None:
+        return []
+    if count < len(home):
+        raise InputError(f"it lists {len(home)} volumes: make --volumes {len(home)} or more")
+    names = (f"extra-{number}" for number in itertools.count(len(home) + 1))
+    free = (name for name in names if name not in home)
+    more = itertools.islice(zip(free, itertools.cycle(nodes), strict=False), count - len(home))
+    return [(Volume(name, LEAST_SIZE), node) for name, node in more]
 
 
 def _nodes(names: Sequence[object]) -> tuple[str, ...]:
@@ -156,18 +191,112 @@ def _size(where: str, text: str) -> int:
         raise InputError(f"{where}: {error}") from error
 
 
-def _damaged(value: object, volumes: Collection[str]) -> str | None:
-    faults = _table("faults", value)
-    _check_keys("faults", faults, set(), optional={"destroyed_superblock"})
-    if "destroyed_superblock" not in faults:
-        return None
-    name = _text("destroyed_superblock", faults["destroyed_superblock"])
+def _phases(value: object, home: Mapping[str, str], nodes: Collection[str]) -> tuple[Phase, ...]:
+    if value is None:
+        return (
+            Phase("every volume mounted on its node, and written", home),
+            Phase("every volume unmounted, detached and checked", dict.fromkeys(home)),
+        )
+    tables = _list("phase", value)
+    if not tables:
+        raise InputError("there are no phases: add a [[phase]] table for each, or leave phase out")
+    phases: list[Phase] = []
+    desired: Mapping[str, Desired] = dict.fromkeys(home)
+    for number, table in enumerate(tables, 1):
+        phases.append(_phase(f"phase number {number}", table, desired, home, nodes))
+        desired = phases[-1].desired
+    return tuple(phases)
+
+
+def _phase(
+    where: str,
+    value: object,
+    before: Mapping[str, Desired],
+    home: Mapping[str, str],
+    nodes: Collection[str],
+) -> Phase:
+    """The phase after *before*: the file only says what differs."""
+    table = _table(where, value)
+    _check_keys(where, table, {"title"}, optional={"attach", "moves", "detach", "delete"})
+    title = _text(f"the title of {where}", table["title"])
+    attached = [name for name, node in before.items() if isinstance(node, str)]
+    detached = [name for name, node in before.items() if node is None]
+    present = [*attached, *detached]
+    attach = _names(f"attach of {where}", table.get("attach", []), detached, before)
+    moves = _moves(f"moves of {where}", table.get("moves", {}), before, nodes)
+    detach = _names(f"detach of {where}", table.get("detach", []), attached, before)
+    delete = _names(f"delete of {where}", table.get("delete", []), present, before)
+    changes: list[tuple[str, Desired]] = [
+        *((name, home[name]) for name in attach),
+        *moves,
+        *((name, None) for name in detach),
+        *((name, DELETED) for name in delete),
+    ]
+    _check_unique(f"{where}: volume", [name for name, _ in changes])
+    if not changes:
+        raise InputError(f"{where} changes nothing: say what to attach, move, detach or delete")
+    return Phase(title, {**before, **dict(changes)})
+
+
+def _names(
+    where: str, value: object, possible: Collection[str], before: Mapping[str, Desired]
+) -> Collection[str]:
+    if value == "all":
+        return possible
+    if isinstance(value, str):
+        raise InputError(f'{where} must be "all" or a list of volumes, not {value!r}')
+    names = [_text(f"a volume in {where}", name) for name in _list(where, value)]
+    for name in names:
+        _check_listed(where, name, before)
+        if name not in possible:
+            raise InputError(f"{where}: volume {name!r} is {_told(before[name])} by then")
+    return names
+
+
+def _moves(
+    where: str, value: object, before: Mapping[str, Desired], nodes: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    for name, to in _table(where, value).items():
+        _check_listed(where, name, before)
+        node = _text(f"the node of {name!r} in {where}", to)
+        if node not in nodes:
+            raise InputError(
+                f"{where}: node {node!r} is not listed: choose from {', '.join(nodes)}"
+            )
+        if not isinstance(before[name], str) or before[name] == node:
+            raise InputError(f"{where}: volume {name!r} is {_told(before[name])} by then")
+        yield name, node
+
+
+def _told(desired: Desired) -> str:
+    if desired is DELETED:
+        return "deleted"
+    return "detached" if desired is None else f"on {desired!r}"
+
+
+def _faults(value: object, phases: Sequence[Phase]) -> Mapping[FaultKind, str]:
+    table = _table("faults", value)
+    _check_keys("faults", table, set(), optional=FAULTS)
+    return {kind: _fault(kind, table[kind], phases) for kind in FAULTS if kind in table}
+
+
+def _fault(kind: FaultKind, value: object, phases: Sequence[Phase]) -> str:
+    name = _text(kind, value)
+    _check_listed(kind, name, phases[0].desired)
+    wishes = [phase.desired[name] for phase in phases]
+    attached = list(itertools.dropwhile(lambda wish: not isinstance(wish, str), wishes))
+    if not attached:
+        raise InputError(f"{kind}: no phase attaches volume {name!r}: choose another, or add one")
+    if kind == "busy_mount_point" and attached.count(attached[0]) == len(attached):
+        raise InputError(f"{kind}: no phase unmounts volume {name!r}: choose another, or add one")
+    return name
+
+
+def _check_listed(where: str, name: str, volumes: Collection[str]) -> None:
     if name not in volumes:
         raise InputError(
-            f"destroyed_superblock is for volume {name!r}, which is not listed: "
-            f"choose from {', '.join(volumes)}"
+            f"{where} is for volume {name!r}, which is not listed: choose from {', '.join(volumes)}"
         )
-    return name
 
 
 def _name(kind: str, value: object) -> str:

@@ -9,37 +9,23 @@ failure that gets longer and longer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import attrs
 import trio
 
 from namedtasks import TaskMap
 from volume_controller.backend import Backend, VolumeState
-from volume_controller.config import Volume
+from volume_controller.config import DELETED, Desired, Volume
+from volume_controller.faults import Faults
 from volume_controller.journal import Journal
+from volume_controller.steps import Step
 
 PERIOD = 0.1
 """Seconds between two looks at the world."""
 
-OPERATION_TIMEOUT = 20.0
-"""Seconds. More than ten times what the slowest operation took on two slow cores."""
 
-Operation = Literal["provision", "attach", "format", "mount", "write", "unmount", "detach", "check"]
-
-
-@attrs.frozen
-class Step:
-    """One operation that brings a volume nearer to what is desired."""
-
-    operation: Operation
-    """What to do."""
-    node: str | None = None
-    """Where, if it matters."""
-
-
-def next_step(desired: str | None, actual: VolumeState) -> Step | None:
-    """What to do next for a volume that is desired on a node, or on none.
+def next_step(desired: Desired, actual: VolumeState) -> Step | None:
+    """What to do next for a volume that is desired on a node, on none, or not at all.
 
     Returns:
         None if nothing is missing.
@@ -49,6 +35,8 @@ def next_step(desired: str | None, actual: VolumeState) -> Step | None:
         return Step("unmount", actual.mounted_on)
     if actual.attached_to not in (None, desired):
         return Step("detach", actual.attached_to)
+    if desired is DELETED:
+        return Step("delete") if actual.provisioned else None
     if desired is not None:
         return _next_step_towards(desired, actual)
     if actual.provisioned and not actual.blank and not actual.checked:
@@ -66,10 +54,10 @@ def _next_step_towards(node: str, actual: VolumeState) -> Step | None:
     return None if actual.written else Step("write", node)
 
 
-def missing_steps(backend: Backend, desired: Mapping[str, str | None]) -> dict[str, Step]:
+def missing_steps(backend: Backend, desired: Mapping[str, Desired]) -> dict[str, Step]:
     """The next step of each volume that needs one, by a look at the real world."""
     actual = backend.observe()
-    steps = {name: next_step(node, actual[name]) for name, node in desired.items()}
+    steps = {name: next_step(wish, actual[name]) for name, wish in desired.items()}
     return {name: step for name, step in steps.items() if step is not None}
 
 
@@ -80,9 +68,10 @@ class Controller:
     volumes: Mapping[str, Volume]
     backend: Backend
     journal: Journal
+    faults: Faults
     tasks: TaskMap
 
-    async def reconcile(self, desired: Mapping[str, str | None]) -> None:
+    async def reconcile(self, desired: Mapping[str, Desired]) -> None:
         """Come back when nothing is missing and nothing runs any more.
 
         There is no checkpoint between a look and its starts: a name that is
@@ -96,34 +85,11 @@ class Controller:
                     self.volumes[name],
                     step,
                     if_busy="skip",
-                    timeout=OPERATION_TIMEOUT,
+                    timeout=self.faults.timeout(name, step),
                     operation=step.operation,
                 )
             await trio.sleep(PERIOD)
 
     async def _run(self, volume: Volume, step: Step) -> None:
         with self.journal.run(volume.name, step.operation):
-            await perform(self.backend, volume, step)
-
-
-async def perform(backend: Backend, volume: Volume, step: Step) -> None:
-    """Do *step* to *volume*."""
-    match step:
-        case Step("provision"):
-            await backend.provision(volume)
-        case Step("attach", str(node)):
-            await backend.attach(volume, node)
-        case Step("format"):
-            await backend.format(volume)
-        case Step("mount", str(node)):
-            await backend.mount(volume, node)
-        case Step("write", str(node)):
-            await backend.write(volume, node)
-        case Step("unmount", str(node)):
-            await backend.unmount(volume, node)
-        case Step("detach", str(node)):
-            await backend.detach(volume, node)
-        case Step("check"):
-            await backend.check(volume)
-        case _:
-            raise ValueError(f"{step} lacks its node")
+            await self.faults.perform(self.backend, volume, step)

@@ -5,7 +5,7 @@ In the work folder:
     images/db-1.img            the volume: a superblock, and a backup of it
     images/db-1.img.checked    it was checked since it was last attached
     files/db-1/                what is in its file system, while it is not mounted
-    attachments/db-1           a lock: the node that it is attached to
+    attachments/db-1           a lock: the node that it is attached to (locks.py)
     nodes/node-1/db-1/         what is in its file system, while it is mounted
 
 There is one folder of a volume's files, and mounting moves it: so no volume can
@@ -14,8 +14,10 @@ be mounted twice.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +26,11 @@ from typing import TypeVarTuple
 import attrs
 import trio
 
-from volume_controller import content
+from volume_controller import cleanup, content
 from volume_controller.backend import BLANK_BYTES, BackendError, VolumeState
 from volume_controller.config import Volume
 from volume_controller.layout import Layout
+from volume_controller.locks import Locks
 
 Args = TypeVarTuple("Args")
 
@@ -45,16 +48,17 @@ class DirectoryBackend:
     volumes: Mapping[str, Volume]
 
     @staticmethod
-    async def obstacle() -> str | None:
+    async def obstacle(layout: Layout) -> str | None:  # noqa: ARG004 - there is nothing to try
         """What keeps this backend from working here: nothing."""
         await trio.lowlevel.checkpoint()
         return None
 
     def observe(self) -> Mapping[str, VolumeState]:
         """Look at all volumes."""
+        attached = self._locks.holders()
         mounted = {path.name: path.parent.name for path in self._mounts()}
         return {
-            name: self.layout.state(volume, self._attached_to(volume), mounted.get(name))
+            name: self.layout.state(volume, attached.get(name), mounted.get(name))
             for name, volume in self.volumes.items()
         }
 
@@ -80,16 +84,20 @@ class DirectoryBackend:
         await _in_thread(content.write_and_verify, target, size)
 
     async def unmount(self, volume: Volume, node: str) -> None:
-        """Move the volume's files back."""
-        await _in_thread(_move, self.layout.target(volume, node), self._files(volume))
+        """Move the volume's files back; refuse while a process has locked them."""
+        await _in_thread(self._unmount, volume, node)
 
     async def detach(self, volume: Volume, node: str) -> None:  # noqa: ARG002 - there is one lock
         """Give the lock back."""
-        await _in_thread(self._lock(volume).unlink)
+        await _in_thread(self._locks.give_back, volume.name)
 
     async def check(self, volume: Volume) -> None:
         """Check the superblocks and the content."""
         await _in_thread(self._check, volume)
+
+    async def delete(self, volume: Volume) -> None:
+        """Remove the image and the files."""
+        await _in_thread(self._delete, volume)
 
     async def damage(self, volume: Volume) -> None:
         """Give a detached volume a file system, and destroy its superblock."""
@@ -100,33 +108,22 @@ class DirectoryBackend:
         await _in_thread(self._repair, volume)
 
     async def leftovers(self) -> list[str]:
-        """What is still attached or mounted below the work folder, one line each."""
+        """What is still attached, mounted or running for the work folder, one line each."""
         await trio.lowlevel.checkpoint()
         mounts = [f"mount on {target}" for target in self._mounts()]
-        return mounts + [f"attachment lock {lock}" for lock in self._locks()]
+        return mounts + self._locks.leftovers() + cleanup.leftovers(self.layout.work)
 
     async def clean_up(self) -> None:
-        """Unmount and detach what there is below the work folder, as far as it goes."""
+        """End, unmount and detach what there is for the work folder, as far as it goes."""
+        await cleanup.clean_up(self.layout.work)
         for target in self._mounts():
             with suppress(OSError):
                 await _in_thread(_move, target, self.layout.work / "files" / target.name)
-        for lock in self._locks():
-            with suppress(OSError):
-                await _in_thread(lock.unlink)
+        await _in_thread(self._locks.clean_up)
 
     def _attach(self, volume: Volume, node: str) -> None:
         self.layout.stamp(volume).unlink(missing_ok=True)
-        lock = self._lock(volume)
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        except FileExistsError as error:
-            holder = self._attached_to(volume)
-            raise BackendError(f"{volume.name!r} is attached to {holder!r} already") from error
-        try:
-            os.write(file, node.encode())
-        finally:
-            os.close(file)
+        self._locks.take(volume.name, node)
 
     def _format(self, volume: Volume) -> None:
         self.layout.check_blank(volume)
@@ -138,6 +135,21 @@ class DirectoryBackend:
     def _mount(self, volume: Volume, node: str) -> None:
         self._check_superblock(volume, _SUPERBLOCK)
         _move(self._files(volume), self.layout.target(volume, node))
+
+    def _unmount(self, volume: Volume, node: str) -> None:
+        target = self.layout.target(volume, node)
+        folder = os.open(target, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _move(target, self._files(volume))
+        except BlockingIOError as error:
+            raise BackendError(f"{target} is busy: a process has locked it") from error
+        finally:
+            os.close(folder)
+
+    def _delete(self, volume: Volume) -> None:
+        self.layout.delete(volume)
+        shutil.rmtree(self._files(volume), ignore_errors=True)
 
     def _check(self, volume: Volume) -> None:
         self._check_superblock(volume, _SUPERBLOCK)
@@ -165,23 +177,15 @@ class DirectoryBackend:
         if found != expected:
             raise BackendError(f"bad superblock at byte {offset} of {self.layout.image(volume)}")
 
-    def _attached_to(self, volume: Volume) -> str | None:
-        try:
-            return self._lock(volume).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-
     def _mounts(self) -> list[Path]:
-        return list(self.layout.work.glob("nodes/*/*"))
+        return list(self.layout.nodes.glob("*/*"))
 
-    def _locks(self) -> list[Path]:
-        return list(self.layout.work.glob("attachments/*"))
+    @property
+    def _locks(self) -> Locks:
+        return Locks(self.layout.attachments)
 
     def _files(self, volume: Volume) -> Path:
         return self.layout.work / "files" / volume.name
-
-    def _lock(self, volume: Volume) -> Path:
-        return self.layout.work / "attachments" / volume.name
 
 
 async def _in_thread(fn: Callable[[*Args], object], *args: *Args) -> None:

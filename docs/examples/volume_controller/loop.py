@@ -12,27 +12,19 @@ In the work folder:
 from __future__ import annotations
 
 import os
-import re
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 import trio
 
-from volume_controller import commands, content
-from volume_controller.backend import BLANK_BYTES, BackendError, VolumeState
+from volume_controller import cleanup, commands, content, ext4, kernel
+from volume_controller.backend import BackendError, VolumeState, try_out
 from volume_controller.config import LEAST_SIZE, Volume
 from volume_controller.layout import Layout
 
-_COMMANDS = ("losetup", "mkfs.ext4", "mount", "umount", "e2fsck")
-_SUPERBLOCK = 1024
-"""Where ext4 keeps its superblock, and how long that is, in bytes."""
-
-_CORRECTED = 1
-"""e2fsck's exit code for "errors were corrected"."""
+_COMMANDS = ("losetup", "mount", "umount", *ext4.COMMANDS)
 
 
 @attrs.frozen
@@ -43,7 +35,7 @@ class LoopBackend:
     volumes: Mapping[str, Volume]
 
     @staticmethod
-    async def obstacle() -> str | None:
+    async def obstacle(layout: Layout) -> str | None:
         """Try it out: what keeps this backend from working here; None if it works."""
         if sys.platform != "linux":
             return "needs Linux"
@@ -53,7 +45,8 @@ class LoopBackend:
             if commands.find(command) is None:
                 return f"needs the command {command}, which is not installed"
         try:
-            await _try_out()
+            volume = Volume("try", LEAST_SIZE)
+            await try_out(LoopBackend(layout, {volume.name: volume}), volume)
         except Exception as error:
             return f"needs loop devices that can be mounted: {error}"
         return None
@@ -61,7 +54,8 @@ class LoopBackend:
     def observe(self) -> Mapping[str, VolumeState]:
         """Look at all volumes."""
         attached = {path.name: path.parent.name for path in self._devices()}
-        mounted = {path.name: path.parent.name for path in self._mounts()}
+        targets = kernel.mounts_below(self.layout.nodes)
+        mounted = {path.name: path.parent.name for path in targets}
         return {
             name: self.layout.state(volume, attached.get(name), mounted.get(name))
             for name, volume in self.volumes.items()
@@ -82,14 +76,15 @@ class LoopBackend:
 
     async def format(self, volume: Volume) -> None:
         """Make an ext4 on a blank volume; refuse one that is not blank."""
-        await self._make_file_system(volume, self._device(volume))
+        with self.layout.formatting(volume):
+            await ext4.make(volume, self._device(volume))
 
     async def mount(self, volume: Volume, node: str) -> None:
         """Mount it below the folder of *node*."""
         target = self.layout.target(volume, node)
         target.mkdir(parents=True, exist_ok=True)
         options = ("-t", "ext4", "-o", "nosuid,nodev,noexec")
-        await commands.run("mount", *options, self._device(volume), str(target))
+        await commands.run("mount", *options, str(self._device(volume)), str(target))
 
     async def write(self, volume: Volume, node: str) -> None:
         """Write a file of random content, and read it back."""
@@ -102,126 +97,56 @@ class LoopBackend:
 
     async def detach(self, volume: Volume, node: str) -> None:
         """Take its loop device away."""
-        await commands.run("losetup", "--detach", self._device(volume))
+        await commands.run("losetup", "--detach", str(self._device(volume)))
         self._link(volume, node).unlink(missing_ok=True)
 
     async def check(self, volume: Volume) -> None:
         """Check the file system, changing nothing."""
-        await commands.run("e2fsck", "-fn", str(self.layout.image(volume)))
+        await ext4.check(self.layout.image(volume))
         self.layout.stamp(volume).touch()
+
+    async def delete(self, volume: Volume) -> None:
+        """Remove the image, and links to it that a cancelled detach has left."""
+        self._remove_links(volume.name)
+        await trio.to_thread.run_sync(self.layout.delete, volume)
 
     async def damage(self, volume: Volume) -> None:
         """Give a detached volume a file system, and destroy its superblock."""
         image = self.layout.image(volume)
         if not image.exists():
             await self.provision(volume)
-        if content.is_blank(image):
-            await self._make_file_system(volume, str(image))
-        with image.open("r+b") as file:
-            file.seek(_SUPERBLOCK)
-            file.write(b"garbage!" * (_SUPERBLOCK // 8))
+        if self.layout.is_blank(volume):
+            with self.layout.formatting(volume):
+                await ext4.make(volume, image)
+        ext4.destroy_superblock(image)
 
     async def repair(self, volume: Volume) -> None:
         """Mend the superblock from its backup."""
-        size = block_size(volume)
-        # The first group's blocks are as many as one block has bits; with blocks
-        # of 1 KiB the groups begin at block 1.
-        backup = size * 8 + (1 if size == 1024 else 0)
-        where = ("-b", str(backup), "-B", str(size))
-        success = (0, _CORRECTED)
-        await commands.run("e2fsck", "-fy", *where, self._device(volume), success=success)
+        await ext4.repair(volume, self._device(volume))
 
     async def leftovers(self) -> list[str]:
-        """What is still attached or mounted below the work folder, one line each."""
-        listed = await commands.run("losetup", "--list", "--noheadings", "--output", "BACK-FILE")
-        files = [line.strip() for line in listed.splitlines()]
-        inside = [file for file in files if file.startswith(f"{self.layout.work}{os.sep}")]
-        mounts = [f"mount on {target}" for target in self._mounts()]
-        return mounts + [f"loop device on {file}" for file in inside]
+        """What is still attached, mounted or running for the work folder, one line each."""
+        await trio.lowlevel.checkpoint()
+        return cleanup.leftovers(self.layout.work)
 
     async def clean_up(self) -> None:
-        """Unmount and detach what there is below the work folder, as far as it goes."""
-        for target in list(self._mounts()):
-            with suppress(BackendError):
-                await commands.run("umount", str(target))
-        for link, device in self._devices().items():
-            with suppress(BackendError, OSError):
-                await commands.run("losetup", "--detach", device)
-                link.unlink()
+        """End, unmount and detach what there is for the work folder, as far as it goes."""
+        await cleanup.clean_up(self.layout.work)
+        if not self._devices():
+            self._remove_links("*")
 
-    async def _make_file_system(self, volume: Volume, device: str) -> None:
-        self.layout.check_blank(volume)
-        try:
-            await commands.run("mkfs.ext4", "-q", "-F", "-b", str(block_size(volume)), device)
-        except BaseException:
-            _blank(Path(device))  # half a file system would never be formatted again
-            raise
-
-    def _device(self, volume: Volume) -> str:
+    def _device(self, volume: Volume) -> Path:
         for link, device in self._devices().items():
             if link.name == volume.name:
-                return device
+                return Path(device)
         raise BackendError(f"volume {volume.name!r} is not attached")
 
     def _devices(self) -> dict[Path, str]:
-        """Our loop devices, by the paths that they were set up on."""
-        return {path: device for path, device in _loop_devices() if self._is_ours(path)}
+        return kernel.loop_devices_below(self.layout.attachments)
 
-    def _mounts(self) -> Iterator[Path]:
-        return (path for path in _mount_points() if self._is_ours(path))
-
-    def _is_ours(self, path: Path) -> bool:
-        return path.is_relative_to(self.layout.work)
+    def _remove_links(self, name: str) -> None:
+        for link in self.layout.attachments.glob(f"*/{name}"):
+            link.unlink(missing_ok=True)
 
     def _link(self, volume: Volume, node: str) -> Path:
-        return self.layout.work / "attachments" / node / volume.name
-
-
-def block_size(volume: Volume) -> int:
-    """The size of a block of *volume*'s file system, in bytes.
-
-    From mke2fs.conf(5), "small": a small volume has small blocks. So it also
-    has a second group of blocks, whose beginning holds the backup superblock.
-    """
-    return 1024 if volume.size < 512 * 1024**2 else 4096
-
-
-def unescaped(path: bytes) -> Path:
-    r"""A path as proc(5) writes it: ``\040`` is a space, and so on."""
-    plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), path)
-    return Path(os.fsdecode(plain))
-
-
-def _loop_devices() -> Iterator[tuple[Path, str]]:
-    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):  # it went away meanwhile
-            path = os.fsdecode(file.read_bytes().removesuffix(b"\n"))
-            yield Path(path), f"/dev/{file.parent.parent.name}"
-
-
-def _mount_points() -> list[Path]:
-    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    return [unescaped(line.split()[4]) for line in lines]
-
-
-def _blank(device: Path) -> None:
-    with device.open("r+b") as file:
-        file.write(bytes(BLANK_BYTES))
-
-
-async def _try_out() -> None:
-    with tempfile.TemporaryDirectory(prefix="volume_controller-try-") as folder:
-        volume = Volume("try", LEAST_SIZE)
-        backend = _backend_in(Path(folder), volume)
-        try:
-            await backend.provision(volume)
-            await backend.attach(volume, "here")
-            await backend.format(volume)
-            await backend.mount(volume, "here")
-        finally:
-            with trio.CancelScope(shield=True):
-                await backend.clean_up()
-
-
-def _backend_in(folder: Path, volume: Volume) -> LoopBackend:
-    return LoopBackend(Layout(folder.resolve()), {volume.name: volume})
+        return self.layout.attachments / node / volume.name

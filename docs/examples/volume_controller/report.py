@@ -1,10 +1,13 @@
-"""What people read: a line per event while it runs, and a summary of it all."""
+"""What happened, as lines for a display: an event each, and a summary of it all.
+
+How the lines look is the display's business: lines.py for text and JSON, table.py
+for a terminal.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 import attrs
 import trio
@@ -13,42 +16,96 @@ from namedtasks import BackoffError
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
+    TaskEvent,
     TaskFailed,
     TaskOverdue,
     TaskRefused,
     TaskStarted,
     TaskSucceeded,
 )
+from volume_controller.backend import VolumeState
+from volume_controller.faults import Fault
 from volume_controller.journal import Findings
 
 
 @attrs.frozen
+class Line:
+    """One event."""
+
+    at: float
+    """When, in seconds since the session began."""
+    event: str
+    """What it is, from a small set of words."""
+    text: str
+    """For people; empty if it is not worth a line."""
+    facts: Mapping[str, object]
+    """For programs: what JSON can hold."""
+
+
+@attrs.frozen
+class Summary:
+    """What it all came to."""
+
+    figures: Mapping[str, int]
+    """What was counted, in words for people."""
+    faults: Collection[Fault]
+    """What went wrong on purpose."""
+    left: Collection[str]
+    """What the clean-up could not undo."""
+    reached: bool
+    """Whether every phase was reached."""
+    exit_code: int
+    """The exit code."""
+
+
+class Display(Protocol):
+    """Shows lines, and the summary."""
+
+    def show(self, line: Line) -> None:
+        """Show *line*."""
+        ...
+
+    async def watch(self, observe: Callable[[], Mapping[str, VolumeState]]) -> None:
+        """Show what *observe* sees, over and over, if it has a place for that; until cancelled."""
+        ...
+
+    def end(self, summary: Summary) -> None:
+        """Show the summary."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
 class Outcome:
     """How a session ended."""
 
-    reached: bool
+    reached: bool = False
     """Whether every phase was reached."""
-    stopped_by: int | None
+    stopped_by: int | None = None
     """The signal that stopped it, if any."""
-    found: Collection[str]
-    """What was still attached or mounted at the end, before the clean-up."""
-    left: Collection[str]
+    found: Collection[str] = ()
+    """What was still attached, mounted or running at the end, before the clean-up."""
+    left: Collection[str] = ()
     """What the clean-up could not undo."""
-    journal: Findings
+    journal: Findings = Findings(0, 0, 0)  # noqa: RUF009 - it is frozen
     """What the operations' own log proves."""
+    faults: Collection[Fault] = ()
+    """What went wrong on purpose."""
 
     @property
     def exit_code(self) -> int:
-        """0 only if all was reached, nothing was left behind, and no runs overlapped."""
+        """0 only if all was reached and survived, nothing was left, and no runs overlapped."""
         if self.stopped_by is not None:
             return 128 + self.stopped_by  # as shells do
-        return 0 if self.reached and not self.found and not self.journal.overlaps else 1
+        survived = all(fault.survived for fault in self.faults)
+        clean = not self.found and not self.left and not self.journal.overlaps
+        return 0 if self.reached and survived and clean else 1
 
 
 @attrs.define(eq=False)
 class Report(Instrument):
-    """Prints what happens in the task map, and counts it."""
+    """Makes lines of what happens in the task map, and counts it."""
 
+    display: Display
     started_at: float = attrs.field(factory=trio.current_time, init=False)
     """The report's zero, on the map's clock."""
     runs: int = attrs.field(default=0, init=False)
@@ -62,37 +119,45 @@ class Report(Instrument):
     _told: set[tuple[object, ...]] = attrs.field(factory=set[tuple[object, ...]], init=False)
     """The waits that were told already."""
 
-    def say(self, text: str) -> None:
-        """Print a line of text, with the seconds elapsed."""
-        self._print(trio.current_time(), text)
+    def tell(self, event: str, text: str, **facts: object) -> None:
+        """Show something that is no event of the task map."""
+        self._show(trio.current_time(), event, text, facts)
 
-    def task_started(self, event: TaskStarted, /) -> None:  # noqa: ARG002
-        """Count it: its end gets a line."""
+    def task_started(self, event: TaskStarted, /) -> None:
+        """Count it: only its end gets a line for people."""
         self.runs += 1
+        self._show_task(event, "started", "")
 
     def task_succeeded(self, event: TaskSucceeded, /) -> None:
-        """Print that an operation is done."""
-        done = f"{event.operation} done in {event.duration:.2f} s"
-        self._print(event.at, f"{event.name}: {done}")
+        """Tell that an operation is done."""
+        text = f"done in {event.duration:.2f} s"
+        self._show_task(event, "succeeded", text, duration=event.duration)
 
     def task_failed(self, event: TaskFailed, /) -> None:
-        """Print that an operation failed, and how long its volume waits."""
+        """Tell that an operation failed, and how long its volume waits."""
         self.failures += 1
         waits = "" if event.retry_in is None else f", waits {event.retry_in:.1f} s"
-        failed = f"{event.operation} FAILED (failures in a row: {event.failures}){waits}"
         why = str(event.error) or type(event.error).__name__  # some errors say nothing
-        self._print(event.at, f"{event.name}: {failed}: {why:.300}")
+        self._show_task(
+            event,
+            "failed",
+            f"FAILED (failures in a row: {event.failures}){waits}: {why:.300}",
+            duration=event.duration,
+            failures=event.failures,
+            retry_in=event.retry_in,
+            error=why,
+        )
 
     def task_cancelled(self, event: TaskCancelled, /) -> None:
-        """Print that an operation was cancelled."""
-        self._print(event.at, f"{event.name}: {event.operation} cancelled")
+        """Tell that an operation was cancelled."""
+        self._show_task(event, "cancelled", "cancelled")
 
     def task_overdue(self, event: TaskOverdue, /) -> None:
-        """Print that an operation cannot be stopped."""
-        self._print(event.at, f"{event.name}: {event.operation} does not stop")
+        """Tell that an operation cannot be stopped."""
+        self._show_task(event, "overdue", "does not stop")
 
     def task_refused(self, event: TaskRefused, /) -> None:
-        """Count what was skipped; print the first skip of each wait."""
+        """Count what was skipped; tell the first skip of each wait."""
         error = event.error
         if not isinstance(error, BackoffError):
             self.skipped_running += event.skipped
@@ -101,11 +166,11 @@ class Report(Instrument):
         wait = (error.name, error.operation, error.retry_at)
         if wait not in self._told:
             self._told.add(wait)
-            waits = f"{error.operation} skipped, waits another {error.retry_in:.1f} s"
-            self._print(event.at, f"{event.name}: {waits}")
+            text = f"skipped, waits another {error.retry_in:.1f} s"
+            self._show_task(event, "waiting", text, retry_in=error.retry_in)
 
     def summarize(self, outcome: Outcome) -> None:
-        """Print what it all came to."""
+        """Tell what it all came to."""
         figures = {
             "operations run": self.runs,
             "failed": self.failures,
@@ -115,21 +180,24 @@ class Report(Instrument):
             "overlapping runs of one volume in the operations' own log": outcome.journal.overlaps,
             "left behind": len(outcome.left),
         }
-        _print("summary:")
-        for what, figure in figures.items():
-            _print(f"  {what}: {figure}")
-        for leftover in outcome.left:
-            _print(f"    {leftover}")
-        reached = "everything" if outcome.reached else "NOT everything"
-        _print(f"result: {reached} was reached (exit code {outcome.exit_code})")
+        self.display.end(
+            Summary(figures, outcome.faults, outcome.left, outcome.reached, outcome.exit_code)
+        )
 
-    def _print(self, at: float, text: str) -> None:
-        _print(f"{at - self.started_at:7.2f}  {text}")
+    def _show_task(self, event: TaskEvent, what: str, text: str, **facts: object) -> None:
+        about = {"volume": event.name, "operation": event.operation, **facts}
+        whole = text and f"{event.name}: {event.operation} {text}"
+        self._show(event.at, what, whole, about)
+
+    def _show(self, at: float, event: str, text: str, facts: Mapping[str, object]) -> None:
+        self.display.show(Line(at - self.started_at, event, text, facts))
 
 
-def _print(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Nobody reads any more (``| head``): finish the work all the same.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def fault_text(fault: Fault) -> str:
+    """How a fault ended, for people."""
+    if fault.failures == 0:
+        ended = "NOT met"
+    else:
+        ended = "met and survived" if fault.survived else "met, NOT survived"
+    failed = f"failures of {fault.operation}: {fault.failures}"
+    return f"{fault.volume.name} {fault.title}: {ended} ({failed})"

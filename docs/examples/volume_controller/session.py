@@ -1,21 +1,24 @@
-"""One session of the controller: the phases, a time limit, and a clean-up at the end."""
+"""One session of the controller: a backend, the phases, a time limit, and a clean-up."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import AsyncIterator, Collection, Mapping
+import shutil
+from collections.abc import Collection, Mapping
 
 import attrs
 import trio
 
 from namedtasks import Backoff, TaskMap, open_task_map
-from namedtasks.instruments import Instrument
-from volume_controller.backend import Backend
-from volume_controller.config import Config
+from volume_controller import cleanup
+from volume_controller.backend import Backend, BackendKind, choose
+from volume_controller.config import Config, Desired
 from volume_controller.controller import Controller, missing_steps
-from volume_controller.faults import MOUNT_FAILURES, DestroyedSuperblock
+from volume_controller.faults import Faults, make_faults
 from volume_controller.journal import Journal, findings, read
+from volume_controller.layout import Layout
 from volume_controller.report import Outcome, Report
+from volume_controller.stopping import Stop
+from volume_controller.workfolder import WorkFolder
 
 LIMIT = 6
 """Operations at once. They wait for the disk and for commands more than they compute."""
@@ -23,10 +26,8 @@ LIMIT = 6
 BACKOFF = Backoff(initial=0.2, maximum=5.0)
 """Short, for a demo. Kubernetes begins with 0.5 s and goes up to 2 min 2 s."""
 
-CLEAN_UP_TIMEOUT = 15.0
-"""Seconds. Pulled out of the air: to unmount and detach twelve volumes takes less than one."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CLEAN_UP_TIMEOUT = 60.0
+"""Seconds. Pulled out of the air: to undo a hundred volumes takes less than ten."""
 
 
 @attrs.define(eq=False)
@@ -34,85 +35,135 @@ class Session:
     """Goes through the phases of a config, and leaves nothing behind."""
 
     config: Config
-    backend: Backend
-    journal: Journal
+    kinds: Mapping[str, BackendKind]
+    wanted: str | None
+    """The backend that is asked for, if any."""
+    work: WorkFolder
     report: Report
+    stop: Stop
     time_limit: float
+    _backend: Backend | None = attrs.field(default=None, init=False)
+    _faults: Faults = attrs.field(factory=lambda: Faults({}), init=False)
     _reached: bool = attrs.field(default=False, init=False)
-    _stopped_by: int | None = attrs.field(default=None, init=False)
-    _desired: Mapping[str, str | None] = attrs.field(factory=dict[str, str | None], init=False)
+    _desired: Mapping[str, Desired] = attrs.field(factory=dict[str, Desired], init=False)
     _found: Collection[str] = attrs.field(default=(), init=False)
     _left: Collection[str] = attrs.field(default=(), init=False)
 
     async def run(self) -> Outcome:
-        """Go through the phases until the time is up; then clean up."""
-        scope = trio.CancelScope(deadline=trio.current_time() + self.time_limit)
-        with trio.open_signal_receiver(*SIGNALS) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._stop_on_signal, signals, scope)
-                try:
-                    with scope:
-                        await self._go_through_phases()
-                    self._tell_end()
-                finally:
-                    await self._clean_up()
+        """Do all of it; a signal ends it at any moment, and then it cleans up, too.
+
+        Raises:
+            InputError: the backend that is asked for cannot be used.
+        """
+        journal = Journal(self.work.path / "journal")
+        try:
+            with self.stop.scope:
+                backend = await self._prepare()
+                self._faults = make_faults(self.config, backend, journal, Layout(self.work.path))
+                await self._go_through_phases(backend, journal)
+        finally:
+            await self._clean_up()
+        return Outcome(
+            reached=self._reached,
+            stopped_by=self.stop.signal,
+            found=self._found,
+            left=self._left,
+            journal=findings(read(journal.path)),
+            faults=list(self._faults.all.values()),
+        )
+
+    async def _prepare(self) -> Backend:
+        """Undo what an earlier session has left, and choose a backend."""
+        earlier = self.work.backend
+        if earlier is not None and earlier in self.kinds:
+            await self._clean_up_earlier(self.kinds[earlier](Layout(self.work.path), {}))
+        wanted = self.work.choose_backend(self.wanted)
+        probe = self.work.path / "probe"
+        await cleanup.clean_up(self.work.path)
+        choice = await choose(self.kinds, wanted, Layout(probe))
+        shutil.rmtree(probe, ignore_errors=True)
+        self.work.keep_backend(choice.name)
+        reason = choice.reason if earlier is None else "as before in this work folder"
+        text = f"backend: {choice.name}, {reason}"
+        self.report.tell("begin", text, backend=choice.name)
+        folder = self.work.path
+        self.report.tell("begin", f"work folder: {folder}", work=str(folder))
+        self._backend = choice.kind(Layout(folder), self.config.volumes)
+        return self._backend
+
+    async def _clean_up_earlier(self, backend: Backend) -> None:
+        found = await backend.leftovers()
+        if found:
+            text = f"cleaning up after an earlier session: {len(found)} leftovers"
+            self.report.tell("cleaning up", text, leftovers=found)
+            await backend.clean_up()
+
+    async def _go_through_phases(self, backend: Backend, journal: Journal) -> None:
+        hear = [self.report, *self._faults.all.values()]
+        with trio.move_on_after(self.time_limit):
+            async with (
+                open_task_map(backoff=BACKOFF, limit=LIMIT, instruments=hear) as tasks,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(self.report.display.watch, backend.observe)
+                for fault in self._faults.all.values():
+                    text = f"fault: {fault.volume.name} {fault.title}"
+                    self.report.tell("fault", text, volume=fault.volume.name)
+                    await fault.run(tasks, nursery)
+                await self._reconcile(backend, journal, tasks)
                 nursery.cancel_scope.cancel()
-        proof = findings(read(self.journal.path))
-        return Outcome(self._reached, self._stopped_by, self._found, self._left, proof)
+        self._tell_end(backend)
 
-    async def _go_through_phases(self) -> None:
-        fault = self._fault()
-        hear: list[Instrument] = [self.report] if fault is None else [self.report, fault]
-        async with (
-            open_task_map(backoff=BACKOFF, limit=LIMIT, instruments=hear) as tasks,
-            trio.open_nursery() as nursery,
-        ):
-            if fault is not None:
-                self.report.say(
-                    f"fault: {fault.volume.name} loses its superblock; "
-                    f"it is repaired once {MOUNT_FAILURES} mounts have failed"
-                )
-                await fault.inject(tasks)
-                nursery.start_soon(fault.repair_when_called, tasks)
-            await self._reconcile(tasks)
-            nursery.cancel_scope.cancel()
-
-    async def _reconcile(self, tasks: TaskMap) -> None:
-        controller = Controller(self.config.volumes, self.backend, self.journal, tasks)
-        for number, phase in enumerate(self.config.phases, 1):
+    async def _reconcile(self, backend: Backend, journal: Journal, tasks: TaskMap) -> None:
+        controller = Controller(self.config.volumes, backend, journal, self._faults, tasks)
+        phases = self.config.phases
+        for number, phase in enumerate(phases, 1):
             self._desired = phase.desired
-            self.report.say(f"phase {number} of {len(self.config.phases)}: {phase.title}")
+            text = f"phase {number} of {len(phases)}: {phase.title}"
+            self.report.tell("phase", text, phase=number, title=phase.title)
             await controller.reconcile(phase.desired)
-            self.report.say(f"phase {number} reached")
+            self.report.tell("phase reached", f"phase {number} reached", phase=number)
         self._reached = True
 
-    def _fault(self) -> DestroyedSuperblock | None:
-        if self.config.damaged is None:
-            return None
-        volume = self.config.volumes[self.config.damaged]
-        return DestroyedSuperblock(volume, self.backend, self.journal)
-
-    async def _stop_on_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        async for number in signals:
-            self.report.say(f"stopping because of {signal.Signals(number).name}")
-            self._stopped_by = number
-            scope.cancel()
-
-    def _tell_end(self) -> None:
-        if self._reached or self._stopped_by is not None:
+    def _tell_end(self, backend: Backend) -> None:
+        if self._reached:
             return
-        steps = missing_steps(self.backend, self._desired)
+        steps = missing_steps(backend, self._desired)
         missing = ", ".join(f"{name} ({step.operation})" for name, step in steps.items())
         limit = f"after {self.time_limit:g} s (--timeout)"
-        self.report.say(f"time is up {limit}, next would be: {missing or 'the next phase'}")
+        text = f"time is up {limit}, next would be: {missing or 'the next phase'}"
+        self.report.tell("time is up", text)
 
     async def _clean_up(self) -> None:
         """Look what is left, by the work folder, and undo it: also when cancelled."""
         with trio.move_on_after(CLEAN_UP_TIMEOUT, shield=True) as scope:
-            self._left = self._found = await self.backend.leftovers()
+            self._left = self._found = await self._leftovers()
             if self._found:
-                self.report.say(f"cleaning up {len(self._found)} mounts and attachments")
-                await self.backend.clean_up()
-                self._left = await self.backend.leftovers()
+                text = f"cleaning up {len(self._found)} mounts, attachments and processes"
+                self.report.tell("cleaning up", text, leftovers=self._found)
+                if self._backend is None:
+                    await cleanup.clean_up(self.work.path)
+                else:
+                    await self._backend.clean_up()
+                self._left = await self._leftovers()
         if scope.cancelled_caught:
             self._left = [*self._left, f"clean-up not over after {CLEAN_UP_TIMEOUT:g} s"]
+        if self._left:
+            self.work.remove = False
+
+    async def _leftovers(self) -> list[str]:
+        if self._backend is None:
+            await trio.lowlevel.checkpoint()
+            return cleanup.leftovers(self.work.path)
+        return await self._backend.leftovers()
+
+
+async def clean(work: WorkFolder, kinds: Mapping[str, BackendKind]) -> list[str]:
+    """Undo what a controller has left in *work*; give back what cannot be undone."""
+    kind = kinds.get(work.backend or "")
+    if kind is None:
+        await cleanup.clean_up(work.path)
+        return cleanup.leftovers(work.path)
+    backend = kind(Layout(work.path), {})
+    await backend.clean_up()
+    return await backend.leftovers()

@@ -1,0 +1,111 @@
+"""Undoes what is mounted, attached or running for a work folder, whoever left it there.
+
+Only what is below the controller's own subfolders counts: ``--work /`` is a
+strange wish, but it unmounts nothing of anybody else's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+
+from volume_controller import commands, kernel
+from volume_controller.backend import BackendError
+
+TRIES = 3
+"""How often to unmount. Pulled out of the air: what was killed a moment ago may count as busy."""
+
+SERVER_TIMEOUT = 10.0
+"""Seconds for a fuse2fs to write back what it holds, once it is unmounted. Out of the air."""
+
+_PAUSE = 0.02
+_OURS = ("nodes", "attachments", "probe")
+
+
+def leftovers(work: Path) -> list[str]:
+    """What the kernel still has for *work*, one line each."""
+    mounts = [f"mount on {target}" for target in _mounts(work)]
+    loops = [f"loop device on {file}" for file in _loop_devices(work)]
+    pids = {*kernel.processes_of(work), *_servers(work)}
+    return mounts + loops + [f"process {pid}" for pid in sorted(pids)]
+
+
+async def clean_up(work: Path) -> None:
+    """End, unmount and detach what there is, as far as it goes. Checkpoint.
+
+    A fuse2fs is unmounted before it is ended, so that it writes back what it holds.
+    """
+    servers = _servers(work)
+    await _end(set(kernel.processes_of(work)) - set(servers))
+    for target in _mounts(work):
+        await _unmount(target)
+    with trio.move_on_after(SERVER_TIMEOUT):
+        await wait_until_over(servers)
+    await _end({*kernel.processes_of(work), *_servers(work)})
+    for link, device in _loop_devices(work).items():
+        with suppress(BackendError):
+            await commands.run("losetup", "--detach", device)
+            link.unlink(missing_ok=True)
+
+
+async def unmount_fuse(target: Path) -> None:
+    """Unmount what a fuse2fs serves, and wait until it has written all back. Checkpoint.
+
+    Raises:
+        BackendError: it is busy, or there is nothing to unmount.
+    """
+    servers = kernel.servers_below(target)
+    await commands.run(fusermount(), "-u", str(target))
+    await wait_until_over(servers)
+
+
+def fusermount() -> str:
+    """The command that unmounts without root: fuse3's, or fuse2's."""
+    return "fusermount" if commands.find("fusermount3") is None else "fusermount3"
+
+
+async def wait_until_over(pids: Collection[int]) -> None:
+    """Wait until none of the processes runs any more. Checkpoint."""
+    while not all(kernel.is_over(pid) for pid in pids):  # noqa: ASYNC110 - not our children
+        await trio.sleep(_PAUSE)
+    await trio.lowlevel.checkpoint()
+
+
+async def _end(pids: Collection[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    await wait_until_over(pids)
+
+
+async def _unmount(target: Path) -> None:
+    for _ in range(TRIES):
+        with suppress(BackendError):
+            if os.geteuid() == 0:
+                await commands.run("umount", str(target))
+            else:
+                await commands.run(fusermount(), "-u", str(target))
+            return
+        await trio.sleep(_PAUSE)
+
+
+def _mounts(work: Path) -> list[Path]:
+    return [target for name in _OURS for target in kernel.mounts_below(work / name)]
+
+
+def _loop_devices(work: Path) -> dict[Path, str]:
+    found: dict[Path, str] = {}
+    for name in _OURS:
+        found |= kernel.loop_devices_below(work / name)
+    return found
+
+
+def _servers(work: Path) -> dict[int, Path]:
+    return {
+        pid: where for name in _OURS for pid, where in kernel.servers_below(work / name).items()
+    }

@@ -1,0 +1,143 @@
+"""Real file systems without root: image files with ext4 on them, served by fuse2fs. Linux only.
+
+In the work folder:
+
+    images/db-1.img            the volume
+    images/db-1.img.checked    it was checked since it was last attached
+    attachments/db-1           a lock: the node that it is attached to (locks.py)
+    nodes/node-1/db-1/         where it is mounted: a fuse2fs in the background serves it
+
+An unmount is over when the fuse2fs is: only then has the image all that was written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+import attrs
+import trio
+
+from volume_controller import cleanup, commands, content, ext4, kernel
+from volume_controller.backend import VolumeState, try_out
+from volume_controller.config import LEAST_SIZE, Volume
+from volume_controller.layout import Layout
+from volume_controller.locks import Locks
+
+_DEVICE = "/dev/fuse"
+
+
+@attrs.frozen
+class FuseBackend:
+    """Volumes in image files, mounted by a process each."""
+
+    layout: Layout
+    volumes: Mapping[str, Volume]
+
+    @staticmethod
+    async def obstacle(layout: Layout) -> str | None:
+        """Try it out: what keeps this backend from working here; None if it works."""
+        if sys.platform != "linux":
+            return "needs Linux"
+        for command in ("fuse2fs", cleanup.fusermount(), *ext4.COMMANDS):
+            if commands.find(command) is None:
+                return f"needs the command {command}, which is not installed"
+        if not os.access(_DEVICE, os.R_OK | os.W_OK):
+            return f"needs {_DEVICE}, which you may not read and write"
+        try:
+            volume = Volume("try", LEAST_SIZE)
+            await try_out(FuseBackend(layout, {volume.name: volume}), volume)
+        except Exception as error:
+            return f"needs a {_DEVICE} that works: {error}"
+        return None
+
+    def observe(self) -> Mapping[str, VolumeState]:
+        """Look at all volumes."""
+        attached = self._locks.holders()
+        targets = kernel.mounts_below(self.layout.nodes)
+        mounted = {path.name: path.parent.name for path in targets}
+        return {
+            name: self.layout.state(volume, attached.get(name), mounted.get(name))
+            for name, volume in self.volumes.items()
+        }
+
+    async def provision(self, volume: Volume) -> None:
+        """Make a blank volume."""
+        await trio.to_thread.run_sync(self.layout.provision, volume)
+
+    async def attach(self, volume: Volume, node: str) -> None:
+        """Take the volume's lock for *node*."""
+        self.layout.stamp(volume).unlink(missing_ok=True)
+        self._locks.take(volume.name, node)
+        await trio.lowlevel.checkpoint()
+
+    async def format(self, volume: Volume) -> None:
+        """Make an ext4 on a blank volume; refuse one that is not blank."""
+        with self.layout.formatting(volume):
+            await ext4.make(volume, self.layout.image(volume))
+
+    async def mount(self, volume: Volume, node: str) -> None:
+        """Start a fuse2fs that serves it below the folder of *node*."""
+        target = self.layout.target(volume, node)
+        await self._wait_for_server(volume)
+        target.mkdir(parents=True, exist_ok=True)
+        options = ("-o", "fakeroot,nosuid,nodev,noexec")
+        await commands.run("fuse2fs", str(self.layout.image(volume)), str(target), *options)
+
+    async def write(self, volume: Volume, node: str) -> None:
+        """Write a file of random content, and read it back."""
+        target, size = self.layout.target(volume, node), content.size_for(volume)
+        await trio.to_thread.run_sync(content.write_and_verify, target, size)
+
+    async def unmount(self, volume: Volume, node: str) -> None:
+        """Unmount it, and wait until its fuse2fs is over."""
+        await cleanup.unmount_fuse(self.layout.target(volume, node))
+
+    async def detach(self, volume: Volume, node: str) -> None:  # noqa: ARG002 - there is one lock
+        """Give the lock back."""
+        await self._wait_for_server(volume)
+        self._locks.give_back(volume.name)
+
+    async def check(self, volume: Volume) -> None:
+        """Check the file system, changing nothing."""
+        await ext4.check(self.layout.image(volume))
+        self.layout.stamp(volume).touch()
+
+    async def delete(self, volume: Volume) -> None:
+        """Remove the image."""
+        await trio.to_thread.run_sync(self.layout.delete, volume)
+
+    async def damage(self, volume: Volume) -> None:
+        """Give a detached volume a file system, and destroy its superblock."""
+        image = self.layout.image(volume)
+        if not image.exists():
+            await self.provision(volume)
+        if self.layout.is_blank(volume):
+            with self.layout.formatting(volume):
+                await ext4.make(volume, image)
+        ext4.destroy_superblock(image)
+
+    async def repair(self, volume: Volume) -> None:
+        """Mend the superblock from its backup."""
+        await ext4.repair(volume, self.layout.image(volume))
+
+    async def leftovers(self) -> list[str]:
+        """What is still attached, mounted or running for the work folder, one line each."""
+        await trio.lowlevel.checkpoint()
+        return self._locks.leftovers() + cleanup.leftovers(self.layout.work)
+
+    async def clean_up(self) -> None:
+        """End, unmount and detach what there is for the work folder, as far as it goes."""
+        await cleanup.clean_up(self.layout.work)
+        self._locks.clean_up()
+
+    async def _wait_for_server(self, volume: Volume) -> None:
+        # One whose unmount was cancelled may still write.
+        servers = kernel.servers_below(self.layout.nodes)
+        ours = [pid for pid, target in servers.items() if target.name == volume.name]
+        await cleanup.wait_until_over(ours)
+
+    @property
+    def _locks(self) -> Locks:
+        return Locks(self.layout.attachments)

@@ -1,0 +1,81 @@
+"""What the kernel tells about a folder: mounts, loop devices, processes. Nothing outside Linux.
+
+Nobody has to remember anything: what a killed controller left is found as well.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+MARK = "VOLUME_CONTROLLER_WORK"
+"""The environment variable that tells a child, and its children, whose work folder it is for."""
+
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def mounts_below(folder: Path) -> list[Path]:
+    """The mount points below *folder*, the innermost first."""
+    if not _MOUNTS.exists():
+        return []
+    lines = _MOUNTS.read_bytes().splitlines()
+    points = [unescaped(line.split()[4]) for line in lines]
+    return [point for point in reversed(points) if point.is_relative_to(folder)]
+
+
+def loop_devices_below(folder: Path) -> dict[Path, str]:
+    """The loop devices of files below *folder*, by the paths that they were set up on."""
+    return {path: device for path, device in _loop_devices() if path.is_relative_to(folder)}
+
+
+def processes_of(work: Path) -> list[int]:
+    """The processes that a controller with this work folder started, and theirs."""
+    mark = f"{MARK}={work}".encode()
+    return [pid for pid in _pids() if mark in _words(pid, "environ")]
+
+
+def servers_below(folder: Path) -> dict[int, Path]:
+    """The running fuse2fs for mount points below *folder*: process numbers, and the points."""
+    return {pid: target for pid, target in _servers() if target.is_relative_to(folder)}
+
+
+def is_over(pid: int) -> bool:
+    """Whether the process has ended, even if its parent does not know yet."""
+    return _words(pid, "cmdline") == [b""]
+
+
+def unescaped(path: bytes) -> Path:
+    r"""A path as proc(5) writes it: ``\040`` is a space, and so on."""
+    plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), path)
+    return Path(os.fsdecode(plain))
+
+
+def _loop_devices() -> Iterator[tuple[Path, str]]:
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # it went away meanwhile
+            path = os.fsdecode(file.read_bytes().removesuffix(b"\n"))
+            yield Path(path), f"/dev/{file.parent.parent.name}"
+
+
+def _servers() -> Iterator[tuple[int, Path]]:
+    for pid in _pids():
+        match _words(pid, "cmdline"):
+            case [command, _, target, *_] if command.endswith(b"fuse2fs"):
+                yield pid, Path(os.fsdecode(target))
+            case _:
+                pass
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[1-9]*") if path.name.isdecimal()]
+
+
+def _words(pid: int, file: str) -> list[bytes]:
+    """What NULs end in a process's *file*; nothing for one that is over or not ours to see."""
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes().removesuffix(b"\0").split(b"\0")
+    except OSError:
+        return [b""]

@@ -1,0 +1,53 @@
+"""Attachments where there is no device: a lock per volume, which tells the node.
+
+A lock is a symbolic link whose target is the node's name. To make one is a
+single step in the file system, and fails if there is one already.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from volume_controller.backend import BackendError
+
+
+@attrs.frozen
+class Locks:
+    """The locks in a folder."""
+
+    folder: Path
+
+    def take(self, volume: str, node: str) -> None:
+        """Attach *volume* to *node*.
+
+        Raises:
+            BackendError: it is attached, there or elsewhere.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            (self.folder / volume).symlink_to(node)
+        except FileExistsError as error:
+            holder = self.holders().get(volume)
+            raise BackendError(f"{volume!r} is attached to {holder!r} already") from error
+
+    def give_back(self, volume: str) -> None:
+        """Detach *volume*."""
+        (self.folder / volume).unlink()
+
+    def holders(self) -> dict[str, str]:
+        """The volumes that are attached, and their nodes."""
+        return {lock.name: str(lock.readlink()) for lock in self._all()}
+
+    def leftovers(self) -> list[str]:
+        """The locks, one line each."""
+        return [f"attachment lock {lock}" for lock in self._all()]
+
+    def clean_up(self) -> None:
+        """Give all locks back."""
+        for lock in self._all():
+            lock.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        return [path for path in self.folder.glob("*") if path.is_symlink()]

@@ -1,0 +1,139 @@
+"""A live table for a terminal: what each volume does, and when it is tried again.
+
+It needs rich, which nothing else here does: import this module only where there
+is a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import trio
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from volume_controller.backend import VolumeState
+from volume_controller.lines import PlainLines
+from volume_controller.report import Line, Summary
+
+PERIOD = 0.2
+"""Seconds between two pictures: the tenths of a countdown may jump by two."""
+
+_FRAME = 6
+"""Lines of a terminal that are not rows: the table's frame, its head, what is left out."""
+
+_ABOVE = ("phase", "phase reached", "fault", "stopping", "time is up", "cleaning up", "begin")
+"""The events that are told above the table; the others are in it."""
+
+
+@attrs.define(eq=False)
+class Row:
+    """What is known of a volume from its operations."""
+
+    running: str | None = None
+    """The operation that runs."""
+    failed: str | None = None
+    """The operation that failed last, and has not succeeded since."""
+    failures: int = 0
+    """How often it failed in a row."""
+    retry_at: float | None = None
+    """When it is tried again."""
+    error: str = ""
+    """Why it failed."""
+
+    def take(self, line: Line) -> None:
+        """Learn from an event of the volume."""
+        facts, operation = line.facts, str(line.facts["operation"])
+        match line.event:
+            case "started":
+                self.running = operation
+            case "failed":
+                wait = facts["retry_in"]
+                self.running, self.failed = None, operation
+                self.failures, self.error = int(str(facts["failures"])), str(facts["error"])
+                self.retry_at = line.at + wait if isinstance(wait, float) else None
+            case "succeeded":
+                self.running = None
+                if operation == self.failed:
+                    self.failed, self.failures, self.retry_at, self.error = None, 0, None, ""
+            case "cancelled":
+                self.running = None
+            case _:
+                pass
+
+    def cells(self, name: str, state: VolumeState | None, now: float) -> tuple[str, ...]:
+        """The row, in words."""
+        node = "" if state is None else state.mounted_on or state.attached_to or ""
+        doing = f"{self.running} ..." if self.running else _word(state)
+        left = None if self.retry_at is None or self.running else self.retry_at - now
+        wait = "" if left is None else f"{max(left, 0.0):.1f} s"
+        return (name, node, doing, str(self.failures or ""), wait, self.error)
+
+
+@attrs.define(eq=False)
+class LiveTable:
+    """Shows all volumes in a table that is drawn anew over and over; at the end, plain lines."""
+
+    console: Console
+    _rows: dict[str, Row] = attrs.field(factory=dict[str, Row], init=False)
+    _zero: float = attrs.field(factory=trio.current_time, init=False)
+
+    def show(self, line: Line) -> None:
+        """Learn from an event of a volume; print others above the table."""
+        if "volume" in line.facts and line.event not in _ABOVE:
+            self._rows.setdefault(str(line.facts["volume"]), Row()).take(line)
+        elif line.text:
+            text = f"{line.at:7.2f}  {line.text}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    async def watch(self, observe: Callable[[], Mapping[str, VolumeState]]) -> None:
+        """Draw the table until cancelled."""
+        with Live(console=self.console, auto_refresh=False) as live:
+            try:
+                while True:
+                    live.update(self.picture(observe()), refresh=True)
+                    await trio.sleep(PERIOD)
+            finally:
+                live.update(self.picture(observe()), refresh=True)
+
+    def end(self, summary: Summary) -> None:
+        """Print it as text."""
+        PlainLines().end(summary)
+
+    def picture(self, states: Mapping[str, VolumeState]) -> Table:
+        """The table now. If it is too long, what runs or waits comes first."""
+        table = Table("volume", "node", "state", "failures", "next try", "last error")
+        room = max(self.console.height - _FRAME, 1)
+        names = list(states)
+        if len(names) > room:
+            names.sort(key=self._is_quiet)
+            table.caption = f"and {len(names) - room} more"
+        now = trio.current_time() - self._zero
+        for column in table.columns:
+            column.no_wrap, column.overflow = True, "ellipsis"
+        for name in names[:room]:
+            cells = self._row(name).cells(name, states[name], now)
+            table.add_row(*map(Text, cells))  # as text: an error may hold what looks like markup
+        return table
+
+    def _is_quiet(self, name: str) -> bool:
+        row = self._row(name)
+        return row.running is None and row.failed is None
+
+    def _row(self, name: str) -> Row:
+        return self._rows.get(name) or Row()
+
+
+def _word(state: VolumeState | None) -> str:
+    if state is None or not state.provisioned:
+        return "no image"
+    if state.written:
+        return "written"
+    if state.mounted_on:
+        return "mounted"
+    if state.attached_to:
+        return "attached"
+    return "checked" if state.checked else "detached"
