@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format lock build clean coverage matrix bench
+.PHONY: help demo test check format lock build clean coverage matrix bench states
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -42,6 +42,9 @@ check: $(READY)  ## Format, lint, types, import contracts, completeness of the p
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	PYTHON=$(BIN)/python .ci/verify-types
+
+states: $(READY)  ## Draw the table and the picture of the states again, from the code
+	$(BIN)/python docs/tools/draw_states.py
 
 bench: $(READY)  ## Measure what things cost, each beside its floor (some minutes)
 	$(BIN)/python -m benchmarks

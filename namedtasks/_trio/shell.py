@@ -252,8 +252,7 @@ class Shell:
             if not run.timed_out():
                 return self.engine.cancelled(run, now)
             failure = trio.TooSlowError(
-                f"{task_text(run.name, run.operation)} took longer than its timeout "
-                f"of {seconds_text(run.timeout)}"
+                f"it took longer than its timeout of {seconds_text(run.timeout)}"
             )
         if failure is not None:
             run.returned = False

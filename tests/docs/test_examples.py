@@ -1,49 +1,70 @@
-"""Every example in the README, the docs and the docstrings runs."""
+"""Every example in the README, the docs and the docstrings runs, and prints what is shown."""
 
 import doctest
 import importlib
 import pathlib
 import pkgutil
-from collections.abc import Awaitable, Callable
-from typing import Any
+import re
 
 import pytest
-import trio
-from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
-from trio.testing import MockClock
 
 import namedtasks
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
-PAGES = [
-    ROOT / "README.md",
-    *sorted(page for page in (ROOT / "docs").rglob("*.md") if "examples" not in page.parts),
-]
-SYBIL = Sybil(parsers=[PythonCodeBlockParser()])
+from tests.docs.pages import PAGES, README, ROOT, run_page
 
 
-@pytest.fixture
-def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examples call `trio.run` as a reader would; here their time is virtual."""
-    really_run = trio.run
-
-    def run(async_fn: Callable[[], Awaitable[Any]]) -> Any:
-        return really_run(async_fn, clock=MockClock(autojump_threshold=0))
-
-    monkeypatch.setattr(trio, "run", run)
-
-
-@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_examples_of_a_page_run(page: pathlib.Path) -> None:
-    """One after the other, in one namespace, as a reader would type them."""
-    for example in SYBIL.parse(page).examples():
-        example.evaluate()
+def test_the_examples_of_a_page_run(page: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """One after the other, as a reader would type them."""
+    run_page(page, tmp_path)
+
+
+def page_with(folder: pathlib.Path, *blocks: str) -> pathlib.Path:
+    page = folder / "page.md"
+    page.write_text("\n".join(f"```{block}\n```\n" for block in blocks), encoding="utf-8")
+    return page
+
+
+def test_what_an_example_prints_must_be_what_the_page_shows(tmp_path: pathlib.Path) -> None:
+    run_page(page_with(tmp_path, "python\nprint(1)", "text\n1"), tmp_path)
+    with pytest.raises(AssertionError):
+        run_page(page_with(tmp_path, "python\nprint(1)", "text\n2"), tmp_path)
+
+
+@pytest.mark.parametrize("after", [[], ["python\nx = 1"]])
+def test_what_an_example_prints_must_be_shown(tmp_path: pathlib.Path, after: list[str]) -> None:
+    with pytest.raises(AssertionError, match="is not shown"):
+        run_page(page_with(tmp_path, "python\nprint(1)", *after), tmp_path)
+
+
+def test_an_example_with_a_file_name_is_a_program(tmp_path: pathlib.Path) -> None:
+    run_page(
+        page_with(
+            tmp_path,
+            "python\n# one.py\nx = 1\nif __name__ == '__main__':\n    print('one')",
+            "text\none",
+            "python\n# two.py\nimport one\nprint(one.x)",
+            "text\n1",
+        ),
+        tmp_path,
+    )
+
+
+def test_an_example_that_is_a_test_is_given_to_pytest(tmp_path: pathlib.Path) -> None:
+    test = "python\n# test_it.py\ndef test_it():\n    assert {}"
+    shown = "text\n.                                                                        [100%]"
+    run_page(page_with(tmp_path, test.format(True), shown + "\n1 passed in 9s"), tmp_path)
+    with pytest.raises(AssertionError, match="1 failed"):
+        run_page(page_with(tmp_path, test.format(False)), tmp_path)
+
+
+def test_each_link_between_the_pages_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
 
 
 def test_there_are_examples_to_run() -> None:
-    assert len(list(SYBIL.parse(ROOT / "README.md").examples())) == 2
+    assert README.read_text(encoding="utf-8").count("```python") == 2
 
 
 def modules() -> list[str]:

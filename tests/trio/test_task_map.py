@@ -434,7 +434,7 @@ async def test_a_run_past_its_timeout_has_failed_as_too_slow(autojump_clock: Moc
             await handle.wait()
         assert trio.current_time() == 2
         assert type(caught.value.__cause__) is trio.TooSlowError
-        assert str(caught.value.__cause__) == "task 'a' took longer than its timeout of 2 s"
+        assert str(caught.value.__cause__) == "it took longer than its timeout of 2 s"
         assert tasks.state("a") is State.WAITING
 
 

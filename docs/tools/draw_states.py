@@ -1,0 +1,399 @@
+"""Draws the states of a name: asks the core for each one, and writes docs/explanation/states.*.
+
+For each state and each thing that can happen, it brings an engine into that
+state, lets it happen, and looks. Nothing that the picture or the table says of
+the rules is written here; only where things stand in the picture is.
+
+Run it as ``python docs/tools/draw_states.py``.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import pathlib
+from collections.abc import Callable
+from xml.sax.saxutils import escape
+
+import attrs
+
+from namedtasks import RefusedError, State
+from namedtasks._core.engine import Engine
+from namedtasks._core.ledger import refusal
+from namedtasks._core.runs import Run
+
+FOLDER = pathlib.Path(__file__).parent.parent / "explanation"
+PICTURE = FOLDER / "states.svg"
+PAGE = FOLDER / "states.md"
+MARKS = "<!-- made by docs/tools/draw_states.py -->\n", "<!-- end of what was made -->\n"
+
+WAIT, RETENTION, LONG = 1.0, 10.0, 1e9
+FAILURES = 2
+"""How many failures stand for *n* of them: any number above 1, so that n + 1 is not mistaken."""
+
+
+# Asking the core
+
+
+@attrs.define
+class Policy:
+    """Answers what the caller wants to see next."""
+
+    answer: float | None = WAIT
+
+    def delay(self, failures: int, error: BaseException, /) -> float | None:
+        """Say how long to wait."""
+        del failures, error
+        return self.answer
+
+
+class Name:
+    """One name in an engine of its own, at a time of its own."""
+
+    def __init__(self) -> None:
+        """Begin free, at time 0."""
+        self.now = 0.0
+        self.policy = Policy()
+        self.engine: Engine[Run] = Engine(
+            backoff=self.policy,
+            retention=RETENTION,
+            limit=None,
+            overdue_after=1.0,
+            instruments=(),
+            random=lambda: 0.0,
+            complain=_complain,
+        )
+        self.refused: RefusedError | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run that holds the name."""
+        return self.engine.ledger.running["name"]
+
+    @property
+    def state(self) -> State:
+        """What the name is doing."""
+        return self.engine.ledger.state("name", None, self.now)
+
+    @property
+    def failures(self) -> int:
+        """How many failures count."""
+        if self.state is State.RUNNING:
+            return self.run.failures
+        failure = self.engine.ledger.failure("name", None, self.now)
+        return 0 if failure is None else failure.failures
+
+    def start(self) -> None:
+        """Start it, or note why not."""
+        obstacle = self.engine.ledger.obstacle("name", None, self.now)
+        if obstacle is not None:
+            self.refused = refusal(obstacle, "name", None, self.now)
+            return
+        run = Run("name", None, math.inf, self.engine.slots)
+        self.engine.admit(run, self.now)
+        self.engine.begin(run, self.now)
+
+    def succeed(self) -> None:
+        """Let its run return."""
+        self.engine.succeeded(self.run, self.now)
+
+    def fail(self, answer: float | None = WAIT) -> None:
+        """Let its run fail; *answer* is what the policy says."""
+        self.policy.answer = answer
+        self.engine.failed(self.run, self.engine.judge(self.run, ValueError()), self.now)
+
+    def cancel(self) -> None:
+        """Let its run be cancelled."""
+        self.engine.cancelled(self.run, self.now)
+
+    def forget(self) -> None:
+        """Forget its failures."""
+        self.engine.forget("name", None, self.now)
+
+    def let_time_pass(self) -> None:
+        """Go on to where its state might change, or for very long."""
+        failure = self.engine.ledger.failure("name", None, self.now)
+        if failure is None or failure.gave_up or self.state is State.RUNNING:
+            self.now += LONG
+        else:
+            self.now = failure.retry_at + (RETENTION if self.state is State.READY else 0)
+
+    def fail_often(self) -> None:
+        """Fail as often as stands for *n*, and be ready again."""
+        for _ in range(FAILURES):
+            self.start()
+            self.fail()
+            self.let_time_pass()
+
+
+def _complain(what: str, error: BaseException) -> None:
+    raise AssertionError(what) from error
+
+
+class From(enum.Enum):
+    """Where a name may stand before something happens."""
+
+    FREE = "free"
+    RUNNING = "running, *n* = 0"
+    RUNNING_AGAIN = "running, *n* > 0"
+    WAITING = "waiting"
+    READY = "ready"
+    GAVE_UP = "gave up"
+
+
+class Event(enum.Enum):
+    """What may happen to a name."""
+
+    START = "start"
+    RETURN = "returns"
+    FAIL = "fails"
+    FAIL_UNCOUNTED = "fails uncounted"
+    FAIL_LAST = "fails, gives up"
+    CANCEL = "is cancelled"
+    FORGET = "forget"
+    TIME = "time passes"
+
+
+WORDS_FOR_TIME = {State.WAITING: "its wait ends", State.READY: "its retention ends"}
+ENDS = (Event.RETURN, Event.FAIL, Event.FAIL_UNCOUNTED, Event.FAIL_LAST, Event.CANCEL)
+DO: dict[Event, Callable[[Name], None]] = {
+    Event.START: Name.start,
+    Event.RETURN: Name.succeed,
+    Event.FAIL: Name.fail,
+    Event.FAIL_UNCOUNTED: lambda name: name.fail(None),
+    Event.FAIL_LAST: lambda name: name.fail(math.inf),
+    Event.CANCEL: Name.cancel,
+    Event.FORGET: Name.forget,
+    Event.TIME: Name.let_time_pass,
+}
+
+
+def name_in(before: From) -> Name:
+    """A name that stands where *before* says."""
+    name = Name()
+    if before is From.FREE:
+        return name
+    if before is From.RUNNING:
+        name.start()
+        return name
+    name.fail_often()
+    if before is From.READY:
+        return name
+    name.start()
+    if before is not From.RUNNING_AGAIN:
+        name.fail(WAIT if before is From.WAITING else math.inf)
+    return name
+
+
+@attrs.frozen
+class Step:
+    """What was seen to happen."""
+
+    before: From
+    source: State
+    event: Event
+    target: State
+    failures_before: int
+    failures: int
+    refused: RefusedError | None
+
+
+def step(before: From, event: Event) -> Step | None:
+    """Let *event* happen; None where it cannot."""
+    name = name_in(before)
+    source, failures = name.state, name.failures
+    if event in ENDS and source is not State.RUNNING:
+        return None
+    DO[event](name)
+    return Step(before, source, event, name.state, failures, name.failures, name.refused)
+
+
+def all_steps() -> list[Step]:
+    """All that can happen, wherever it can."""
+    return [one for before in From for event in Event if (one := step(before, event)) is not None]
+
+
+# The table
+
+
+def table(steps: list[Step]) -> str:
+    """A Markdown table: a row for each event, a column for each place to stand."""
+    found = {(one.before, one.event): one for one in steps}
+    lines = [
+        "| | " + " | ".join(before.value for before in From) + " |",
+        "|---" * (len(From) + 1) + "|",
+    ]
+    for event in Event:
+        cells = [_cell(found.get((before, event))) for before in From]
+        lines.append(f"| {event.value} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(one: Step | None) -> str:
+    if one is None:
+        return ""
+    if one.refused is not None:
+        return f"`{type(one.refused).__name__}`"
+    if one.target is one.source and one.failures == one.failures_before:
+        return "—"
+    return one.target.value + _count(one)
+
+
+def _count(one: Step) -> str:
+    if one.target is State.FREE:
+        return ""
+    if one.failures == one.failures_before:
+        return ", *n*" if one.failures else ""
+    if one.failures == one.failures_before + 1:
+        return ", *n* + 1" if one.failures_before else ", *n* = 1"
+    return f", *n* = {one.failures}"
+
+
+# The picture
+
+
+@attrs.frozen
+class Box:
+    """Where a state stands."""
+
+    x: int
+    y: int
+    height: int
+
+
+@attrs.frozen
+class Arrow:
+    """Where a transition runs, and where its words stand."""
+
+    path: str
+    x: int
+    y: int
+    anchor: str = "start"
+
+
+WIDTH, HEIGHT, BOX_WIDTH, LINE = 640, 460, 142, 17
+BOXES = {
+    State.FREE: Box(284, 14, 44),
+    State.RUNNING: Box(284, 184, 88),
+    State.WAITING: Box(284, 380, 70),
+    State.READY: Box(22, 206, 44),
+    State.GAVE_UP: Box(488, 380, 70),
+}
+ARROWS = {
+    (State.FREE, State.RUNNING): Arrow("M334 58 V182", 325, 125, "end"),
+    (State.RUNNING, State.FREE): Arrow("M374 184 V60", 384, 96),
+    (State.RUNNING, State.WAITING): Arrow("M355 272 V378", 364, 330),
+    (State.RUNNING, State.READY): Arrow("M284 239 H166", 224, 258, "middle"),
+    (State.RUNNING, State.GAVE_UP): Arrow("M426 228 H526 V378", 517, 330, "end"),
+    (State.READY, State.RUNNING): Arrow("M164 217 H282", 224, 210, "middle"),
+    (State.READY, State.FREE): Arrow("M93 206 V46 H282", 102, 117),
+    (State.WAITING, State.READY): Arrow("M284 402 H93 V252", 102, 330),
+    (State.WAITING, State.FREE): Arrow("M284 428 H10 V26 H282", 19, 330),
+    (State.GAVE_UP, State.FREE): Arrow("M596 380 V36 H428", 587, 125, "end"),
+}
+STYLE = """
+  svg { color-scheme: light dark; --ink: #1f2328; --box: #f6f8fa; --edge: #6e7781; }
+  @media (prefers-color-scheme: dark) {
+    svg { --ink: #e6edf3; --box: #21262d; --edge: #8b949e; }
+  }
+  text { font: 14px system-ui, sans-serif; fill: #1f2328; fill: var(--ink); }
+  .small { font-size: 13px; }
+  .state { font-weight: 600; font-size: 16px; }
+  rect { fill: #f6f8fa; fill: var(--box); stroke: #6e7781; stroke: var(--edge); }
+  .line { fill: none; stroke: #6e7781; stroke: var(--edge); stroke-width: 1.5; }
+  marker path { fill: #6e7781; fill: var(--edge); }
+"""
+
+
+def picture(steps: list[Step]) -> str:
+    """The states and what leads from one to another, as SVG.
+
+    Raises:
+        ValueError: the code has a transition that has no place here, or the reverse.
+    """
+    found: dict[tuple[State, State], list[Step]] = {}
+    for one in steps:
+        if one.source is not one.target:
+            found.setdefault((one.source, one.target), []).append(one)
+    if found.keys() != ARROWS.keys():
+        raise ValueError(f"not in both the code and ARROWS: {found.keys() ^ ARROWS.keys()}")
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        'aria-label="The states of a name, and what leads from one to another">',
+        f"<style>{STYLE}</style>",
+        '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
+        'markerHeight="8" markerUnits="userSpaceOnUse" orient="auto">'
+        '<path d="M0 0 L8 4 L0 8 Z"/></marker></defs>',
+    ]
+    for ends, arrow in ARROWS.items():
+        parts.append(f'<path class="line" d="{arrow.path}" marker-end="url(#head)"/>')
+        parts += _lines(_words(found[ends]), arrow.x, arrow.y, arrow.anchor)
+    for state, box in BOXES.items():
+        parts.append(
+            f'<rect x="{box.x}" y="{box.y}" width="{BOX_WIDTH}" height="{box.height}" rx="8"/>'
+        )
+        middle = box.x + BOX_WIDTH // 2
+        parts.append(_text(state.value, middle, box.y + 27, "middle", "state"))
+        parts += _lines(_inside(state, steps), middle, box.y + 27 + LINE, "middle", "small")
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _words(steps: list[Step]) -> list[str]:
+    """What an arrow says: the events, each with a condition where the number of failures counts."""
+    words: dict[str, set[From]] = {}
+    for one in steps:
+        word = WORDS_FOR_TIME[one.source] if one.event is Event.TIME else one.event.value
+        words.setdefault(word, set()).add(one.before)
+    lines = [word for word, places in words.items() if not _condition(places)]
+    for condition in ("n = 0", "n > 0"):
+        bound = [word for word, places in words.items() if _condition(places) == condition]
+        if bound:
+            lines += [f"if {condition}:", *bound]
+    return lines
+
+
+def _condition(places: set[From]) -> str:
+    if places == {From.RUNNING}:
+        return "n = 0"
+    return "n > 0" if places == {From.RUNNING_AGAIN} else ""
+
+
+def _inside(state: State, steps: list[Step]) -> list[str]:
+    """What a box says: what a start is refused with, and what changes no more than the count."""
+    lines: list[str] = []
+    for one in steps:
+        if one.source is not state:
+            continue
+        if one.refused is not None:
+            lines += ["start raises", type(one.refused).__name__]
+        elif one.target is state and one.failures != one.failures_before:
+            lines.append(f"{one.event.value}: n = {one.failures}")
+    return list(dict.fromkeys(lines))
+
+
+def _lines(lines: list[str], x: int, y: int, anchor: str, kind: str = "") -> list[str]:
+    return [_text(line, x, y + LINE * row, anchor, kind) for row, line in enumerate(lines)]
+
+
+def _text(text: str, x: int, y: int, anchor: str, kind: str = "") -> str:
+    classed = f' class="{kind}"' if kind else ""
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}"{classed}>{escape(text)}</text>'
+
+
+def page_with(table_text: str, page: str) -> str:
+    """The *page* with the table in the place of the one that it has."""
+    before, rest = page.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    return f"{before}{MARKS[0]}{table_text}{MARKS[1]}{after}"
+
+
+def main() -> None:
+    """Write the picture, and the table into its page."""
+    steps = all_steps()
+    PICTURE.write_text(picture(steps), encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(page_with(table(steps), page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""Tests of the documentation."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.docs.pages")
