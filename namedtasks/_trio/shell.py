@@ -97,7 +97,7 @@ class Shell:
         operation: str | None,
     ) -> TaskHandle[Any] | None:
         """Admit a run and see to it that it begins; None if it was refused and may be skipped."""
-        self._check_thread()
+        self.check_thread()
         now = self.now()
         obstacle = self.engine.ledger.obstacle(name, operation, now)
         if obstacle is not None:
@@ -121,7 +121,12 @@ class Shell:
             raise
         return handle
 
-    def _check_thread(self) -> None:
+    def check_thread(self) -> None:
+        """Whether the caller is in the map's own thread.
+
+        Raises:
+            RuntimeError: it is not.
+        """
         if get_ident() != self._thread:
             raise RuntimeError(
                 "a task map is used from its own thread only: from another one call post(), "
@@ -292,7 +297,7 @@ class Shell:
     @enable_ki_protection
     def cancel(self, run: TrioRun, reason: str | None) -> bool:
         """Ask *run* to stop; tell whether it had not ended."""
-        self._check_thread()
+        self.check_thread()
         if reason is not None and not isinstance(reason, str):
             raise TypeError(f"reason must be a str or None, not {repr_of(reason)}")
         if not self.engine.ask_to_stop(run, reason, self.now()):
@@ -334,7 +339,7 @@ class Shell:
     @enable_ki_protection
     def forget(self, name: Hashable, operation: str | None) -> bool:
         """Drop failures of *name*, and wake who waited for them to lapse."""
-        self._check_thread()
+        self.check_thread()
         found = self.engine.forget(name, operation, self.now())
         if found:
             lot = self.waiting_for.get(name)
@@ -349,7 +354,7 @@ class Shell:
     @enable_ki_protection
     def close(self) -> None:
         """Refuse new starts, and tell who waits to make one."""
-        self._check_thread()
+        self.check_thread()
         self.engine.ledger.closed = True
         for lot in self.waiting_for.values():
             lot.unpark_all()

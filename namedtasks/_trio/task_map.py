@@ -268,6 +268,7 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
 
         See `TaskHandle.cancel`.
         """
+        self._shell.check_thread()
         run = self._shell.engine.ledger.running.get(name)
         return run is not None and self._shell.cancel(run, reason)
 
@@ -278,11 +279,13 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
 
         If the predicate raises, nothing is cancelled.
         """
+        self._shell.check_thread()
         runs = list(self._shell.engine.ledger.running.values())
         return self._shell.cancel_each([run for run in runs if predicate(run.name)], reason)
 
     def cancel_all(self, *, reason: str | None = None) -> int:
         """Ask all runs to stop; tell how many there were. Not a checkpoint."""
+        self._shell.check_thread()
         return self._shell.cancel_all(reason)
 
     def forget(self, name: Hashable, *, operation: str | None = None) -> bool:

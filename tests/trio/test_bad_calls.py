@@ -187,6 +187,9 @@ async def test_a_start_from_another_thread_is_told_the_way() -> None:
             lambda: tasks.start_soon("a", noop),
             lambda: tasks.forget("b"),
             lambda: handle.cancel(),
+            lambda: tasks.cancel("nobody"),
+            lambda: tasks.cancel_matching(lambda _: False),
+            lambda: tasks.cancel_all(),
             lambda: tasks.close(),
         ):
             with pytest.raises(
