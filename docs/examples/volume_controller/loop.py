@@ -27,6 +27,11 @@ from volume_controller.layout import Layout
 _COMMANDS = ("losetup", "mount", "umount", *ext4.COMMANDS)
 
 
+_TRIES = 3
+"""Times that it is tried out. All programs of a machine share its loop devices, and one that
+detaches a device by its number may hit the next owner: the task map tries again, and so do we."""
+
+
 @attrs.frozen
 class LoopBackend:
     """Volumes on loop devices."""
@@ -44,12 +49,15 @@ class LoopBackend:
         for command in _COMMANDS:
             if commands.find(command) is None:
                 return f"needs the command {command}, which is not installed"
-        try:
-            volume = Volume("try", LEAST_SIZE)
-            await try_out(LoopBackend(layout, {volume.name: volume}), volume)
-        except Exception as error:
-            return f"needs loop devices that can be mounted: {error}"
-        return None
+        volume, why = Volume("try", LEAST_SIZE), ""
+        for _ in range(_TRIES):
+            try:
+                await try_out(LoopBackend(layout, {volume.name: volume}), volume)
+            except Exception as error:
+                why = str(error)
+            else:
+                return None
+        return f"needs loop devices that can be mounted: {why}"
 
     def observe(self) -> Mapping[str, VolumeState]:
         """Look at all volumes."""
