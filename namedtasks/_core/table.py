@@ -16,7 +16,7 @@ class Table(dict[K, V]):
     """A dict whose entries are taken out with `discard`, which may shrink it.
 
     A plain dict never shrinks by deletion: after a million names it keeps its
-    40 MB for ever. This one is rebuilt when it is under an eighth of its peak,
+    30 MB and more for ever. This one is rebuilt when it is under an eighth of its peak,
     so that rebuilding costs a deletion less than one re-insertion.
     """
 
