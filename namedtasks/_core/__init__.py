@@ -3,14 +3,16 @@
 The rules of this folder:
 
 1. It imports no trio, no asyncio, no threading, no clock, no randomness and no
-   logging. Time comes in as an argument, in seconds on a clock that never goes
-   back; randomness and a place to complain to come in as callables. An import
-   contract in CI guards this.
+   logging. Time is in seconds on a clock that never goes back: up to the engine
+   it comes in as an argument, the conductor is given the clock. Randomness and a
+   place to complain to come in as callables. An import contract in CI guards this.
 2. A call that raises leaves everything as it was.
 3. What is told to others (the instruments) is first noted and only delivered
    when a shell says so, because a shell with a lock must let go of it first.
    The same goes for the user's policy and for copying errors: each is a
    function of its own, called before the ledger is touched.
+4. Where there are threads, what changes something is called under a lock, and
+   the conductor says where that is.
 
 Who is who, from the inside out:
 
@@ -21,5 +23,6 @@ Who is who, from the inside out:
 ``ledger``               the state table of names
 ``slots``, ``timers``    who may begin, and what is due when
 ``events``, ``dispatch`` what instruments hear, and who hears it
-``engine``               all of the above as one thing that a shell drives
+``engine``               all of the above as one thing that is driven
+``conductor``, ``verbs`` what every shell does, and every map offers, the same way
 """

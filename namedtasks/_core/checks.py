@@ -129,3 +129,13 @@ def is_skip(if_busy: str) -> bool:
     if if_busy == "skip":
         return True
     raise ValueError(f"if_busy must be 'refuse' or 'skip', not {repr_of(if_busy)}")
+
+
+def reason(value: object) -> None:
+    """Whether *value* can be why a run was cancelled.
+
+    Raises:
+        TypeError: it is neither text nor None.
+    """
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"reason must be a str or None, not {repr_of(value)}")

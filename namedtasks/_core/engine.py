@@ -1,6 +1,6 @@
-"""The ledger, the slots, the timers and the events as one thing that a shell drives.
+"""The ledger, the slots, the timers and the events as one thing that is driven.
 
-The life of a run, in the calls of a shell::
+The life of a run, in the calls of the conductor::
 
     obstacle() ──something──> refuse()
         │ nothing
@@ -8,20 +8,21 @@ The life of a run, in the calls of a shell::
         │ (waits for a slot) ─> cancelled()     cancelled before it had one
       begin()
         │
-      succeeded() | failed(judge()) | cancelled() | escaped()
+      succeeded() | failed(judge(), if it stands()) | cancelled() | escaped()
 
 Each of the last row, and roll_back(), frees the name and gives back the next
-run that has a slot now: the shell begins it. `judge` runs the user's code and
+run that has a slot now, for the shell to begin. `judge` runs the user's code and
 changes nothing; all else changes the tables and runs no code of the user's.
-After each call the shell wakes who waits, and then lets ``dispatch`` deliver.
+After each call who waits is woken, and then ``dispatch`` delivers.
 """
 
 import math
 from collections.abc import Callable, Hashable, Iterable
-from typing import Generic, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 import attrs
 
+from namedtasks._core import checks
 from namedtasks._core.backoff import BackoffPolicy, Complain, default_retention, delay_after
 from namedtasks._core.dispatch import Dispatch
 from namedtasks._core.errors import RefusedError
@@ -77,6 +78,8 @@ class Verdict:
 
     error: BaseException
     """The original."""
+    failures: int
+    """How many failures in a row it was asked about."""
     delay: float | None
     """The wait in seconds; infinite to give up; None for no wait, and no counting."""
     recorded: BaseException | None
@@ -90,11 +93,11 @@ class Engine(Generic[RunT]):
     __slots__ = (
         "_complain",
         "_overdue",
-        "_overdue_after",
         "_policy",
         "_random",
         "dispatch",
         "ledger",
+        "overdue_after",
         "slots",
         "threads",
         "timers",
@@ -120,7 +123,8 @@ class Engine(Generic[RunT]):
         self.timers: Timers[RunT] = Timers()
         self.dispatch: Dispatch = Dispatch(instruments, complain)
         self._policy = backoff
-        self._overdue_after = overdue_after
+        self.overdue_after: float = overdue_after
+        """Seconds after it should have stopped when a run is overdue."""
         self._random = random
         self._complain = complain
         self._overdue = 0
@@ -224,17 +228,19 @@ class Engine(Generic[RunT]):
     def judge(self, run: RunT, error: BaseException) -> Verdict:
         """Ask the policy what becomes of *run*'s name, and copy the error for the record.
 
-        Runs the user's code: the policy, and the error's own.
+        Runs the user's code: the policy, and the error's own. The verdict
+        `stands` unless the name's failures were forgotten meanwhile.
         """
-        while True:
-            failures = run.failures + 1
-            delay = delay_after(self._policy, failures, error, self._random, self._complain)
-            recorded = None if delay is None else stand_in(error)
-            if failures == run.failures + 1:  # else that code forgot the name's failures
-                return Verdict(error, delay, recorded)
+        failures = run.failures + 1
+        delay = delay_after(self._policy, failures, error, self._random, self._complain)
+        return Verdict(error, failures, delay, None if delay is None else stand_in(error))
+
+    def stands(self, run: RunT, verdict: Verdict) -> bool:
+        """Whether *verdict* is about the failures that *run* counts now."""
+        return verdict.failures == run.failures + 1
 
     def failed(self, run: RunT, verdict: Verdict, now: float) -> RunT | None:
-        """*run* ended by an error."""
+        """*run* ended by an error, and the verdict on it stands."""
         delay = verdict.delay
         if delay is None or verdict.recorded is None:
             return self._failed_uncounted(run, verdict.error, now)
@@ -341,7 +347,36 @@ class Engine(Generic[RunT]):
         """Have the run fall due some time after it was, or will be, asked to stop."""
         asked_at = _asked_at(run)
         if asked_at != math.inf and not run.overdue:
-            self.timers.set(run, asked_at + self._overdue_after)
+            self.timers.set(run, asked_at + self.overdue_after)
+
+
+def make_engine(
+    *,
+    backoff: BackoffPolicy | None,
+    retention: float | None,
+    limit: int | None,
+    overdue_after: float,
+    instruments: Iterable[Instrument],
+    random: Callable[[], float],
+    complain: Complain,
+) -> Engine[Any]:
+    """Make an engine of the settings that a user gave.
+
+    Raises:
+        TypeError: a setting is of the wrong type.
+        ValueError: a setting is out of its range.
+    """
+    checks.policy(backoff)
+    checks.function("random", random)
+    return Engine(
+        backoff=backoff,
+        retention=None if retention is None else checks.number("retention", retention),
+        limit=checks.count("limit", limit, none_means="no limit"),
+        overdue_after=checks.number("overdue_after", overdue_after),
+        instruments=instruments,
+        random=random,
+        complain=complain,
+    )
 
 
 def _asked_at(run: Run) -> float:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from namedtasks._core.errors import TaskCancelledError
 from namedtasks._core.records import Record
+from namedtasks._core.text import repr_of
 
 if TYPE_CHECKING:
     from namedtasks._core.slots import Slots
 
 
 class Run:
-    """What the core knows of a run; each shell's own run is a subclass.
+    """What the engine knows of a run.
 
     A hand-written class: one is made for each start. All times are seconds on
     the map's clock. Only the engine writes to it.
@@ -65,3 +66,65 @@ class Run:
     def cancelled_error(self) -> TaskCancelledError:
         """What who waits for this run is told if it was cancelled: a new error each time."""
         return TaskCancelledError(self.name, self.operation, self.reason)
+
+
+class Lot(Protocol):
+    """Where those sleep who wait for one thing; each shell has its own kind."""
+
+    def unpark_all(self) -> object:
+        """Wake all who sleep here now."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+LotT = TypeVar("LotT", bound=Lot)
+
+
+class LiveRun(Run, Generic[LotT]):
+    """What all shells have of a run; each shell's own run is a subclass."""
+
+    __slots__ = ("error", "handle", "now", "returned", "value", "waiters")
+
+    def __init__(
+        self,
+        name: Hashable,
+        operation: str | None,
+        timeout: float,
+        slots: Slots[Any],
+        now: Callable[[], float],
+    ) -> None:
+        super().__init__(name, operation, timeout, slots)
+        self.now: Callable[[], float] = now
+        self.handle: Any = None
+        """What the starter got; kept here while the map can give it out."""
+        self.waiters: LotT | None = None
+        """Who waits for the end; made when somebody does."""
+        self.returned: bool = False
+        self.value: object = None
+        self.error: BaseException | None = None
+        """What the run failed with, in the end."""
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether it was cancelled or its deadline has passed. Callable from any thread."""
+        return self.stop_asked_at is not None or self.now() >= self.deadline
+
+    def check_cancelled(self) -> None:
+        """Raise in a body that should stop. Callable from any thread.
+
+        Raises:
+            TaskCancelledError: it should.
+        """
+        if self.is_asked_to_stop():
+            raise self.cancelled_error()
+
+    def heeded(self, error: BaseException | None) -> bool:
+        """Whether *error* is `check_cancelled`'s, let out by a body that should stop."""
+        return (
+            type(error) is TaskCancelledError
+            and error.name is self.name
+            and self.is_asked_to_stop()
+        )
+
+    def __repr__(self) -> str:
+        return f"{repr_of(self.name)} {'done' if self.done else 'running'}"

@@ -84,7 +84,7 @@ class TaskHandle(Generic[T_co]):
             TaskCancelledError: the run was cancelled.
             RuntimeError: the caller is inside this very run.
         """
-        await waits.wait_done(self._run)
+        await waits.wait_done(self._shell, self._run)
         result: T_co = self._run.result()
         return result
 

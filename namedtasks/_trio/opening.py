@@ -13,7 +13,7 @@ from trio.lowlevel import enable_ki_protection
 
 from namedtasks._core import checks
 from namedtasks._core.backoff import Backoff, BackoffPolicy
-from namedtasks._core.engine import Engine
+from namedtasks._core.engine import Engine, make_engine
 from namedtasks._core.events import Instrument
 from namedtasks._core.text import error_text
 from namedtasks._log import complain
@@ -64,20 +64,17 @@ def open_task_map(
 
     .. versionadded:: 0.1
     """
-    checks.policy(backoff)
     checks.executor(executor)
-    checks.function("random", random)
-    overdue_after = checks.number("overdue_after", overdue_after)
-    engine: Engine[TrioRun] = Engine(
+    engine: Engine[TrioRun] = make_engine(
         backoff=backoff,
-        retention=None if retention is None else checks.number("retention", retention),
-        limit=checks.count("limit", limit, none_means="no limit"),
+        retention=retention,
+        limit=limit,
         overdue_after=overdue_after,
         instruments=instruments,
         random=random,
         complain=complain,
     )
-    block = _Block(engine, executor, overdue_after)
+    block = _Block(engine, executor)
     # None, to type checkers, says that the block swallows no exception. It swallows just what
     # a nursery does: a cancellation that is its own, and those come with an exception to raise.
     return cast("AbstractAsyncContextManager[TaskMap, None]", block)
@@ -91,14 +88,11 @@ class _Block:
     its frames into each traceback.
     """
 
-    __slots__ = ("_engine", "_executor", "_manager", "_overdue_after", "_shell")
+    __slots__ = ("_engine", "_executor", "_manager", "_shell")
 
-    def __init__(
-        self, engine: Engine[TrioRun], executor: Executor | None, overdue_after: float
-    ) -> None:
+    def __init__(self, engine: Engine[TrioRun], executor: Executor | None) -> None:
         self._engine = engine
         self._executor = executor
-        self._overdue_after = overdue_after
         self._manager: AbstractAsyncContextManager[trio.Nursery, bool | None] | None = None
         self._shell: Shell | None = None
 
@@ -108,7 +102,7 @@ class _Block:
             raise RuntimeError("a task map can be opened only once: call open_task_map() again")
         self._manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await self._manager.__aenter__()
-        self._shell = Shell(self._engine, nursery, self._overdue_after)
+        self._shell = Shell(self._engine, nursery)
         return TaskMap(self._shell, self._executor)
 
     @enable_ki_protection

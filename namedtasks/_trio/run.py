@@ -7,38 +7,24 @@ import inspect
 import types
 from collections.abc import Callable, Hashable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import Any, cast, final
 
 import trio
 from trio.lowlevel import ParkingLot, Task, disable_ki_protection
 
-from namedtasks._core.errors import TaskCancelledError, TaskFailedError
-from namedtasks._core.runs import Run
+from namedtasks._core.errors import TaskFailedError
+from namedtasks._core.runs import LiveRun
 from namedtasks._core.slots import Slots
-from namedtasks._core.text import repr_of, task_text
+from namedtasks._core.text import task_text
 from namedtasks._log import complain
 from namedtasks._trio.callables import Body
 
-if TYPE_CHECKING:
-    from namedtasks._trio.handle import TaskHandle
-
 
 @final
-class TrioRun(Run):
+class TrioRun(LiveRun[ParkingLot]):
     """A run with what trio needs to run it."""
 
-    __slots__ = (
-        "body",
-        "context",
-        "error",
-        "handle",
-        "now",
-        "returned",
-        "scope",
-        "task",
-        "value",
-        "waiters",
-    )
+    __slots__ = ("body", "context", "scope", "task")
 
     def __init__(
         self,
@@ -48,8 +34,7 @@ class TrioRun(Run):
         slots: Slots[TrioRun],
         now: Callable[[], float],
     ) -> None:
-        super().__init__(name, operation, timeout, slots)
-        self.now: Callable[[], float] = now
+        super().__init__(name, operation, timeout, slots, now)
         self.body: Body | None = None
         """What to await; made when the run is admitted."""
         self.context: Context | None = None
@@ -57,13 +42,6 @@ class TrioRun(Run):
         self.scope: trio.CancelScope | None = None
         self.task: Task | None = None
         """The trio task that the body runs in, while it does."""
-        self.handle: TaskHandle[Any] | None = None
-        """Kept while the map can give it out; after that only the starter has it."""
-        self.waiters: ParkingLot | None = None
-        """Who waits for the end; made when somebody does."""
-        self.returned: bool = False
-        self.value: object = None
-        self.error: BaseException | None = None
 
     def close_body(self) -> None:
         """Let go of a body that never began; closed, so that nobody is warned of it."""
@@ -88,28 +66,12 @@ class TrioRun(Run):
             raise self.cancelled_error()
         return self.value
 
-    def is_asked_to_stop(self) -> bool:
-        """Whether it was cancelled or its deadline has passed. Callable from any thread."""
-        return self.stop_asked_at is not None or self.now() >= self.deadline
-
     def check_cancelled(self) -> None:
         """Raise in a body that should stop. Callable from any thread."""
         # Not a thread that trio runs? Then only our own word counts.
         with contextlib.suppress(RuntimeError):
             trio.from_thread.check_cancelled()
-        if self.is_asked_to_stop():
-            raise self.cancelled_error()
-
-    def heeded(self, error: BaseException | None) -> bool:
-        """Whether *error* is `check_cancelled`'s, let out by a body that should stop."""
-        return (
-            type(error) is TaskCancelledError
-            and error.name is self.name
-            and self.is_asked_to_stop()
-        )
-
-    def __repr__(self) -> str:
-        return f"{repr_of(self.name)} {'done' if self.done else 'running'}"
+        super().check_cancelled()
 
 
 def is_begun(body: types.CoroutineType[Any, Any, Any]) -> bool:

@@ -1,32 +1,27 @@
-"""Starts, cancels and ends runs, and wakes who waits: all that the trio map does.
+"""Starts, cancels and ends runs in trio's way: `Conductor` has the rules.
 
-The invariants:
-
-1. A name is in the ledger from its admission until `_ended`, and each admitted
-   run gets there exactly once: by `_finish`, `_drop_unbegun`, or a roll-back in
-   `start`. No code of the user's can prevent that.
-2. A name is freed, then its waiters are woken, then the next run begins, then
-   the instruments hear of it; there is no checkpoint between.
-3. Everything here runs protected from Ctrl-C, and the bodies do not.
+Two more, beside those of the conductor: between the end of a body and all that
+comes of it there is no checkpoint; and everything here runs protected from
+Ctrl-C, the bodies do not.
 """
 
 from __future__ import annotations
 
 import contextvars
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from threading import get_ident
 from typing import Any, final
 
 import trio
 from trio.lowlevel import ParkingLot, current_task, enable_ki_protection
 
+from namedtasks._core.conductor import Conductor
 from namedtasks._core.engine import Engine
 from namedtasks._core.errors import ClosedError, RefusedError
-from namedtasks._core.ledger import Closed
-from namedtasks._core.records import Record
 from namedtasks._core.slots import Slots
-from namedtasks._core.text import error_text, repr_of, seconds_text, task_text
+from namedtasks._core.text import error_text, repr_of, task_text
 from namedtasks._current import running_in
 from namedtasks._log import complain
 from namedtasks._trio.callables import body_of
@@ -45,42 +40,25 @@ ENCLOSING_SCOPE = "an enclosing cancel scope was cancelled"
 
 
 @final
-class Shell:
+class Shell(Conductor[TrioRun, ParkingLot]):
     """The state that a `TaskMap` and its handles share."""
 
-    __slots__ = (
-        "_is_going_up",
-        "_overdue",
-        "_thread",
-        "_thread_limiter",
-        "block_done",
-        "changed",
-        "engine",
-        "now",
-        "nursery",
-        "overdue_after",
-        "token",
-        "waiting_for",
-    )
+    __slots__ = ("_is_going_up", "_overdue", "_thread_limiter", "nursery", "token")
 
-    def __init__(
-        self, engine: Engine[TrioRun], nursery: trio.Nursery, overdue_after: float
-    ) -> None:
-        self.engine: Engine[TrioRun] = engine
+    def __init__(self, engine: Engine[TrioRun], nursery: trio.Nursery) -> None:
+        super().__init__(
+            engine,
+            now=trio.lowlevel.current_clock().current_time,
+            make_lot=ParkingLot,
+            guard=_OwnThread(),
+            reading=nullcontext(),
+            complain=complain,
+        )
         self.nursery: trio.Nursery = nursery
-        self.overdue_after: float = overdue_after
-        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         self.token: trio.lowlevel.TrioToken = trio.lowlevel.current_trio_token()
         self._thread_limiter = trio.CapacityLimiter(math.inf)  # the slots do the limiting
-        self.changed: ParkingLot = ParkingLot()
-        """Who waits for the map to be idle or empty."""
-        self.waiting_for: dict[Hashable, ParkingLot] = {}
-        """Who waits for a name's wait to be over; who waits for its run, waits with the run."""
-        self.block_done: bool = False
-        """Whether the ``async with`` block is over: the map closes with its last run."""
         self._is_going_up = False
         self._overdue = OverdueWatch(self)
-        self._thread = get_ident()
 
     # Starting
 
@@ -97,16 +75,16 @@ class Shell:
         operation: str | None,
     ) -> TaskHandle[Any] | None:
         """Admit a run and see to it that it begins; None if it was refused and may be skipped."""
-        self.check_thread()
-        now = self.now()
-        obstacle = self.engine.ledger.obstacle(name, operation, now)
-        if obstacle is not None:
-            self._refuse(obstacle, name, operation, now, skip=skip)
+        run = self._admit(
+            name,
+            operation,
+            lambda: TrioRun(name, operation, timeout, slots, self.now),
+            skip=skip,
+        )
+        if run is None:
             return None
-        run = TrioRun(name, operation, timeout, slots, self.now)
         handle: TaskHandle[Any] = TaskHandle(self, run)
         run.handle = handle
-        self.engine.admit(run, now)
         try:
             run.body = body_of(async_fn, args)
             if run.done:  # it was cancelled by its own function
@@ -117,35 +95,9 @@ class Shell:
                 run.context = contextvars.copy_context()
         except BaseException:
             run.close_body()
-            self._ended(run, self.engine.roll_back(run, self.now()))
+            self._roll_back(run)
             raise
         return handle
-
-    def check_thread(self) -> None:
-        """Whether the caller is in the map's own thread.
-
-        Raises:
-            RuntimeError: it is not.
-        """
-        if get_ident() != self._thread:
-            raise RuntimeError(
-                "a task map is used from its own thread only: from another one call post(), "
-                "or trio.from_thread.run_sync()"
-            )
-
-    def _refuse(
-        self,
-        obstacle: TrioRun | Record | Closed,
-        name: Hashable,
-        operation: str | None,
-        now: float,
-        *,
-        skip: bool,
-    ) -> None:
-        error = self.engine.refuse(obstacle, name, operation, now, skip=skip)
-        self.engine.dispatch.deliver()
-        if error is not None:
-            raise error
 
     def _spawn(self, run: TrioRun) -> None:
         name = run.name if isinstance(run.name, str) else repr_of(run.name)
@@ -235,89 +187,56 @@ class Shell:
         failure, rest = (None, None) if error is None else parted(error)
         if rest is not None:
             self.go_up(_reason_to_go_up(run, rest))
-        try:
-            following = self._settle(run, failure, rest)
-        except BaseException as broken:  # the user's code, in a way that nobody thought of
-            complain(f"the end of {task_text(run.name, run.operation)} went wrong", broken)
-            following = self._settle_somehow(run, broken)
-        self._ended(run, following)
+        returned, run.returned = run.returned, False
+        if failure is None and rest is not None:
+            self._end_by_what_goes_up(run, rest)
+        else:
+            self.end(run, failure, stopped=failure is None and not returned)
         if rest is not None:
             try:
                 raise rest
             finally:
                 del error, failure, rest, run
 
-    def _settle(
-        self, run: TrioRun, failure: BaseException | None, rest: BaseException | None
-    ) -> TrioRun | None:
-        """Tell the engine how the run ended."""
-        now = self.now()
-        stopped = failure is None and rest is None and not run.returned
-        if stopped or run.heeded(failure):
-            if not run.timed_out():
-                return self.engine.cancelled(run, now)
-            failure = trio.TooSlowError(
-                f"it took longer than its timeout of {seconds_text(run.timeout)}"
-            )
-        if failure is not None:
-            run.returned = False
-            run.error = failure
-            return self.engine.failed(run, self.engine.judge(run, failure), now)
-        if rest is None:
-            return self.engine.succeeded(run, now)
-        run.returned = False
+    def _end_by_what_goes_up(self, run: TrioRun, rest: BaseException) -> None:
         if is_cancellation(rest):
             run.reason = run.reason or ENCLOSING_SCOPE
-            return self.engine.cancelled(run, now)
-        run.error = rest
-        return self.engine.escaped(run, rest, now)
+            following = self._settle_cancelled(run)
+        else:
+            following = self._settle_escaped(run, rest)
+        self._ended(run, following)
 
-    def _settle_somehow(self, run: TrioRun, broken: BaseException) -> TrioRun | None:
-        """Free the name, whatever else is broken: the first invariant."""
-        run.returned = False
-        run.error = run.error or broken
-        return None if run.done else self.engine.escaped(run, run.error, self.now())
-
-    def _ended(self, run: TrioRun, following: TrioRun | None) -> None:
-        """Whatever comes after the end of a run, in the order of the second invariant."""
-        run.handle = None
-        if run.waiters is not None:
-            run.waiters.unpark_all()
-        if not self.engine.ledger.running:
-            self.changed.unpark_all()
+    @enable_ki_protection
+    def _ended(self, run: TrioRun, following: TrioRun | None) -> None:  # noqa: ARG002 - the others'
         if following is not None and following.body is not None:
             self._spawn(following)
         if not self.engine.timers:
             self._overdue.update()
-        self.engine.dispatch.deliver()
+        self.deliver()
         self.close_if_over()
+
+    def _too_slow(self, text: str) -> Exception:
+        return trio.TooSlowError(text)
 
     # Stopping
 
-    @enable_ki_protection
-    def cancel(self, run: TrioRun, reason: str | None) -> bool:
-        """Ask *run* to stop; tell whether it had not ended."""
-        self.check_thread()
-        if reason is not None and not isinstance(reason, str):
-            raise TypeError(f"reason must be a str or None, not {repr_of(reason)}")
-        if not self.engine.ask_to_stop(run, reason, self.now()):
-            return False
-        if not run.has_slot:
-            self._drop_unbegun(run)
-            return True
+    def _is_unbegun(self, run: TrioRun) -> bool:
+        return not run.has_slot
+
+    def _drop(self, run: TrioRun) -> None:
+        run.close_body()
+        run.context = None
+
+    def _stop(self, run: TrioRun) -> None:
         if run.scope is not None:
-            run.scope.cancel(reason)
+            run.scope.cancel(run.reason)
+
+    def _timers_changed(self) -> None:
         self._overdue.update()
-        return True
 
-    def cancel_each(self, runs: Iterable[TrioRun], reason: str | None) -> int:
-        """Ask *runs* to stop, those that wait for a slot first, so that none of them gets one."""
-        wanted = sorted(runs, key=lambda run: run.has_slot)
-        return sum([self.cancel(run, reason) for run in wanted])
-
-    def cancel_all(self, reason: str | None) -> int:
-        """Ask all runs to stop."""
-        return self.cancel_each(list(self.engine.ledger.running.values()), reason)
+    def deliver(self) -> None:
+        """Let the instruments hear what was noted."""
+        self.engine.dispatch.deliver()
 
     def go_up(self, reason: str) -> None:
         """Something goes up through the map: ask all runs to stop, the first time."""
@@ -325,52 +244,54 @@ class Shell:
             self._is_going_up = True
             self.cancel_all(reason)
 
-    def _drop_unbegun(self, run: TrioRun) -> None:
-        run.close_body()
-        run.context = None
-        self._ended(run, self.engine.cancelled(run, self.now()))
-
-    @enable_ki_protection
-    def mark_overdue(self) -> None:
-        """Mark and tell which runs did not stop for all too long."""
-        self.engine.mark_overdue(self.now())
-        self.engine.dispatch.deliver()
-
-    @enable_ki_protection
-    def forget(self, name: Hashable, operation: str | None) -> bool:
-        """Drop failures of *name*, and wake who waited for them to lapse."""
-        self.check_thread()
-        found = self.engine.forget(name, operation, self.now())
-        if found:
-            lot = self.waiting_for.get(name)
-            if lot is not None:
-                lot.unpark_all()
-            self.changed.unpark_all()
-            self.engine.dispatch.deliver()
-        return found
-
-    # Closing
-
-    @enable_ki_protection
-    def close(self) -> None:
-        """Refuse new starts, and tell who waits to make one."""
-        self.check_thread()
-        self.engine.ledger.closed = True
-        for lot in self.waiting_for.values():
-            lot.unpark_all()
-        for run in self.engine.ledger.running.values():
-            if run.waiters is not None:
-                run.waiters.unpark_all()
-
-    def close_if_over(self) -> None:
-        """Close with the last run after the block, as the nursery does."""
-        if self.block_done and not self.engine.ledger.running and not self.engine.ledger.closed:
-            self.close()
+    # Leaving
 
     async def wait_for_runs(self) -> None:
         """At the end of the block: wait until nothing runs. Not a checkpoint if nothing does."""
         while self.engine.ledger.running:
             await self.changed.park()
+
+    # Whatever the user's threads and signals do, these are not left half done.
+
+    @enable_ki_protection
+    def cancel(self, run: TrioRun, reason: str | None) -> bool:
+        """Ask *run* to stop; tell whether it had not ended."""
+        return super().cancel(run, reason)
+
+    @enable_ki_protection
+    def mark_overdue(self) -> None:
+        """Mark and tell which runs did not stop for all too long."""
+        super().mark_overdue()
+
+    @enable_ki_protection
+    def forget(self, name: Hashable, operation: str | None) -> bool:
+        """Drop failures of *name*, and wake who waited for them to lapse."""
+        return super().forget(name, operation)
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Refuse new starts, and tell who waits to make one."""
+        super().close()
+
+
+@final
+class _OwnThread:
+    """The guard of a trio map, which is not thread-safe: only its own thread may come in."""
+
+    __slots__ = ("_thread",)
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+
+    def __enter__(self) -> None:
+        if get_ident() != self._thread:
+            raise RuntimeError(
+                "a task map is used from its own thread only: from another one call post(), "
+                "or trio.from_thread.run_sync()"
+            )
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Nothing is to be done."""
 
 
 async def _raise(error: BaseException) -> None:

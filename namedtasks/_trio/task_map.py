@@ -7,37 +7,25 @@ from collections.abc import (
     Awaitable,
     Callable,
     Hashable,
-    ItemsView,
-    Iterator,
-    KeysView,
-    Mapping,
-    ValuesView,
 )
-from typing import Any, Literal, TypeVar, TypeVarTuple, cast, final, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, final, overload
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from namedtasks._core import checks
-from namedtasks._core.engine import TaskMapStatistics
-from namedtasks._core.errors import RefusedError
-from namedtasks._core.ledger import State, refusal
-from namedtasks._core.records import Failure
+from namedtasks._core.verbs import IfBusy, Verbs
 from namedtasks._trio import waits
 from namedtasks._trio.callables import Executor, call_in_executor, check_async_fn, check_plain_fn
 from namedtasks._trio.handle import TaskHandle
-from namedtasks._trio.run import TrioRun
 from namedtasks._trio.shell import Shell
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-IfBusy = Literal["refuse", "skip"]
-"""What to do about a name that cannot start now."""
-
 
 @final
-class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
+class TaskMap(Verbs[TaskHandle[Any]]):
     """Runs named tasks, one run of a name at a time, in an ``async with`` block.
 
     Made by `open_task_map`. As a mapping it is what runs right now: names to
@@ -48,10 +36,12 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("__weakref__", "_executor", "_shell")
+    __slots__ = ("_executor",)
+
+    _shell: Shell
 
     def __init__(self, shell: Shell, executor: Executor | None) -> None:
-        self._shell = shell
+        super().__init__(shell)
         self._executor = executor
 
     # Starting
@@ -229,79 +219,7 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
 
         self._shell.post(start, name, operation)
 
-    # Asking
-
-    def check(self, name: Hashable, *, operation: str | None = None) -> RefusedError | None:
-        """Tell what a start would be refused with now; None if it would be admitted.
-
-        Changes nothing, and no instrument hears of it. Not a checkpoint.
-
-        Raises:
-            TypeError: *name* cannot be hashed.
-        """
-        now = self._shell.now()
-        obstacle = self._shell.engine.ledger.obstacle(name, operation, now)
-        return None if obstacle is None else refusal(obstacle, name, operation, now)
-
-    def state(self, name: Hashable, *, operation: str | None = None) -> State:
-        """Tell what *name* is doing; its failures are those of exactly *operation*.
-
-        Not a checkpoint.
-        """
-        return self._shell.engine.ledger.state(name, operation, self._shell.now())
-
-    def failure(self, name: Hashable, *, operation: str | None = None) -> Failure | None:
-        """Tell what is on record of *name*'s failures with exactly this *operation*.
-
-        While the name runs, it is what was before the run. Not a checkpoint.
-        """
-        return self._shell.engine.ledger.failure(name, operation, self._shell.now())
-
-    def statistics(self) -> TaskMapStatistics:
-        """Count what runs, waits and so on. Its cost does not grow. Not a checkpoint."""
-        return self._shell.engine.statistics(self._shell.now())
-
-    # Stopping
-
-    def cancel(self, name: Hashable, *, reason: str | None = None) -> bool:
-        """Ask the run of *name* to stop; tell whether there was one. Not a checkpoint.
-
-        See `TaskHandle.cancel`.
-        """
-        self._shell.check_thread()
-        run = self._shell.engine.ledger.running.get(name)
-        return run is not None and self._shell.cancel(run, reason)
-
-    def cancel_matching(
-        self, predicate: Callable[[Hashable], object], *, reason: str | None = None
-    ) -> int:
-        """Ask the runs to stop whose name *predicate* likes; tell how many. Not a checkpoint.
-
-        If the predicate raises, nothing is cancelled.
-        """
-        self._shell.check_thread()
-        runs = list(self._shell.engine.ledger.running.values())
-        return self._shell.cancel_each([run for run in runs if predicate(run.name)], reason)
-
-    def cancel_all(self, *, reason: str | None = None) -> int:
-        """Ask all runs to stop; tell how many there were. Not a checkpoint."""
-        self._shell.check_thread()
-        return self._shell.cancel_all(reason)
-
-    def forget(self, name: Hashable, *, operation: str | None = None) -> bool:
-        """Drop what is on record of *name*, of all operations unless one is given.
-
-        A name that waits or was given up is free; one that runs goes on, with
-        no failures before it. Not a checkpoint.
-
-        Returns:
-            Whether there was anything to forget.
-        """
-        return self._shell.forget(name, operation)
-
-    def close(self) -> None:
-        """Refuse new starts from now on; what was admitted goes on. Not a checkpoint."""
-        self._shell.close()
+    # Waiting
 
     @enable_ki_protection
     async def shutdown(self, *, grace: float | None = None) -> tuple[Hashable, ...]:
@@ -328,8 +246,6 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
             await waits.wait_idle(self._shell)
         self._shell.mark_overdue()  # they are due at this very moment
         return tuple(self)
-
-    # Waiting
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs; failures on record do not count. Checkpoint.
@@ -372,54 +288,3 @@ class TaskMap(Mapping[Hashable, TaskHandle[Any]]):
         if run is not None:
             waits.refuse_inside_run(run, "wait_free()")
         await waits.wait_free(self._shell, name, operation)
-
-    # The mapping of what runs
-
-    def __getitem__(self, name: Hashable) -> TaskHandle[Any]:
-        return _handle_of(self._shell.engine.ledger.running[name])
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._shell.engine.ledger.running
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(list(self._shell.engine.ledger.running))
-
-    def __len__(self) -> int:
-        return len(self._shell.engine.ledger.running)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def keys(self) -> KeysView[Hashable]:
-        """The names that run now: a snapshot."""
-        return self._snapshot().keys()
-
-    def values(self) -> ValuesView[TaskHandle[Any]]:
-        """The handles of what runs now: a snapshot."""
-        return self._snapshot().values()
-
-    def items(self) -> ItemsView[Hashable, TaskHandle[Any]]:
-        """The names and handles of what runs now: a snapshot."""
-        return self._snapshot().items()
-
-    def _snapshot(self) -> dict[Hashable, TaskHandle[Any]]:
-        running = self._shell.engine.ledger.running
-        return {name: _handle_of(run) for name, run in running.items()}
-
-    def __hash__(self) -> int:
-        return object.__hash__(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __repr__(self) -> str:
-        ledger = self._shell.engine.ledger
-        closed = " closed" if ledger.closed else ""
-        return (
-            f"<namedtasks.TaskMap running={len(ledger.running)} "
-            f"waiting={ledger.records.waiting}{closed}>"
-        )
-
-
-def _handle_of(run: TrioRun) -> TaskHandle[Any]:
-    return cast(TaskHandle[Any], run.handle)

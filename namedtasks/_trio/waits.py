@@ -14,14 +14,14 @@ or half left is not to be repaired; it arrives where they park.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+import math
+from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import ParkingLot, Task, checkpoint, current_task, enable_ki_protection
 
-from namedtasks._core.ledger import Closed, refusal
-from namedtasks._core.text import repr_of
+from namedtasks._core.conductor import Hold, waits_for_its_map, waits_for_its_run
 from namedtasks._trio.run import TrioRun
 
 if TYPE_CHECKING:
@@ -29,71 +29,53 @@ if TYPE_CHECKING:
 
 
 @enable_ki_protection
-async def wait_done(run: TrioRun) -> None:
+async def wait_done(shell: Shell, run: TrioRun) -> None:
     """Wait until *run* has ended."""
     if run.done:
         await checkpoint()
         return
     refuse_inside_run(run, "wait() of its own handle")
-    while not run.done:
-        await _park_with(run)
+    await _sleep_while(lambda: shell.hold_end(run))
 
 
 @enable_ki_protection
 async def wait_idle(shell: Shell) -> None:
     """Wait until nothing runs."""
     await checkpoint()
-    while shell.engine.ledger.running:
-        await shell.changed.park()
+    await _sleep_while(shell.hold_idle)
 
 
 @enable_ki_protection
 async def wait_empty(shell: Shell) -> None:
     """Wait until nothing runs and no failure waits."""
     await checkpoint()
-    ledger = shell.engine.ledger
-    while True:
-        if ledger.running:
-            await shell.changed.park()
-            continue
-        lapse = ledger.records.next_lapse(shell.now())
-        if lapse is None:
-            return
-        with trio.CancelScope(deadline=lapse):
-            await shell.changed.park()
+    await _sleep_while(shell.hold_empty)
 
 
 @enable_ki_protection
 async def wait_free(shell: Shell, name: Hashable, operation: str | None) -> None:
     """Wait until nothing stands in the way of a start of *name*."""
     await checkpoint()
-    while (obstacle := shell.engine.ledger.obstacle(name, operation, shell.now())) is not None:
-        if isinstance(obstacle, TrioRun):
-            await _park_with(obstacle)
-        elif isinstance(obstacle, Closed) or obstacle.gave_up:
-            raise refusal(obstacle, name, operation, shell.now())
-        else:
-            await _park_until(shell, name, obstacle.retry_at)
+    while (hold := shell.hold_free(name, operation)) is not None:
+        try:
+            await _sleep(hold)
+        finally:
+            shell.forsake(name, hold.lot)
 
 
 @enable_ki_protection
-async def _park_with(run: TrioRun) -> None:
-    """Sleep until *run* ends, or the map closes."""
-    if run.waiters is None:
-        run.waiters = ParkingLot()
-    await run.waiters.park()
+async def _sleep_while(holds: Callable[[], Hold[ParkingLot] | None]) -> None:
+    while (hold := holds()) is not None:
+        await _sleep(hold)
 
 
 @enable_ki_protection
-async def _park_until(shell: Shell, name: Hashable, retry_at: float) -> None:
-    """Sleep until *retry_at*, or *name* is forgotten, or the map closes."""
-    lot = shell.waiting_for.setdefault(name, ParkingLot())
-    try:
-        with trio.CancelScope(deadline=retry_at):
-            await lot.park()
-    finally:
-        if not lot and shell.waiting_for.get(name) is lot:
-            del shell.waiting_for[name]
+async def _sleep(hold: Hold[ParkingLot]) -> None:
+    if hold.until == math.inf:
+        await hold.lot.park()
+        return
+    with trio.CancelScope(deadline=hold.until):
+        await hold.lot.park()
 
 
 def refuse_inside_map(shell: Shell, what: str) -> None:
@@ -103,10 +85,7 @@ def refuse_inside_map(shell: Shell, what: str) -> None:
         RuntimeError: the caller is inside a task of the same map.
     """
     if any(task.parent_nursery is shell.nursery for task in _ancestors()):
-        raise RuntimeError(
-            f"{what} from inside a task of the same map would wait for itself: "
-            "call it from outside, or wait for the handles that are meant"
-        )
+        raise waits_for_its_map(what)
 
 
 def refuse_inside_run(run: TrioRun, what: str) -> None:
@@ -116,10 +95,7 @@ def refuse_inside_run(run: TrioRun, what: str) -> None:
         RuntimeError: the caller is inside this *run*.
     """
     if run.task is not None and run.task in _ancestors():
-        raise RuntimeError(
-            f"{what} from inside task {repr_of(run.name)} would wait for itself: "
-            "call it from outside"
-        )
+        raise waits_for_its_run(run, what)
 
 
 def _ancestors() -> Iterator[Task]:

@@ -48,7 +48,9 @@ class World:
         return run
 
     def fail(self, run: Run, error: BaseException | None = None) -> None:
-        verdict = self.engine.judge(run, error or ValueError("boom"))
+        error = error or ValueError("boom")
+        while not self.engine.stands(run, verdict := self.engine.judge(run, error)):
+            pass
         self.engine.failed(run, verdict, self.now)
 
     def state(self, name: Any = "a", operation: str | None = None) -> State:

@@ -1,0 +1,362 @@
+"""What every shell does the same way: the part between the engine and the world.
+
+A shell is a subclass. It says how a body is stopped, how the next one begins
+and who is to be told; everything that needs no world of its own stands here.
+
+The invariants, in every shell:
+
+1. A name is in the ledger from its admission until `_freed`, and each admitted
+   run gets there exactly once. No code of the user's can prevent that.
+2. A name is freed and all who wait for that are woken in one step, under the
+   guard. Then the next run begins, then the run's own handle is told, then the
+   instruments hear of it.
+3. Under the guard runs no code of the user's but what a dict needs of a name:
+   its ``__hash__`` and ``__eq__``.
+
+The *guard* is what a call is made under that changes something, *reading* the
+same for one that only looks: a lock where there are threads, elsewhere a check
+that the caller is where it may be, or nothing.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from namedtasks._core import checks
+from namedtasks._core.engine import Engine
+from namedtasks._core.ledger import Closed, refusal
+from namedtasks._core.runs import LiveRun, LotT
+from namedtasks._core.text import repr_of, seconds_text, task_text
+
+RunT = TypeVar("RunT", bound=LiveRun[Any])
+
+
+class Hold(NamedTuple, Generic[LotT]):
+    """What keeps a wait from coming back: look again when woken, or at a time."""
+
+    lot: LotT
+    """Where to sleep."""
+    until: float
+    """When to look again, woken or not; infinite for never."""
+
+
+class Conductor(abc.ABC, Generic[RunT, LotT]):
+    """The state that a map and its handles share."""
+
+    __slots__ = (
+        "_complain",
+        "_make_lot",
+        "block_done",
+        "changed",
+        "engine",
+        "guard",
+        "now",
+        "overdue_after",
+        "reading",
+        "waiting_for",
+    )
+
+    def __init__(
+        self,
+        engine: Engine[RunT],
+        *,
+        now: Callable[[], float],
+        make_lot: Callable[[], LotT],
+        guard: AbstractContextManager[object, None],
+        reading: AbstractContextManager[object, None],
+        complain: Callable[[str, BaseException], None],
+    ) -> None:
+        self.engine: Engine[RunT] = engine
+        self.overdue_after: float = engine.overdue_after
+        self.now: Callable[[], float] = now
+        self.guard: AbstractContextManager[object, None] = guard
+        self.reading: AbstractContextManager[object, None] = reading
+        self._make_lot = make_lot
+        self._complain = complain
+        self.changed: LotT = make_lot()
+        """Who waits for the map to be idle or empty."""
+        self.waiting_for: dict[Hashable, LotT] = {}
+        """Who waits for a name's wait to be over; who waits for its run, waits with the run."""
+        self.block_done: bool = False
+        """Whether the map's block is over: the map closes with its last run."""
+
+    # What only a shell can do
+
+    @abc.abstractmethod
+    def _is_unbegun(self, run: RunT) -> bool:
+        """Whether the body of *run* has not begun, and can be kept from it. Under the guard."""
+
+    @abc.abstractmethod
+    def _drop(self, run: RunT) -> None:
+        """Let go of what a run held that will never begin; its name is free."""
+
+    @abc.abstractmethod
+    def _stop(self, run: RunT) -> None:
+        """Ask the body of *run* to stop, by the means that there are."""
+
+    @abc.abstractmethod
+    def _timers_changed(self) -> None:
+        """See to it that `mark_overdue` is called when the next run falls due."""
+
+    @abc.abstractmethod
+    def _ended(self, run: RunT, following: RunT | None) -> None:
+        """Do what comes after `_freed`: begin *following*, tell the handle, deliver."""
+
+    @abc.abstractmethod
+    def _too_slow(self, text: str) -> Exception:
+        """What a run has failed with that was stopped by its own deadline."""
+
+    @abc.abstractmethod
+    def deliver(self) -> None:
+        """Let the instruments hear what was noted."""
+
+    # Starting
+
+    def _admit(
+        self,
+        name: Hashable,
+        operation: str | None,
+        make_run: Callable[[], RunT],
+        *,
+        skip: bool,
+    ) -> RunT | None:
+        """Make a run that holds its name from now on; None if it was refused and may be skipped.
+
+        Raises:
+            RefusedError: something stands in the way.
+            TypeError: the name cannot be hashed, or the operation is no text.
+        """
+        with self.guard:
+            now = self.now()
+            obstacle = self.engine.ledger.obstacle(name, operation, now)
+            if obstacle is None:
+                run = make_run()
+                self.engine.admit(run, now)
+                return run
+            error = self.engine.refuse(obstacle, name, operation, now, skip=skip)
+        self.deliver()
+        if error is not None:
+            raise error
+        return None
+
+    def _roll_back(self, run: RunT) -> None:
+        """Undo an admission whose start has raised."""
+        with self.guard:
+            if run.done:
+                return
+            following = self._freed(run, self.engine.roll_back(run, self.now()))
+        self._ended(run, following)
+
+    # Ending
+
+    def end(self, run: RunT, error: BaseException | None, *, stopped: bool) -> None:
+        """End *run* by what came out of its body.
+
+        Args:
+            run: Has a value if there is no error and it was not *stopped*.
+            error: What the body raised, and is the run's own affair.
+            stopped: Whether the body was cancelled and heeded it.
+        """
+        try:
+            following = self._settle(run, error, stopped=stopped)
+        except BaseException as broken:  # the user's code, in a way that nobody thought of
+            self._complain(f"the end of {task_text(run.name, run.operation)} went wrong", broken)
+            following = self._settle_somehow(run, broken)
+        self._ended(run, following)
+
+    def _settle(self, run: RunT, error: BaseException | None, *, stopped: bool) -> RunT | None:
+        if stopped or run.heeded(error):
+            if not run.timed_out():
+                return self._settle_cancelled(run)
+            error = self._too_slow(
+                f"it took longer than its timeout of {seconds_text(run.timeout)}"
+            )
+        if error is not None:
+            return self._settle_failed(run, error)
+        with self.guard:
+            run.returned = True
+            return self._freed(run, self.engine.succeeded(run, self.now()))
+
+    def _settle_failed(self, run: RunT, error: BaseException) -> RunT | None:
+        run.error = error
+        while True:
+            verdict = self.engine.judge(run, error)
+            with self.guard:
+                if self.engine.stands(run, verdict):
+                    return self._freed(run, self.engine.failed(run, verdict, self.now()))
+
+    def _settle_cancelled(self, run: RunT) -> RunT | None:
+        with self.guard:
+            return self._freed(run, self.engine.cancelled(run, self.now()))
+
+    def _settle_escaped(self, run: RunT, error: BaseException) -> RunT | None:
+        with self.guard:
+            run.error = error
+            return self._freed(run, self.engine.escaped(run, error, self.now()))
+
+    def _settle_somehow(self, run: RunT, broken: BaseException) -> RunT | None:
+        """Free the name, whatever else is broken: the first invariant."""
+        run.returned = False
+        run.error = run.error or broken
+        if not run.done:
+            return self._settle_escaped(run, run.error)
+        with self.guard:
+            return self._freed(run, None)
+
+    def _freed(self, run: RunT, following: RunT | None) -> RunT | None:
+        """Wake who waits for the end of *run*. Under the guard."""
+        run.handle = None
+        if run.waiters is not None:
+            run.waiters.unpark_all()
+        if not self.engine.ledger.running:
+            self.changed.unpark_all()
+        return following
+
+    # Stopping
+
+    def cancel(self, run: RunT, reason: str | None) -> bool:
+        """Ask *run* to stop; tell whether it had not ended."""
+        checks.reason(reason)
+        following: RunT | None = None
+        with self.guard:
+            if not self.engine.ask_to_stop(run, reason, self.now()):
+                return False
+            unbegun = self._is_unbegun(run)
+            if unbegun:
+                following = self._freed(run, self.engine.cancelled(run, self.now()))
+        if unbegun:
+            self._drop(run)
+            self._ended(run, following)
+        else:
+            self._stop(run)
+            self._timers_changed()
+        return True
+
+    def cancel_each(self, runs: Iterable[RunT], reason: str | None) -> int:
+        """Ask *runs* to stop, those that wait for a slot first, so that none of them gets one."""
+        wanted = sorted(runs, key=lambda run: run.has_slot)
+        return sum([self.cancel(run, reason) for run in wanted])
+
+    def cancel_all(self, reason: str | None) -> int:
+        """Ask all runs to stop."""
+        return self.cancel_each(self.runs(), reason)
+
+    def runs(self) -> list[RunT]:
+        """All that runs now."""
+        with self.guard:
+            return list(self.engine.ledger.running.values())
+
+    def running(self, name: Hashable) -> RunT | None:
+        """The run that holds *name*."""
+        with self.guard:
+            return self.engine.ledger.running.get(name)
+
+    def mark_overdue(self) -> None:
+        """Mark and tell which runs did not stop for all too long."""
+        with self.guard:
+            self.engine.mark_overdue(self.now())
+        self.deliver()
+
+    # Forgetting and closing
+
+    def forget(self, name: Hashable, operation: str | None) -> bool:
+        """Drop failures of *name*, and wake who waited for them to lapse."""
+        with self.guard:
+            found = self.engine.forget(name, operation, self.now())
+            if found:
+                lot = self.waiting_for.get(name)
+                if lot is not None:
+                    lot.unpark_all()
+                self.changed.unpark_all()
+        self.deliver()
+        return found
+
+    def close(self) -> None:
+        """Refuse new starts, and tell who waits to make one."""
+        with self.guard:
+            self._close()
+
+    def close_if_over(self) -> None:
+        """Close with the last run after the block: nobody can start another one now."""
+        if not self.block_done:
+            return
+        with self.guard:
+            if not self.engine.ledger.running:
+                self._close()
+
+    def _close(self) -> None:
+        if self.engine.ledger.closed:
+            return
+        self.engine.ledger.closed = True
+        for lot in self.waiting_for.values():
+            lot.unpark_all()
+        for run in self.engine.ledger.running.values():
+            if run.waiters is not None:
+                run.waiters.unpark_all()
+
+    # What a wait waits for: None once it may come back. Under the guard.
+
+    def hold_end(self, run: RunT) -> Hold[LotT] | None:
+        """Keep a wait until *run* has ended."""
+        return None if run.done else Hold(self._waiters_of(run), math.inf)
+
+    def hold_idle(self) -> Hold[LotT] | None:
+        """Keep a wait until nothing runs."""
+        return Hold(self.changed, math.inf) if self.engine.ledger.running else None
+
+    def hold_empty(self) -> Hold[LotT] | None:
+        """Keep a wait until nothing runs and no failure waits."""
+        if self.engine.ledger.running:
+            return Hold(self.changed, math.inf)
+        lapse = self.engine.ledger.records.next_lapse(self.now())
+        return None if lapse is None else Hold(self.changed, lapse)
+
+    def hold_free(self, name: Hashable, operation: str | None) -> Hold[LotT] | None:
+        """Keep a wait until nothing stands in the way of a start of *name*.
+
+        Raises:
+            GaveUpError: the policy gave the name up.
+            ClosedError: the map is closed.
+        """
+        now = self.now()
+        obstacle = self.engine.ledger.obstacle(name, operation, now)
+        if obstacle is None:
+            return None
+        if isinstance(obstacle, LiveRun):
+            return Hold(self._waiters_of(obstacle), math.inf)
+        if isinstance(obstacle, Closed) or obstacle.gave_up:
+            raise refusal(obstacle, name, operation, now)
+        lot = self.waiting_for.get(name)
+        if lot is None:
+            lot = self.waiting_for[name] = self._make_lot()
+        return Hold(lot, obstacle.retry_at)
+
+    def forsake(self, name: Hashable, lot: LotT) -> None:
+        """Drop the *lot* of a name that nobody waits for any more. Under the guard."""
+        if not lot and self.waiting_for.get(name) is lot:
+            del self.waiting_for[name]
+
+    def _waiters_of(self, run: RunT) -> LotT:
+        if run.waiters is None:
+            run.waiters = self._make_lot()
+        waiters: LotT = run.waiters
+        return waiters
+
+
+def waits_for_its_map(what: str) -> RuntimeError:
+    """The error of a wait for the whole map from inside one of its tasks."""
+    return RuntimeError(
+        f"{what} from inside a task of the same map would wait for itself: "
+        "call it from outside, or wait for the handles that are meant"
+    )
+
+
+def waits_for_its_run(run: LiveRun[Any], what: str) -> RuntimeError:
+    """The error of a wait for a run from inside it."""
+    return RuntimeError(
+        f"{what} from inside task {repr_of(run.name)} would wait for itself: call it from outside"
+    )

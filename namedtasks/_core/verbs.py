@@ -1,0 +1,174 @@
+"""The verbs that are the same in every dialect, and never wait."""
+
+from __future__ import annotations
+
+from collections.abc import (
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    Mapping,
+    ValuesView,
+)
+from typing import Any, Literal, TypeVar
+
+from namedtasks._core.conductor import Conductor
+from namedtasks._core.engine import TaskMapStatistics
+from namedtasks._core.errors import RefusedError
+from namedtasks._core.ledger import State, refusal
+from namedtasks._core.records import Failure
+
+HandleT = TypeVar("HandleT")
+
+IfBusy = Literal["refuse", "skip"]
+"""What to do about a name that cannot start now."""
+
+
+class Verbs(Mapping[Hashable, HandleT]):
+    """What a map says and does without waiting; as a mapping it is what runs right now.
+
+    Iterating goes over a snapshot. A map is always true, equal only to itself,
+    and hashable.
+    """
+
+    __slots__ = ("__weakref__", "_shell")
+
+    def __init__(self, shell: Conductor[Any, Any]) -> None:
+        self._shell = shell
+
+    # Asking
+
+    def check(self, name: Hashable, *, operation: str | None = None) -> RefusedError | None:
+        """Tell what a start would be refused with now; None if it would be admitted.
+
+        Changes nothing, and no instrument hears of it. Not a checkpoint.
+
+        Raises:
+            TypeError: *name* cannot be hashed.
+        """
+        shell = self._shell
+        with shell.reading:
+            now = shell.now()
+            obstacle = shell.engine.ledger.obstacle(name, operation, now)
+            return None if obstacle is None else refusal(obstacle, name, operation, now)
+
+    def state(self, name: Hashable, *, operation: str | None = None) -> State:
+        """Tell what *name* is doing; its failures are those of exactly *operation*.
+
+        Not a checkpoint.
+        """
+        shell = self._shell
+        with shell.reading:
+            return shell.engine.ledger.state(name, operation, shell.now())
+
+    def failure(self, name: Hashable, *, operation: str | None = None) -> Failure | None:
+        """Tell what is on record of *name*'s failures with exactly this *operation*.
+
+        While the name runs, it is what was before the run. Not a checkpoint.
+        """
+        shell = self._shell
+        with shell.reading:
+            return shell.engine.ledger.failure(name, operation, shell.now())
+
+    def statistics(self) -> TaskMapStatistics:
+        """Count what runs, waits and so on. Its cost does not grow. Not a checkpoint."""
+        shell = self._shell
+        with shell.reading:
+            return shell.engine.statistics(shell.now())
+
+    # Stopping
+
+    def cancel(self, name: Hashable, *, reason: str | None = None) -> bool:
+        """Ask the run of *name* to stop; tell whether there was one. Not a checkpoint.
+
+        The run ends when its body heeds that; one that has not begun ends at
+        once. A body that returns or raises regardless has succeeded or failed.
+        The first reason given counts.
+        """
+        run = self._shell.running(name)
+        return run is not None and self._shell.cancel(run, reason)
+
+    def cancel_matching(
+        self, predicate: Callable[[Hashable], object], *, reason: str | None = None
+    ) -> int:
+        """Ask the runs to stop whose name *predicate* likes; tell how many. Not a checkpoint.
+
+        If the predicate raises, nothing is cancelled.
+        """
+        runs = self._shell.runs()
+        return self._shell.cancel_each([run for run in runs if predicate(run.name)], reason)
+
+    def cancel_all(self, *, reason: str | None = None) -> int:
+        """Ask all runs to stop; tell how many there were. Not a checkpoint."""
+        return self._shell.cancel_all(reason)
+
+    def forget(self, name: Hashable, *, operation: str | None = None) -> bool:
+        """Drop what is on record of *name*, of all operations unless one is given.
+
+        A name that waits or was given up is free; one that runs goes on, with
+        no failures before it. Not a checkpoint.
+
+        Returns:
+            Whether there was anything to forget.
+        """
+        return self._shell.forget(name, operation)
+
+    def close(self) -> None:
+        """Refuse new starts from now on; what was admitted goes on. Not a checkpoint."""
+        self._shell.close()
+
+    # The mapping of what runs
+
+    def __getitem__(self, name: Hashable) -> HandleT:
+        with self._shell.reading:
+            handle: HandleT = self._shell.engine.ledger.running[name].handle
+            return handle
+
+    def __contains__(self, name: object) -> bool:
+        with self._shell.reading:
+            return name in self._shell.engine.ledger.running
+
+    def __iter__(self) -> Iterator[Hashable]:
+        with self._shell.reading:
+            return iter(list(self._shell.engine.ledger.running))
+
+    def __len__(self) -> int:
+        with self._shell.reading:
+            return len(self._shell.engine.ledger.running)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def keys(self) -> KeysView[Hashable]:
+        """The names that run now: a snapshot."""
+        return self._snapshot().keys()
+
+    def values(self) -> ValuesView[HandleT]:
+        """The handles of what runs now: a snapshot."""
+        return self._snapshot().values()
+
+    def items(self) -> ItemsView[Hashable, HandleT]:
+        """The names and handles of what runs now: a snapshot."""
+        return self._snapshot().items()
+
+    def _snapshot(self) -> dict[Hashable, HandleT]:
+        with self._shell.reading:
+            running = self._shell.engine.ledger.running
+            return {name: run.handle for name, run in running.items()}
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __repr__(self) -> str:
+        with self._shell.reading:
+            ledger = self._shell.engine.ledger
+            running, waiting, closed = len(ledger.running), ledger.records.waiting, ledger.closed
+        kind = type(self)
+        return (
+            f"<{kind.__module__}.{kind.__qualname__} running={running} "
+            f"waiting={waiting}{' closed' if closed else ''}>"
+        )
