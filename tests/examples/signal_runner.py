@@ -21,7 +21,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from volume_controller import commands, directory
+from volume_controller import cleanup, commands, directory
 from volume_controller.__main__ import main
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -92,7 +92,8 @@ def child(case: Case, output: int, count: int) -> int:
     os.dup2(output, 1)
     os.dup2(output, 2)
     injector = Injector(case)
-    for module, door in ((commands, "spawn"), (directory, "_in_thread")):
+    doors = ((commands, "spawn"), (cleanup, "_in_thread"), (directory, "_in_thread"))
+    for module, door in doors:
         setattr(module, door, injector.around(getattr(module, door)))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -393,3 +395,121 @@ async def test_a_real_volume_that_is_not_blank_is_never_formatted(
             await backend.format(VOLUME)
     finally:
         await backend.clean_up()
+
+
+@contextmanager
+def opened(device: str) -> Generator[None]:
+    """As another controller's ``losetup --find`` does, for a moment."""
+    number = os.open(device, os.O_RDONLY)
+    try:
+        yield
+    finally:
+        os.close(number)
+
+
+async def attached(work: Path) -> tuple[LoopBackend, Path, str]:
+    """A backend with an attached volume, its link, and its device."""
+    backend = LoopBackend(Layout(work), {"v": VOLUME})
+    await backend.provision(VOLUME)
+    await backend.attach(VOLUME, "n1")
+    ((link, device),) = kernel.loop_devices_below(work).items()
+    return backend, link, device
+
+
+def is_going(device: str) -> bool:
+    """Whether it is taken away as soon as nobody has it open."""
+    return Path("/sys/block", Path(device).name, "loop/autoclear").read_text() == "1\n"
+
+
+@pytest.mark.root
+@pytest.mark.trio
+async def test_a_device_that_is_open_elsewhere_does_not_count_as_detached(
+    loop_works: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the kernel says yes to the detach. The link stays: it tells the node."""
+    monkeypatch.setattr(cleanup, "DETACH_TIMEOUT", 0.1)
+    backend, link, device = await attached(tmp_path)
+    try:
+        with opened(device):
+            message = f"{device} cannot be detached: somebody has it open"
+            with pytest.raises(BackendError, match=f"^{re.escape(message)}$"):
+                await backend.detach(VOLUME, "n1")
+            assert backend.observe()["v"].attached_to == "n1"
+            await backend.clean_up()
+            assert [f"loop device on {link}"] == await backend.leftovers()
+    finally:
+        await backend.clean_up()
+    assert await backend.leftovers() == []
+    assert not link.exists()
+
+
+@pytest.mark.root
+@pytest.mark.trio
+@pytest.mark.parametrize("way", ["detach", "clean up"])
+async def test_a_detach_waits_until_nobody_has_the_device_open(
+    loop_works: None, tmp_path: Path, way: str
+) -> None:
+    """Another controller looks at all devices when it attaches its own."""
+    backend, link, device = await attached(tmp_path)
+    over = trio.Event()
+
+    async def take_away() -> None:
+        await (backend.detach(VOLUME, "n1") if way == "detach" else backend.clean_up())
+        over.set()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            with opened(device), trio.fail_after(cleanup.DETACH_TIMEOUT):
+                nursery.start_soon(take_away)
+                while not is_going(device):
+                    await trio.sleep(0.001)
+                with trio.move_on_after(0.1):
+                    await over.wait()
+                assert not over.is_set()
+                assert link.exists()
+        assert await backend.leftovers() == []
+        assert not link.exists()
+    finally:
+        await backend.clean_up()
+
+
+@pytest.mark.root
+@pytest.mark.trio
+async def test_a_device_that_went_to_another_file_is_not_taken_from_it(
+    loop_works: None, tmp_path: Path
+) -> None:
+    """It was seen, then detached, then found by somebody else."""
+    backend, link, device = await attached(tmp_path)
+    try:
+        kernel.detach_loop_device(tmp_path / "earlier", device)
+        assert kernel.loop_devices_below(tmp_path) == {link: device}
+        assert not is_going(device)
+    finally:
+        await backend.clean_up()
+    kernel.detach_loop_device(link, device)
+    assert await backend.leftovers() == []
+
+
+@pytest.mark.root
+@pytest.mark.trio
+async def test_what_keeps_a_device_from_being_detached_is_told(
+    loop_works: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the clean-up goes as far as it can."""
+
+    def refuse(file: Path, device: str) -> None:
+        raise PermissionError(errno.EPERM, "not allowed", device)
+
+    backend, link, device = await attached(tmp_path)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(cleanup, "DETACH_TIMEOUT", 0.1)
+            patched.setattr(kernel, "detach_loop_device", refuse)
+            with pytest.raises(BackendError, match=rf"^{device} cannot be .*: .* not allowed: "):
+                await backend.detach(VOLUME, "n1")
+            await backend.clean_up()
+            assert [f"loop device on {link}"] == await backend.leftovers()
+    finally:
+        await backend.clean_up()
+    with pytest.raises(BackendError, match=r"^volume 'v' is not attached to 'n1'$"):
+        await backend.detach(VOLUME, "n1")

@@ -5,16 +5,20 @@ Nobody has to remember anything: what a killed controller left is found as well.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 MARK = "VOLUME_CONTROLLER_WORK"
 """The environment variable that tells a child, and its children, whose work folder it is for."""
 
 _MOUNTS = Path("/proc/self/mountinfo")
+
+_LOOP_CLR_FD = 0x4C01
+"""From linux/loop.h: what ``losetup --detach`` asks for."""
 
 
 def mounts_below(folder: Path) -> list[Path]:
@@ -26,9 +30,34 @@ def mounts_below(folder: Path) -> list[Path]:
     return [point for point in reversed(points) if point.is_relative_to(folder)]
 
 
-def loop_devices_below(folder: Path) -> dict[Path, str]:
-    """The loop devices of files below *folder*, by the paths that they were set up on."""
-    return {path: device for path, device in _loop_devices() if path.is_relative_to(folder)}
+def loop_devices_below(*folders: Path) -> dict[Path, str]:
+    """The loop devices of files at or below *folders*, by the paths that they were set up on."""
+    return {
+        path: device
+        for path, device in _loop_devices()
+        if any(path.is_relative_to(folder) for folder in folders)
+    }
+
+
+def detach_loop_device(file: Path, device: str) -> None:
+    """Have *device* taken away from *file*, as soon as nobody has it open. It blocks.
+
+    If it is another file's by now, nothing happens. ``losetup --detach`` knows
+    but the number, and would take it from its next owner.
+
+    Raises:
+        OSError: it cannot be opened, or the kernel refuses.
+    """
+    try:
+        number = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:  # as long as we have it open, it goes to nobody else
+            if _backing_file(Path("/sys/block", Path(device).name)) == file:
+                fcntl.ioctl(number, _LOOP_CLR_FD)
+        finally:
+            os.close(number)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # it is being taken away already
+            raise
 
 
 def processes_of(work: Path) -> list[int]:
@@ -54,10 +83,17 @@ def unescaped(path: bytes) -> Path:
 
 
 def _loop_devices() -> Iterator[tuple[Path, str]]:
-    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):  # it went away meanwhile
-            path = os.fsdecode(file.read_bytes().removesuffix(b"\n"))
-            yield Path(path), f"/dev/{file.parent.parent.name}"
+    for block in Path("/sys/block").glob("loop*"):
+        path = _backing_file(block)
+        if path is not None:
+            yield path, f"/dev/{block.name}"
+
+
+def _backing_file(block: Path) -> Path | None:
+    try:
+        return Path(os.fsdecode((block / "loop/backing_file").read_bytes().removesuffix(b"\n")))
+    except OSError:  # it has none, or it went away meanwhile
+        return None
 
 
 def _servers() -> Iterator[tuple[int, Path]]:

@@ -28,8 +28,8 @@ _COMMANDS = ("losetup", "mount", "umount", *ext4.COMMANDS)
 
 
 _TRIES = 3
-"""Times that it is tried out. All programs of a machine share its loop devices, and one that
-detaches a device by its number may hit the next owner: the task map tries again, and so do we."""
+"""Times that it is tried out. All programs of a machine share its loop devices, and a
+``losetup --detach`` may hit the next owner: the task map tries again, and so do we."""
 
 
 @attrs.frozen
@@ -104,9 +104,11 @@ class LoopBackend:
         await commands.run("umount", str(self.layout.target(volume, node)))
 
     async def detach(self, volume: Volume, node: str) -> None:
-        """Take its loop device away."""
-        await commands.run("losetup", "--detach", str(self._device(volume)))
-        self._link(volume, node).unlink(missing_ok=True)
+        """Take its loop device away, and wait until it is."""
+        link = self._link(volume, node)
+        if link not in self._devices():
+            raise BackendError(f"volume {volume.name!r} is not attached to {node!r}")
+        await cleanup.detach(link)
 
     async def check(self, volume: Volume) -> None:
         """Check the file system, changing nothing."""
