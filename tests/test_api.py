@@ -11,10 +11,17 @@ import pytest
 
 import namedtasks
 import namedtasks.abc
+import namedtasks.executors
 import namedtasks.instruments
 import namedtasks.testing
 
-MODULES = [namedtasks, namedtasks.abc, namedtasks.instruments, namedtasks.testing]
+MODULES = [
+    namedtasks,
+    namedtasks.abc,
+    namedtasks.executors,
+    namedtasks.instruments,
+    namedtasks.testing,
+]
 
 
 def public(module: ModuleType) -> dict[str, Any]:
@@ -51,6 +58,7 @@ def test_the_page_of_api_is_this() -> None:
         "open_task_map",
     ]
     assert sorted(public(namedtasks.abc)) == ["BackoffPolicy", "Instrument"]
+    assert sorted(public(namedtasks.executors)) == ["from_pool"]
 
 
 def documented() -> list[tuple[str, object]]:

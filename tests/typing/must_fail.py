@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import namedtasks
 from namedtasks import Backoff, TaskHandle, TaskMap
+from namedtasks.executors import from_pool
 from namedtasks.instruments import Instrument, TaskFailed
 
 
@@ -47,6 +48,12 @@ def starts(tasks: TaskMap) -> None:
     skipped: TaskHandle[bytes] = tasks.start_soon("a", fetch, "x", if_busy="skip")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     wrong: TaskHandle[str] = tasks.start_soon("a", fetch, "x")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     print(skipped, wrong)
+
+
+def pools() -> None:
+    from_pool(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    from_pool(lambda: 5)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    from_pool(compute)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def settings() -> None:

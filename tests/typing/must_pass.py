@@ -6,6 +6,7 @@ Checked by mypy and pyright, both strict; never run.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, assert_type
@@ -15,6 +16,7 @@ import trio
 import namedtasks
 from namedtasks import Failure, RefusedError, State, TaskHandle, TaskMap, TaskMapStatistics
 from namedtasks.abc import BackoffPolicy, Instrument
+from namedtasks.executors import from_pool
 from namedtasks.instruments import TaskFailed
 
 
@@ -63,6 +65,16 @@ async def threads(tasks: TaskMap) -> None:
     tasks.start_thread_soon(
         "a", compute, 3, executor=partial(trio.to_thread.run_sync, limiter=limiter)
     )
+
+
+async def pools(tasks: TaskMap, pool: ThreadPoolExecutor) -> None:
+    def get_pool(workers: int = 2) -> Executor:
+        raise NotImplementedError(workers)
+
+    tasks.start_thread_soon("a", compute, 3, executor=from_pool(pool))
+    tasks.start_thread_soon("a", compute, 3, executor=from_pool(get_pool))
+    tasks.start_thread_soon("a", compute, 3, executor=from_pool(partial(get_pool, workers=3)))
+    namedtasks.open_task_map(executor=from_pool(lambda: pool))
 
 
 async def looks(tasks: TaskMap) -> None:

@@ -1,0 +1,106 @@
+"""Where the functions of `TaskMap.start_thread_soon` can run: adapters for trio.
+
+An *executor* is anything shaped like `trio.to_thread.run_sync`: an async
+callable that takes a function and its arguments, and comes back when the work
+has really ended. So `trio.to_thread.run_sync`, ``trio_parallel.run_sync`` and
+``anyio.to_process.run_sync`` need no adapter. Pools do: `from_pool`.
+`namedtasks.testing.check_executor` tells whether one of your own is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Awaitable, Callable
+from concurrent.futures import (
+    Executor as _Pool,  # what we call an executor is another thing
+    Future as _Future,
+)
+from typing import Any, final
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task, TrioToken, enable_ki_protection
+
+from namedtasks import _pools
+
+
+def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[Any]]:
+    """Make an executor for trio of a pool of `concurrent.futures`. Not a checkpoint.
+
+    It comes back when the work has really ended. If it is cancelled, it takes
+    back what the pool has not begun, where the pool can be believed about that;
+    else it waits on, and gives the late result. When a worker process dies, it
+    waits until the pool's other processes are gone, too. A pool of threads runs
+    the function in the caller's context, so that `namedtasks.current_run` works.
+
+    The pool stays yours: shut it down when you are done with it.
+
+    Args:
+        pool: The pool, or a function that is called, in trio's thread, for each
+            job and gives the pool for it. A process pool that has lost a worker
+            is broken for good: to go on with a fresh one, give a function such
+            as ``loky.get_reusable_executor``.
+
+    Returns:
+        An executor: ``await executor(fn, *args)`` gives or raises what the
+        function does, `concurrent.futures.BrokenExecutor` if a worker was lost,
+        `RuntimeError` if the pool was shut down, and
+        `concurrent.futures.CancelledError` if the pool dropped the job.
+
+    Raises:
+        TypeError: *pool* is neither a pool nor a function.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> with ThreadPoolExecutor() as pool:
+        ...     trio.run(from_pool(pool), divmod, 7, 2)
+        (3, 1)
+
+    .. versionadded:: 0.1
+    """
+    _pools.check_pool(pool)
+    return functools.partial(_run_in_pool, pool)
+
+
+@enable_ki_protection  # a Ctrl-C between the start and the wait would leave the work alone
+async def _run_in_pool(
+    pool: _pools.PoolOrFactory, fn: Callable[..., object], /, *args: object
+) -> object:
+    await trio.lowlevel.checkpoint_if_cancelled()
+    wait = _Wait()
+    wait.job = _pools.submit(pool, fn, args, wait.end_from_any_thread)
+    await trio.lowlevel.wait_task_rescheduled(wait.abort)
+    assert wait.future is not None
+    try:
+        return wait.future.result()
+    finally:
+        del wait  # no cycle through the error's traceback
+
+
+@final
+class _Wait:
+    """One task that waits for its job."""
+
+    __slots__ = ("_task", "_token", "future", "job")
+
+    job: _pools.PoolJob
+
+    def __init__(self) -> None:
+        self._token: TrioToken = trio.lowlevel.current_trio_token()
+        self._task: Task | None = trio.lowlevel.current_task()
+        self.future: _Future[Any] | None = None
+
+    def end_from_any_thread(self, future: _Future[Any]) -> None:
+        with contextlib.suppress(trio.RunFinishedError):  # nobody waits there any more
+            self._token.run_sync_soon(self._end, future)
+
+    def _end(self, future: _Future[Any]) -> None:
+        if self._task is not None:
+            self.future = future
+            trio.lowlevel.reschedule(self._task)
+
+    def abort(self, _raise_cancel: RaiseCancelT, /) -> Abort:
+        if not self.job.cancel():
+            return Abort.FAILED
+        self._task = None
+        return Abort.SUCCEEDED

@@ -1,0 +1,378 @@
+"""A pool's job ends when its work has really ended, and says so once."""
+
+import functools
+import logging
+import multiprocessing
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from concurrent.futures.thread import BrokenThreadPool
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from namedtasks import _pools
+from namedtasks._pools import is_in_process, pool_of, submit
+from tests.executors.pools import (
+    SOON,
+    AtOnce,
+    ByHand,
+    Ends,
+    Gate,
+    OfProcesses,
+    no_garbage_collection,
+)
+
+
+def raise_error(error: BaseException) -> None:
+    raise error
+
+
+# The end
+
+
+def test_a_job_that_is_done_has_ended() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        ends = Ends()
+        job = submit(pool, divmod, (7, 2), ends)
+        assert ends.wait().result() == (3, 1)
+        assert not job.cancel()
+
+
+def test_a_job_that_failed_has_ended() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        ends = Ends()
+        submit(pool, raise_error, (ValueError("boom"),), ends)
+        assert repr(ends.wait().exception()) == "ValueError('boom')"
+
+
+def test_a_job_that_its_pool_dropped_has_ended() -> None:
+    gate, ends = Gate(), Ends()
+    with ThreadPoolExecutor(1) as pool:
+        submit(pool, gate, (), Ends())
+        submit(pool, gate, (), ends)
+        pool.shutdown(wait=False, cancel_futures=True)
+        assert ends.wait().cancelled()
+        gate.go.set()
+
+
+def test_the_end_is_never_told_inside_of_submit() -> None:
+    """Whoever submits may hold a lock that the end wants, too."""
+    lock, ends = threading.Lock(), Ends()
+
+    def ended(future: Future[Any]) -> None:
+        with lock:
+            ends(future)
+
+    with lock:
+        submit(AtOnce(), divmod, (7, 2), ended)
+        assert ends.futures == []
+    assert ends.wait().result() == (3, 1)
+    assert ends.thread is not None
+    assert ends.thread.daemon
+    assert ends.thread is not threading.current_thread()
+
+
+def test_an_end_in_a_thread_of_the_pools_is_told_there() -> None:
+    pool, ends = ByHand(), Ends()
+    submit(pool, print, (), ends)
+    pool.futures[0].set_result(5)
+    assert ends.wait().result() == 5
+    assert ends.thread is threading.current_thread()
+
+
+def test_what_is_called_at_the_end_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+    pool = ByHand()
+    submit(pool, print, (), lambda future: raise_error(SystemExit("boom")))
+    pool.futures[0].set_result(5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "what is called at the end of a pool's job failed"
+    ]
+
+
+def test_a_job_that_is_over_is_in_no_cycle() -> None:
+    class Result:
+        pass
+
+    pool, ends = ByHand(), Ends()
+    with no_garbage_collection():
+        result = Result()
+        gone = weakref.ref(result)
+        job = submit(pool, print, (), ends)
+        pool.futures.pop().set_result(result)
+        del result
+        assert gone() is ends.futures[0].result()
+        ends.futures.clear()
+        assert gone() is None
+        assert not job.cancel()
+
+
+# The pool
+
+
+def test_a_factory_is_asked_for_each_job() -> None:
+    pools = [ByHand(), ByHand()]
+    left = list(pools)
+    for _ in range(2):
+        submit(lambda: left.pop(0), print, (), Ends())
+    assert [len(pool.futures) for pool in pools] == [1, 1]
+
+
+def test_a_factory_must_give_a_pool() -> None:
+    def no_pool() -> Any:
+        return 5
+
+    no_pool.__qualname__ = "no_pool"
+    with pytest.raises(
+        TypeError,
+        match=r"^the function that gives the pool must give a concurrent\.futures\.Executor, "
+        r"and <function no_pool at 0x\w+> gave 5$",
+    ):
+        pool_of(no_pool)
+
+
+def test_a_pool_that_was_shut_down_raises_at_the_call() -> None:
+    pool, ends = ThreadPoolExecutor(1), Ends()
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
+        submit(pool, print, (), ends)
+    assert ends.futures == []
+
+
+def test_in_a_pool_of_threads_the_callers_context_is_seen() -> None:
+    variable: ContextVar[str] = ContextVar("variable")
+    variable.set("the caller's")
+    with ThreadPoolExecutor(1) as pool:
+        ends = Ends()
+        submit(pool, variable.get, (), ends)
+        assert ends.wait().result() == "the caller's"
+
+
+def test_which_pools_are_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interpreters(ThreadPoolExecutor):
+        """As Python 3.14 has them."""
+
+    monkeypatch.setattr("concurrent.futures.InterpreterPoolExecutor", Interpreters, raising=False)
+    for pool, expected in (
+        (ThreadPoolExecutor(1), True),
+        (ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")), False),
+        (Interpreters(1), False),
+        (ByHand(), False),
+    ):
+        assert is_in_process(pool) is expected
+        pool.shutdown()
+
+
+def test_dask_is_told_that_no_two_jobs_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would give a second run of the same function and arguments the first one's result."""
+    told: list[dict[str, Any]] = []
+
+    class ClientExecutor(ByHand):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            told.append(kwargs)
+            return super().submit(fn, *args)
+
+    module = types.ModuleType("distributed.cfexecutor")
+    monkeypatch.setattr(module, "ClientExecutor", ClientExecutor, raising=False)
+    monkeypatch.setitem(sys.modules, "distributed.cfexecutor", module)
+    submit(ClientExecutor(), print, (), Ends())
+    assert told == [{"pure": False}]
+
+
+# Taking a job back
+
+
+def test_a_job_that_has_not_begun_is_taken_back() -> None:
+    gate, ends = Gate(), Ends()
+    with ThreadPoolExecutor(1) as pool:
+        running = submit(pool, gate, (), Ends())
+        queued = submit(pool, raise_error, (AssertionError("it ran"),), ends)
+        assert gate.running.wait(SOON)
+        assert queued.cancel()
+        assert ends.wait().cancelled()
+        assert not running.cancel()
+        gate.go.set()
+
+
+class Overridden(ThreadPoolExecutor):
+    """Who knows what it makes of a job?"""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_pool_that_we_do_not_know_is_not_even_asked() -> None:
+    """Its future might say that it was cancelled, and the work go on."""
+    pool, ends = ByHand(), Ends()
+    job = submit(pool, print, (), ends)
+    assert not job.cancel()
+    assert not pool.futures[0].cancelled()
+    with Overridden(1) as threads:
+        gate = Gate()
+        submit(threads, gate, (), Ends())
+        assert not submit(threads, gate, (), ends).cancel()
+        gate.go.set()
+
+
+def test_a_process_pool_is_asked_where_it_can_take_it() -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        ends = [Ends() for _ in range(8)]
+        jobs = [submit(pool, divmod, (7, 2), end) for end in ends]
+        taken_back = jobs[-1].cancel()
+        assert taken_back <= (sys.version_info >= (3, 12, 1))
+        for end in ends[:-1]:
+            assert end.wait().result() == (3, 1)
+        assert ends[-1].wait().cancelled() is taken_back
+
+
+# A lost worker
+
+
+def lose_a_worker(pool: ByHand, *numbers: int) -> None:
+    for number in numbers:
+        pool.futures[number].set_exception(BrokenExecutor("a worker died"))
+
+
+def test_a_job_of_a_broken_pool_ends_when_its_processes_have() -> None:
+    """One thread waits for all of them: there may be thousands."""
+    pool, ends = OfProcesses(), [Ends() for _ in range(3)]
+    for one in ends:
+        submit(pool, print, (), one)
+    lose_a_worker(pool, 0, 1)
+    assert pool.is_waited_for.wait(SOON)
+    lose_a_worker(pool, 2)
+    assert [one.futures for one in ends] == [[], [], []]
+    pool.go.set()
+    assert [type(one.wait().exception()) for one in ends] == [BrokenExecutor] * 3
+    assert pool.shut_down == 1
+
+
+def test_a_pool_that_cannot_be_shut_down_is_complained_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool, ends = OfProcesses(), Ends()
+    pool.error = ValueError("boom")
+    pool.go.set()
+    submit(pool, print, (), ends)
+    lose_a_worker(pool, 0)
+    ends.wait()
+    assert caplog.record_tuples == [
+        ("namedtasks", logging.ERROR, "shutting a broken pool down failed")
+    ]
+
+
+def test_the_end_of_the_thread_that_ends_the_processes_is_waited_for() -> None:
+    """Also when the pool has forgotten it: after a shutdown(wait=False)."""
+    go = threading.Event()
+    manager = threading.Thread(target=go.wait, args=(SOON,))
+    manager.start()
+    pool, ends = OfProcesses(), Ends()
+    pool.__dict__["_executor_manager_thread"] = manager
+    submit(pool, print, (), ends)
+    pool.__dict__["_executor_manager_thread"] = None
+    lose_a_worker(pool, 0)
+    assert ends.futures == []
+    go.set()
+    ends.wait()
+    assert not manager.is_alive()
+    assert pool.shut_down == 0
+
+
+def test_a_broken_pool_of_the_functions_own_breaks_nothing() -> None:
+    pool, ends = OfProcesses(), Ends()
+    pool.__dict__["_broken"] = False
+    submit(pool, print, (), ends)
+    lose_a_worker(pool, 0)
+    assert len(ends.futures) == 1
+    assert pool.shut_down == 0
+
+
+def test_a_broken_pool_of_threads_has_only_dropped_what_it_had_not_begun() -> None:
+    gate, ends = Gate(), Ends()
+    threads: list[str] = []
+
+    def second_fails() -> None:
+        threads.append(threading.current_thread().name)
+        if len(threads) > 1:
+            raise ValueError("boom")
+
+    with ThreadPoolExecutor(2, initializer=second_fails) as pool:
+        submit(pool, gate, (), Ends())
+        assert gate.running.wait(SOON)
+        submit(pool, print, (), ends)
+        assert type(ends.wait().exception()) is BrokenThreadPool
+        assert not gate.go.is_set()
+        with pytest.raises(BrokenThreadPool):
+            submit(pool, print, (), ends)
+        gate.go.set()
+    assert len(ends.futures) == 1
+
+
+def test_when_no_thread_can_be_started_the_next_one_takes_all_along(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Till then the names stay taken, and the log says why."""
+    pool, ends = OfProcesses(), [Ends(), Ends()]
+    pool.go.set()
+    for one in ends:
+        submit(pool, print, (), one)
+    with monkeypatch.context() as patch:
+        error = RuntimeError("can't start new thread")
+        patch.setattr(threading.Thread, "start", functools.partial(raise_error, error))
+        lose_a_worker(pool, 0)
+    assert ends[0].futures == []
+    assert [record.name for record in caplog.records] == ["concurrent.futures"]
+    lose_a_worker(pool, 1)
+    for one in ends:
+        assert type(one.wait().exception()) is BrokenExecutor
+
+
+def test_nothing_of_a_broken_pool_is_kept() -> None:
+    pool, ends = OfProcesses(), Ends()
+    pool.go.set()
+    submit(pool, print, (), ends)
+    lose_a_worker(pool, 0)
+    ends.wait()
+    assert (_pools._held, _pools._awaited) == ({}, set())
+
+
+# What is no pool
+
+
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, int])
+def test_a_class_is_no_factory(pool: Any) -> None:
+    with pytest.raises(
+        TypeError, match=rf"is a class, .*: make one pool, {pool.__name__}\(\.\.\.\)$"
+    ):
+        _pools.check_pool(pool)
+
+
+async def async_factory() -> Executor:
+    raise NotImplementedError
+
+
+def test_an_async_function_is_no_factory() -> None:
+    with pytest.raises(
+        TypeError,
+        match=r"^the function that gives the pool must be a plain one, and <.*> is async$",
+    ):
+        _pools.check_pool(async_factory)
+
+
+def test_other_things_are_no_pools() -> None:
+    with pytest.raises(
+        TypeError,
+        match=r"^a concurrent\.futures\.Executor or a function that gives one is needed, not 5 "
+        r"\(Dask: client\.get_executor\(\); loky: get_reusable_executor\)$",
+    ):
+        _pools.check_pool(5)
