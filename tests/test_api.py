@@ -59,6 +59,7 @@ def test_the_page_of_api_is_this() -> None:
     ]
     assert sorted(public(namedtasks.abc)) == ["BackoffPolicy", "Instrument"]
     assert sorted(public(namedtasks.executors)) == ["from_pool"]
+    assert sorted(public(namedtasks.testing)) == ["RecordingInstrument", "check_executor"]
 
 
 def documented() -> list[tuple[str, object]]:

@@ -1,4 +1,4 @@
-"""Helpers for the tests of programs that use namedtasks."""
+"""Keeps what an instrument hears."""
 
 from __future__ import annotations
 
