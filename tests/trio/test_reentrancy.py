@@ -261,3 +261,27 @@ async def test_a_start_from_a_waiter_that_has_just_been_woken(autojump_clock: Mo
         await handle.wait()
         await wait_all_tasks_blocked()
         assert tasks.check("a") is None
+
+
+async def test_a_policy_that_forgets_the_name_is_asked_again() -> None:
+    """So the wait is the one for the number of failures that is on record."""
+    asked: list[int] = []
+
+    class Forgets:
+        def delay(self, failures: int, error: BaseException, /) -> float:
+            asked.append(failures)
+            if failures > 1:
+                tasks.forget("a")
+            return 0.0
+
+    async def fails() -> None:
+        raise ValueError("boom")
+
+    async with namedtasks.open_task_map(backoff=Forgets(), instruments=()) as tasks:
+        for _ in range(2):
+            tasks.start_soon("a", fails)
+            await tasks.wait_idle()
+        failure = tasks.failure("a")
+        assert failure is not None
+        assert failure.failures == 1
+    assert asked == [1, 2, 1]
