@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format lock build clean coverage matrix bench states
+.PHONY: help demo test check format lock build clean coverage matrix bench states dask
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -27,6 +27,11 @@ demo: $(READY)  ## Run a day of the volume controller: 12 volumes, 3 nodes (BACK
 
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest
+
+dask:  ## Run the tests of Dask, on a cluster of two processes, in an environment of its own
+	@$(MAKE) --no-print-directory VENV=.venv-dask .venv-dask/ready
+	.venv-dask/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[dask]'
+	.venv-dask/bin/python -m pytest -m dask
 
 coverage: $(READY)  ## Run all tests, and demand that they reach every branch
 	$(BIN)/python -m coverage run -m pytest

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -110,7 +111,8 @@ def _submit(pool: Executor, fn: Callable[..., object], args: tuple[object, ...])
     if _is_dask(pool):
         # Else Dask takes two calls of equal function and arguments for one: the
         # second run of a name would be given the result of the first (probed).
-        return pool.submit(fn, *args, pure=False)
+        call: Callable[..., object] = call_on_dask
+        return pool.submit(call, fn, *args, pure=False)
     future = pool.submit(fn, *args)
     _look_at_workers(pool)
     return future
@@ -196,6 +198,17 @@ class PoolJob:
 def _is_dask(pool: Executor) -> bool:
     module = sys.modules.get("distributed.cfexecutor")
     return module is not None and isinstance(pool, module.ClientExecutor)
+
+
+def call_on_dask(fn: Callable[..., object], *args: object) -> object:
+    """Call *fn* in a Dask worker, and fail there if the result cannot be sent back.
+
+    Else the job's future would never be done: the error is raised in Dask's own
+    callback (probed with distributed 2026.8).
+    """
+    result = fn(*args)
+    importlib.import_module("distributed.protocol.pickle").dumps(result)
+    return result
 
 
 def _is_loky(pool: object) -> TypeGuard[Any]:

@@ -45,6 +45,21 @@ def loky_pool() -> Executor:
     return pool
 
 
+@functools.cache
+def dask_client() -> Any:
+    """A client of two worker processes, each with one thread."""
+    distributed = library("distributed")
+    return distributed.Client(
+        distributed.LocalCluster(
+            n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        )
+    )
+
+
+async def on_dask(fn: Fn, *args: object) -> Any:
+    return await from_pool(dask_client().get_executor())(fn, *args)
+
+
 async def on_threads(fn: Fn, *args: object) -> Any:
     return await from_pool(thread_pool)(fn, *args)
 

@@ -89,6 +89,8 @@ def operate(folder: str, name: str) -> str:
     """Run until it is let go, or killed."""
     diary = Diary(folder, name)
     if diary.running():
+        time.sleep(0.05)  # who was killed has closed its connections before it is gone
+    if diary.running():
         diary.note("overlap")
     diary.note("start")
     diary.wait_for_go()

@@ -3,6 +3,7 @@
 import functools
 import logging
 import multiprocessing
+import pickle
 import sys
 import threading
 import types
@@ -177,7 +178,7 @@ def test_dask_is_told_that_no_two_jobs_are_one(monkeypatch: pytest.MonkeyPatch) 
     """It would give a second run of the same function and arguments the first one's result."""
     told: list[dict[str, Any]] = []
 
-    class ClientExecutor(ByHand):
+    class ClientExecutor(AtOnce):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
             told.append(kwargs)
             return super().submit(fn, *args)
@@ -185,8 +186,18 @@ def test_dask_is_told_that_no_two_jobs_are_one(monkeypatch: pytest.MonkeyPatch) 
     module = types.ModuleType("distributed.cfexecutor")
     monkeypatch.setattr(module, "ClientExecutor", ClientExecutor, raising=False)
     monkeypatch.setitem(sys.modules, "distributed.cfexecutor", module)
-    submit(ClientExecutor(), print, (), Ends())
+    monkeypatch.setitem(sys.modules, "distributed.protocol.pickle", pickle)
+    ends = Ends()
+    submit(ClientExecutor(), divmod, (7, 2), ends)
+    assert ends.wait().result() == (3, 1)
     assert told == [{"pure": False}]
+
+
+def test_dask_is_given_no_result_that_it_cannot_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would never tell that the job is done."""
+    monkeypatch.setitem(sys.modules, "distributed.protocol.pickle", pickle)
+    with pytest.raises(TypeError, match=r"^cannot pickle '_thread\.lock' object$"):
+        _pools.call_on_dask(threading.Lock)
 
 
 # Taking a job back
