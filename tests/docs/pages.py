@@ -98,9 +98,11 @@ class _Reader:
         assert shown, f"what was printed before {where} is not shown"
 
     def _run_file(self, name: str, source: str) -> None:
-        (self._folder / name).write_text(source, encoding="utf-8")
+        path = self._folder / name
+        path.write_text(source, encoding="utf-8")
         if not name.startswith("test_"):
-            runpy.run_path(name, run_name="__main__")
+            # The whole path: multiprocessing looks for its program where it was imported itself.
+            runpy.run_path(str(path), run_name="__main__")
             return
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *_PYTEST_OPTIONS, name],
