@@ -11,6 +11,7 @@ import pytest
 
 import namedtasks
 import namedtasks.abc
+import namedtasks.asyncio
 import namedtasks.executors
 import namedtasks.instruments
 import namedtasks.testing
@@ -18,6 +19,7 @@ import namedtasks.testing
 MODULES = [
     namedtasks,
     namedtasks.abc,
+    namedtasks.asyncio,
     namedtasks.executors,
     namedtasks.instruments,
     namedtasks.testing,
@@ -60,6 +62,7 @@ def test_the_page_of_api_is_this() -> None:
     assert sorted(public(namedtasks.abc)) == ["BackoffPolicy", "Instrument"]
     assert sorted(public(namedtasks.executors)) == ["from_pool"]
     assert sorted(public(namedtasks.testing)) == ["RecordingInstrument", "check_executor"]
+    assert sorted(public(namedtasks.asyncio)) == ["TaskMap", "open_task_map"]
 
 
 def documented() -> list[tuple[str, object]]:
@@ -95,6 +98,11 @@ def test_in_the_trio_shell_each_docstring_says_whether_it_is_a_checkpoint() -> N
             is_async = inspect.iscoroutinefunction(thing)
             assert ("Not a checkpoint." in doc) == (not is_async), name
             assert is_async == ("Checkpoint." in doc), name
+
+
+def test_the_asyncio_shell_says_where_its_names_live() -> None:
+    for value in public(namedtasks.asyncio).values():
+        assert value.__module__ == "namedtasks.asyncio"
 
 
 def test_importing_it_imports_nothing_but_trio_and_attrs() -> None:

@@ -29,7 +29,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from namedtasks._core import checks
 from namedtasks._core.engine import Engine
 from namedtasks._core.ledger import Closed, refusal
-from namedtasks._core.runs import LiveRun, LotT
+from namedtasks._core.runs import LiveRun, LotT, Run
 from namedtasks._core.text import repr_of, seconds_text, task_text
 
 RunT = TypeVar("RunT", bound=LiveRun[Any])
@@ -172,9 +172,7 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         if stopped or run.heeded(error):
             if not run.timed_out():
                 return self._settle_cancelled(run)
-            error = self._too_slow(
-                f"it took longer than its timeout of {seconds_text(run.timeout)}"
-            )
+            error = self._too_slow(too_slow_text(run))
         if error is not None:
             return self._settle_failed(run, error)
         with self.guard:
@@ -345,6 +343,11 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
             run.waiters = self._make_lot()
         waiters: LotT = run.waiters
         return waiters
+
+
+def too_slow_text(run: Run) -> str:
+    """What the error says of a run that its own deadline has stopped."""
+    return f"it took longer than its timeout of {seconds_text(run.timeout)}"
 
 
 def waits_for_its_map(what: str) -> RuntimeError:

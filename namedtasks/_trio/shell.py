@@ -11,7 +11,6 @@ import contextvars
 import math
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
-from threading import get_ident
 from typing import Any, final
 
 import trio
@@ -20,19 +19,21 @@ from trio.lowlevel import ParkingLot, current_task, enable_ki_protection
 from namedtasks._core.conductor import Conductor
 from namedtasks._core.engine import Engine
 from namedtasks._core.errors import ClosedError, RefusedError
+from namedtasks._core.frames import without_our_frames
+from namedtasks._core.groups import parted
 from namedtasks._core.slots import Slots
 from namedtasks._core.text import error_text, repr_of, task_text
 from namedtasks._current import running_in
 from namedtasks._log import complain
+from namedtasks._own_thread import OwnThread
 from namedtasks._trio.callables import body_of
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.overdue import OverdueWatch
 from namedtasks._trio.run import (
+    OUR_FRAMES,
     TrioRun,
     is_cancellation,
-    parted,
     unprotected,
-    without_our_frames,
 )
 
 ENCLOSING_SCOPE = "an enclosing cancel scope was cancelled"
@@ -50,7 +51,7 @@ class Shell(Conductor[TrioRun, ParkingLot]):
             engine,
             now=trio.lowlevel.current_clock().current_time,
             make_lot=ParkingLot,
-            guard=_OwnThread(),
+            guard=OwnThread("call post(), or trio.from_thread.run_sync()"),
             reading=nullcontext(),
             complain=complain,
         )
@@ -158,7 +159,7 @@ class Shell(Conductor[TrioRun, ParkingLot]):
                 run.value = await unprotected(body)
                 run.returned = True
         except BaseException as caught:
-            error = without_our_frames(caught)
+            error = without_our_frames(caught, OUR_FRAMES)
         body = None
         try:
             self._finish(run, error)
@@ -184,7 +185,7 @@ class Shell(Conductor[TrioRun, ParkingLot]):
             BaseException: what is no failure of the run's and goes on up.
         """
         run.task = run.scope = None
-        failure, rest = (None, None) if error is None else parted(error)
+        failure, rest = (None, None) if error is None else parted(error, Exception)
         if rest is not None:
             self.go_up(_reason_to_go_up(run, rest))
         returned, run.returned = run.returned, False
@@ -272,26 +273,6 @@ class Shell(Conductor[TrioRun, ParkingLot]):
     def close(self) -> None:
         """Refuse new starts, and tell who waits to make one."""
         super().close()
-
-
-@final
-class _OwnThread:
-    """The guard of a trio map, which is not thread-safe: only its own thread may come in."""
-
-    __slots__ = ("_thread",)
-
-    def __init__(self) -> None:
-        self._thread = get_ident()
-
-    def __enter__(self) -> None:
-        if get_ident() != self._thread:
-            raise RuntimeError(
-                "a task map is used from its own thread only: from another one call post(), "
-                "or trio.from_thread.run_sync()"
-            )
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Nothing is to be done."""
 
 
 async def _raise(error: BaseException) -> None:

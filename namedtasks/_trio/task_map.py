@@ -14,9 +14,11 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from namedtasks._core import checks
+from namedtasks._core.callables import check_plain_fn
+from namedtasks._core.coroutines import check_async_fn
 from namedtasks._core.verbs import IfBusy, Verbs
 from namedtasks._trio import waits
-from namedtasks._trio.callables import Executor, call_in_executor, check_async_fn, check_plain_fn
+from namedtasks._trio.callables import WORDS, Executor, call_in_executor
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.shell import Shell
 
@@ -103,7 +105,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
                 an argument is of the wrong type.
             ValueError: an argument is out of its range.
         """
-        check_async_fn(async_fn)
+        check_async_fn(WORDS, async_fn)
         return self._shell.start(
             name,
             async_fn,
@@ -172,7 +174,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             RefusedError: as `start_soon`; see there for its kinds.
             ValueError: an argument is out of its range.
         """
-        check_plain_fn(fn)
+        check_plain_fn("start_thread_soon()", fn, "use start_soon()")
         checks.executor(executor)
         chosen = executor or self._executor
         shell = self._shell
@@ -207,7 +209,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             TypeError: as `start_soon`, as far as it can be seen here.
             ValueError: an argument is out of its range.
         """
-        check_async_fn(async_fn)
+        check_async_fn(WORDS, async_fn)
         checks.hashable(name, operation)
         checks.is_skip(if_busy)
         checks.timeout(timeout)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.conformance.asyncio_driver import AsyncioDriver
 from tests.conformance.behaviour import Conform
 from tests.conformance.driver import Driver
 from tests.conformance.trio_driver import TrioDriver
 
-DRIVERS: dict[str, Callable[[], Driver]] = {"trio": TrioDriver}
+DRIVERS: dict[str, Callable[[], Driver]] = {"trio": TrioDriver, "asyncio": AsyncioDriver}
 
 
 @pytest.fixture(params=DRIVERS)

@@ -6,7 +6,9 @@ unused, and that is an error. Checked by mypy and pyright, both strict; never ru
 
 from __future__ import annotations
 
-import namedtasks
+import asyncio
+
+import namedtasks.asyncio
 from namedtasks import Backoff, TaskHandle, TaskMap
 from namedtasks.executors import from_pool
 from namedtasks.instruments import Instrument, TaskFailed
@@ -73,3 +75,16 @@ def mappings(tasks: TaskMap, handle: TaskHandle[int]) -> None:
 
 def failed(event: TaskFailed) -> None:
     event.failures = 0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def on_asyncio(tasks: namedtasks.asyncio.TaskMap) -> None:
+    tasks.create_task("a", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.create_task("a", compute, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.create_task("a", fetch("x"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    tasks.create_task("a", fetch, "x", if_busy="wait")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.run_in_executor("a", compute, "5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.run_in_executor("a", compute, 5, executor=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    skipped: asyncio.Task[bytes] = tasks.create_task("a", fetch, "x", if_busy="skip")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    wrong: asyncio.Task[str] = tasks.create_task("a", fetch, "x")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    namedtasks.asyncio.open_task_map(executor=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    print(skipped, wrong)

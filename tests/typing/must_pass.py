@@ -5,6 +5,7 @@ Checked by mypy and pyright, both strict; never run.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +14,7 @@ from typing import Any, assert_type
 
 import trio
 
-import namedtasks
+import namedtasks.asyncio
 from namedtasks import Failure, RefusedError, State, TaskHandle, TaskMap, TaskMapStatistics
 from namedtasks.abc import BackoffPolicy, Instrument
 from namedtasks.executors import from_pool
@@ -102,3 +103,39 @@ async def opens() -> int:
 
 def handles_are_covariant(handle: TaskHandle[bool]) -> TaskHandle[int]:
     return handle
+
+
+async def on_asyncio(tasks: namedtasks.asyncio.TaskMap) -> None:
+    task = tasks.create_task("a", fetch, "https://example.org", 3)
+    assert_type(task, asyncio.Task[bytes])
+    assert_type(await task, bytes)
+    assert_type(
+        tasks.create_task(("vol", 1), fetch, "x", 3, if_busy="skip"), asyncio.Task[bytes] | None
+    )
+    assert_type(
+        tasks.create_task("a", fetch, "x", 3, if_busy="refuse", timeout=1, operation="get"),
+        asyncio.Task[bytes],
+    )
+    assert_type(tasks.create_task("a", partial(fetch, "x", retries=1)), asyncio.Task[bytes])
+    assert_type(tasks.run_in_executor("a", compute, 3), asyncio.Task[float])
+    assert_type(
+        tasks.run_in_executor("a", compute, 3, executor=ThreadPoolExecutor(), if_busy="skip"),
+        asyncio.Task[float] | None,
+    )
+    assert_type(
+        tasks.run_in_executor("a", compute, 3, executor=lambda: ThreadPoolExecutor()),
+        asyncio.Task[float],
+    )
+    tasks.post("a", fetch, "x", 3)
+    mapping: Mapping[Hashable, asyncio.Task[Any]] = tasks
+    assert_type(mapping["a"], asyncio.Task[Any])
+    assert_type(await tasks.shutdown(grace=1), tuple[Hashable, ...])
+
+
+async def opens_on_asyncio() -> int:
+    opening = namedtasks.asyncio.open_task_map(backoff=None, executor=ThreadPoolExecutor())
+    assert_type(opening, AbstractAsyncContextManager[namedtasks.asyncio.TaskMap, None])
+    async with namedtasks.asyncio.open_task_map(instruments=[Meter()], limit=3) as tasks:
+        bound_inside = len(tasks)
+    print(bound_inside)  # no "possibly unbound": the block swallows nothing
+    return bound_inside

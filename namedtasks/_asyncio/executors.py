@@ -1,0 +1,103 @@
+"""Functions in threads and in pools: they cannot be stopped, only asked.
+
+So the Task of such a run goes on until the work has really ended, whoever
+cancels it, and how often. A cancellation is kept out of the Task and made known
+to the run, where a function that is willing to stop looks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, final
+
+from namedtasks import _pools
+from namedtasks._asyncio.run import AsyncioRun
+from namedtasks._core.frames import without_our_frames
+
+if TYPE_CHECKING:
+    from namedtasks._asyncio.pool import ThreadPool
+
+
+async def call_in_executor(
+    run: AsyncioRun,
+    executor: _pools.PoolOrFactory | None,
+    fn: Callable[..., object],
+    args: tuple[object, ...],
+) -> object:
+    """The body of a run that has a function run elsewhere; None is the map's own threads."""
+    call = _Call(run.shell.loop)
+    run.is_elsewhere = True
+    if executor is None:
+        call.submit_to_threads(run.shell.threads, fn, args)
+    else:
+        run.job = _pools.submit(executor, fn, args, call.ended)
+    del fn, args
+    while call.future is None:
+        try:
+            await call.sleep()
+        except asyncio.CancelledError as request:
+            run.shell.cancel(run, _reason(request))
+    run.job = None
+    future, call.future = call.future, None
+    try:
+        if future.cancelled() and run.is_asked_to_stop():
+            raise run.cancelled_error()  # the pool has taken it back
+        return future.result()
+    finally:
+        del future, run  # no cycle through an error's traceback
+
+
+def _reason(request: asyncio.CancelledError) -> str | None:
+    """What was said to `Task.cancel`, if it is a text."""
+    message = request.args[0] if request.args else None
+    return message if isinstance(message, str) else None
+
+
+@final
+class _Call:
+    """One function on its way; its future is here when the work has ended."""
+
+    __slots__ = ("_loop", "_sleeper", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._sleeper: asyncio.Future[None] | None = None
+        self.future: Future[Any] | None = None
+
+    def submit_to_threads(
+        self, threads: ThreadPool, fn: Callable[..., object], args: tuple[object, ...]
+    ) -> None:
+        context = copy_context()
+        threads.submit(lambda: self.ended(_result_of(context, fn, args)))
+
+    def ended(self, future: Future[Any]) -> None:
+        """Take the *future* of work that has ended. Called in any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._wake, future)
+
+    def _wake(self, future: Future[Any]) -> None:
+        self.future = future
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    async def sleep(self) -> None:
+        self._sleeper = self._loop.create_future()
+        await self._sleeper
+
+
+def _result_of(
+    context: Context, fn: Callable[..., object], args: tuple[object, ...]
+) -> Future[Any]:
+    future: Future[Any] = Future()
+    try:
+        future.set_result(context.run(fn, *args))
+    except BaseException as error:
+        future.set_exception(without_our_frames(error, frozenset()))
+    try:
+        return future
+    finally:
+        del future  # the error's frames lead back to this one

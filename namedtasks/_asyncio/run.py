@@ -1,0 +1,97 @@
+"""One run in the asyncio shell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, final
+
+from namedtasks._asyncio.lots import Lot
+from namedtasks._core.coroutines import Body, close_unbegun
+from namedtasks._core.runs import LiveRun
+from namedtasks._core.slots import Slots
+from namedtasks._core.text import repr_of, task_text
+from namedtasks._log import complain
+
+if TYPE_CHECKING:
+    from namedtasks._asyncio.shell import Shell
+    from namedtasks._pools import PoolJob
+
+
+@final
+class AsyncioRun(LiveRun[Lot]):
+    """A run with what asyncio needs to run it."""
+
+    __slots__ = (
+        "body",
+        "deadline_timer",
+        "deadline_was_first",
+        "is_elsewhere",
+        "job",
+        "shell",
+        "task",
+        "turn",
+    )
+
+    def __init__(
+        self,
+        shell: Shell,
+        name: Hashable,
+        operation: str | None,
+        timeout: float,
+        slots: Slots[AsyncioRun],
+    ) -> None:
+        super().__init__(name, operation, timeout, slots, shell.now)
+        self.shell: Shell = shell
+        self.body: Body | None = None
+        """What to await; made when the run is admitted."""
+        self.task: asyncio.Task[Any] | None = None
+        """The Task, from when it is known until it is done."""
+        self.turn: asyncio.Future[None] | None = None
+        """What the Task awaits while it waits for a slot."""
+        self.deadline_timer: asyncio.TimerHandle | None = None
+        self.deadline_was_first: bool | None = None
+        """Whether the deadline came before anybody cancelled the run; None until it came."""
+        self.is_elsewhere: bool = False
+        """Whether a thread or a process works on it, which no `Task.cancel` reaches."""
+        self.job: PoolJob | None = None
+        """What a pool, which may take it back, knows of it."""
+
+    @property
+    def text(self) -> str:
+        """What the Task is called."""
+        return self.name if isinstance(self.name, str) else repr_of(self.name)
+
+    def take_body(self) -> Body:
+        """Give the body away, to be awaited."""
+        body, self.body = self.body, None
+        assert body is not None
+        return body
+
+    def close_body(self) -> None:
+        """Let go of a body that never began."""
+        body, self.body = self.body, None
+        close_unbegun(body, lambda: task_text(self.name, self.operation), complain)
+
+    def disarm(self) -> None:
+        """Take the deadline's timer back."""
+        if self.deadline_timer is not None:
+            self.deadline_timer.cancel()
+            self.deadline_timer = None
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether it was cancelled or its deadline has passed. Callable from any thread."""
+        # In a thread, the time of a loop that sleeps may be an old one (uvloop's).
+        return self.deadline_was_first is not None or super().is_asked_to_stop()
+
+    def timed_out(self) -> bool:
+        """Whether an absorbed cancellation means that the run's own deadline came first."""
+        if self.deadline_was_first is not None:
+            return self.deadline_was_first
+        return super().timed_out()
+
+    def is_cancel_requested(self) -> bool:
+        """Whether somebody has cancelled it, be it with the map's means or with asyncio's."""
+        if self.stop_asked_at is not None:
+            return True
+        return self.task is not None and self.task.cancelling() > 0

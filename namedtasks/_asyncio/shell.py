@@ -1,0 +1,322 @@
+"""Starts, cancels and ends runs in asyncio's way: `Conductor` has the rules.
+
+Two more, beside those of the conductor:
+
+1. What a Task says is what the map says. A run ends in the last step of its
+   Task's coroutine, so that the name is free when the Task is done; and where
+   asyncio has the last word, in the Task's first done-callback, by what the Task
+   says. That is so if it was cancelled before its first step, as it never enters
+   its coroutine, or if it was cancelled at all and returns a value.
+2. What a body's end means is decided inside of the Task's coroutine, so that the
+   Task can say it: who was stopped by its deadline raises `TimeoutError` there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from asyncio import CancelledError
+from collections.abc import Callable, Hashable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, final
+
+from namedtasks._asyncio.lots import Lot
+from namedtasks._asyncio.overdue import OverdueWatch
+from namedtasks._asyncio.pool import ThreadPool
+from namedtasks._asyncio.run import AsyncioRun
+from namedtasks._core.conductor import Conductor, too_slow_text
+from namedtasks._core.coroutines import Body
+from namedtasks._core.engine import Engine
+from namedtasks._core.errors import ClosedError, RefusedError
+from namedtasks._core.groups import parted
+from namedtasks._core.slots import Slots
+from namedtasks._core.text import error_text, task_text
+from namedtasks._current import running_in
+from namedtasks._log import complain
+from namedtasks._own_thread import OwnThread
+
+
+@final
+class Shell(Conductor[AsyncioRun, Lot]):
+    """The state that a `TaskMap` and its runs share."""
+
+    __slots__ = (
+        "_going_up_because",
+        "_overdue",
+        "block",
+        "block_was_cancelled",
+        "gone_up",
+        "loop",
+        "opened_in",
+        "threads",
+    )
+
+    def __init__(self, engine: Engine[AsyncioRun], block: asyncio.Task[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(
+            engine,
+            now=loop.time,
+            make_lot=partial(Lot, loop),
+            guard=OwnThread("call post(), or loop.call_soon_threadsafe()"),
+            reading=nullcontext(),
+            complain=complain,
+        )
+        self.loop: asyncio.AbstractEventLoop = loop
+        self.block: asyncio.Task[Any] = block
+        """The Task that the map's block is in."""
+        self.block_was_cancelled: bool = False
+        """Whether the map has cancelled it, because of what goes up."""
+        self.gone_up: list[BaseException] = []
+        """What leaves the block, beside its own exception."""
+        opened_in = running_in.get(None)
+        self.opened_in: AsyncioRun | None = opened_in if isinstance(opened_in, AsyncioRun) else None
+        """The run, of another map or of this one's surroundings, that waits for the block."""
+        self.threads: ThreadPool = ThreadPool("namedtasks")
+        self._going_up_because: str | None = None
+        self._overdue = OverdueWatch(self)
+
+    # Starting
+
+    def start(
+        self,
+        name: Hashable,
+        make_body: Callable[[AsyncioRun], Body],
+        *,
+        slots: Slots[AsyncioRun],
+        skip: bool,
+        timeout: float,
+        operation: str | None,
+    ) -> asyncio.Task[Any] | None:
+        """Admit a run and make its Task; None if it was refused and may be skipped."""
+        run = self._admit(
+            name,
+            operation,
+            lambda: AsyncioRun(self, name, operation, timeout, slots),
+            skip=skip,
+        )
+        if run is None:
+            return None
+        try:
+            run.body = make_body(run)
+            task = self._make_task(run)
+        except BaseException:
+            run.close_body()
+            self._roll_back(run)
+            raise
+        if task.done():  # an eager one
+            self._on_done(run, task)
+            return task
+        if run.task is None:
+            self._know(run, task)
+        if self._going_up_because is not None:
+            self.cancel(run, self._going_up_because)
+        return task
+
+    def _make_task(self, run: AsyncioRun) -> asyncio.Task[Any]:
+        coroutine = self._drive(run)
+        try:
+            return self.loop.create_task(coroutine, name=run.text)
+        except BaseException:
+            coroutine.close()
+            raise
+
+    def _know(self, run: AsyncioRun, task: asyncio.Task[Any]) -> None:
+        """Note which Task is the run's; an eager one begins before its maker has it."""
+        run.task = task
+        if not run.done:
+            run.handle = task
+        task.add_done_callback(partial(self._on_done, run))
+
+    def post(self, start: Callable[[], object], name: Hashable, operation: str | None) -> None:
+        """Have *start* called in the map's thread, in a copy of the caller's context.
+
+        Raises:
+            ClosedError: the map is known to be closed, or its loop is.
+        """
+        if self.engine.ledger.closed:
+            raise ClosedError(name, operation)
+        try:
+            self.loop.call_soon_threadsafe(self._start_posted, start, name, operation)
+        except RuntimeError:
+            if self.loop.is_closed():
+                raise ClosedError(name, operation) from None
+            raise
+
+    def _start_posted(
+        self, start: Callable[[], object], name: Hashable, operation: str | None
+    ) -> None:
+        try:
+            start()
+        except RefusedError:
+            pass  # the instruments have heard of it
+        except Exception as error:
+            complain(f"the posted start of {task_text(name, operation)} failed", error)
+        except BaseException as error:  # a Ctrl-C, say, in the function that was to give the body
+            self.go_up(f"{task_text(name, operation)} raised {error_text(error)}", error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+
+    # Running
+
+    async def _drive(self, run: AsyncioRun) -> object:
+        """The coroutine of a run's Task."""
+        if not run.has_slot and not run.done:
+            run.turn = self.loop.create_future()
+            await run.turn
+        self._begin(run)
+        try:
+            value = await run.take_body()
+        except GeneratorExit:
+            # The loop is gone, and this is garbage; if it is the body's own, `_on_done` sees to it.
+            run.disarm()
+            raise
+        except BaseException as error:
+            run.disarm()
+            told = self._told(run, error)
+            try:
+                self._finish(run, told)
+                if told is error:
+                    raise
+                raise told from error
+            finally:
+                del told  # no cycle through the error's traceback
+        run.disarm()
+        if not run.is_cancel_requested():  # else asyncio may make a cancellation of it yet
+            self.end(run, None, stopped=False)
+        return value
+
+    def _told(self, run: AsyncioRun, error: BaseException) -> BaseException:
+        """What the Task says of a body that ended by *error*."""
+        heeded = run.heeded(error)
+        if (
+            run.timed_out()
+            if heeded
+            else isinstance(error, CancelledError) and run.deadline_was_first
+        ):
+            return self._too_slow(too_slow_text(run))
+        return _cancelled(run) if heeded else error
+
+    def _begin(self, run: AsyncioRun) -> None:
+        """Note that the body begins, in its Task.
+
+        Raises:
+            CancelledError: it is not to begin.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        if run.task is None:
+            task.set_name(run.text)
+            self._know(run, task)
+        if run.done or run.stop_asked_at is not None:
+            raise _cancelled(run)
+        self.engine.begin(run, self.now())
+        if run.deadline != math.inf:
+            run.deadline_timer = self.loop.call_at(
+                run.deadline, self._on_deadline, run, context=contextvars.Context()
+            )
+        if self.engine.timers:
+            self._overdue.update()
+        running_in.set(run)
+        self.deliver()
+
+    def _on_deadline(self, run: AsyncioRun) -> None:
+        run.deadline_timer = None
+        run.deadline_was_first = not run.is_cancel_requested()
+        self._interrupt(run, too_slow_text(run))
+
+    # Ending
+
+    def _on_done(self, run: AsyncioRun, task: asyncio.Task[Any]) -> None:
+        """The Task is done: see to it that the run is, too."""
+        run.close_body()
+        run.task = None
+        error = None if task.cancelled() else task.exception()  # it is marked as retrieved now
+        if run.done:
+            return
+        if error is not None:
+            self._finish(run, error)
+        else:
+            self.end(run, None, stopped=task.cancelled())
+
+    def _finish(self, run: AsyncioRun, error: BaseException) -> None:
+        """End a run that its Task will say ended by *error*."""
+        if isinstance(error, CancelledError) and run.is_cancel_requested():
+            self.end(run, None, stopped=True)
+            return
+        # A cancellation that nobody requested is a failure, in a group, too.
+        failure, rest = parted(error, (Exception, CancelledError))
+        if rest is not None:
+            self.go_up(f"{task_text(run.name, run.operation)} raised {error_text(rest)}", rest)
+        if failure is not None:
+            self.end(run, failure, stopped=False)
+        else:
+            self._ended(run, self._settle_escaped(run, error))
+
+    def _settle(
+        self, run: AsyncioRun, error: BaseException | None, *, stopped: bool
+    ) -> AsyncioRun | None:
+        """As the Task says: what a cancellation meant, its coroutine has decided."""
+        if stopped:
+            return self._settle_cancelled(run)
+        if error is not None:
+            return self._settle_failed(run, error)
+        return super()._settle(run, None, stopped=False)
+
+    def _ended(self, run: AsyncioRun, following: AsyncioRun | None) -> None:
+        run.error = None  # the Task keeps what its starter may want
+        if following is not None and following.turn is not None and not following.turn.done():
+            following.turn.set_result(None)
+        if not self.engine.timers:
+            self._overdue.update()
+        self.deliver()
+        self.close_if_over()
+
+    def _too_slow(self, text: str) -> Exception:
+        return TimeoutError(text)
+
+    # Stopping
+
+    def _is_unbegun(self, run: AsyncioRun) -> bool:
+        return not run.has_slot
+
+    def _drop(self, run: AsyncioRun) -> None:
+        run.close_body()
+        if run.turn is not None:
+            run.turn.cancel(run.reason)
+
+    def _stop(self, run: AsyncioRun) -> None:
+        self._interrupt(run, run.reason)
+
+    def _interrupt(self, run: AsyncioRun, why: str | None) -> None:
+        if run.is_elsewhere:
+            if run.job is not None:
+                run.job.cancel()
+        elif run.task is not None:
+            run.task.cancel(why)
+
+    def _timers_changed(self) -> None:
+        self._overdue.update()
+
+    def deliver(self) -> None:
+        """Let the instruments hear what was noted."""
+        self.engine.dispatch.deliver()
+
+    def stop_all(self, reason: str) -> None:
+        """Ask all runs to stop, the first time, and all that start from now on."""
+        if self._going_up_because is None:
+            self._going_up_because = reason
+            self.cancel_all(reason)
+
+    def go_up(self, reason: str, error: BaseException) -> None:
+        """Have *error* leave the block, which is cancelled for it, as what runs is."""
+        self.gone_up.append(error)
+        self.stop_all(reason)
+        if not self.block_done and not self.block_was_cancelled:
+            self.block_was_cancelled = True
+            self.block.cancel(reason)
+
+
+def _cancelled(run: AsyncioRun) -> CancelledError:
+    return CancelledError() if run.reason is None else CancelledError(run.reason)

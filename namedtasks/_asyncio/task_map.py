@@ -1,0 +1,295 @@
+"""The task map as its users see it, in asyncio's words."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Literal, TypeVar, TypeVarTuple, final, overload
+
+from namedtasks import _pools
+from namedtasks._asyncio import waits
+from namedtasks._asyncio.executors import call_in_executor
+from namedtasks._asyncio.shell import Shell
+from namedtasks._core import checks
+from namedtasks._core.callables import check_plain_fn
+from namedtasks._core.coroutines import Words, check_async_fn, check_body
+from namedtasks._core.verbs import IfBusy, Verbs
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+_WORDS = Words("create_task", "run_in_executor")
+
+
+@final
+class TaskMap(Verbs[asyncio.Task[Any]]):
+    """Runs named tasks, one run of a name at a time, in an ``async with`` block.
+
+    Made by `namedtasks.asyncio.open_task_map`. As a mapping it is what runs
+    right now: names to Tasks. Iterating goes over a snapshot. It is always true,
+    equal only to itself, and hashable. It is not thread-safe, as a TaskGroup is
+    not; `post` is the one method that any thread may call.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("_executor",)
+
+    _shell: Shell
+
+    def __init__(self, shell: Shell, executor: _pools.PoolOrFactory | None) -> None:
+        super().__init__(shell)
+        self._executor = executor
+
+    # Starting
+
+    @overload
+    def create_task(
+        self,
+        name: Hashable,
+        coro_fn: Callable[[*Args], Coroutine[Any, Any, T]],
+        /,
+        *args: *Args,
+        if_busy: Literal["refuse"] = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Task[T]: ...
+    @overload
+    def create_task(
+        self,
+        name: Hashable,
+        coro_fn: Callable[[*Args], Coroutine[Any, Any, T]],
+        /,
+        *args: *Args,
+        if_busy: IfBusy,
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Task[T] | None: ...
+    def create_task(
+        self,
+        name: Hashable,
+        coro_fn: Callable[[*Args], Coroutine[Any, Any, T]],
+        /,
+        *args: *Args,
+        if_busy: IfBusy = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Task[T] | None:
+        """Start ``coro_fn(*args)`` under *name*, unless the name runs or waits.
+
+        *coro_fn* is called at once; its body begins later, or at once where the
+        loop makes eager tasks. A start that is refused does not call it; if it
+        raises, nothing was started.
+
+        Args:
+            name: Any hashable. Names that are equal are one name. The Task
+                bears it as its text.
+            coro_fn: An async function.
+            args: Its arguments.
+            if_busy: What to do if the name cannot start now: ``"refuse"``
+                raises, ``"skip"`` gives None, for half of the price or less.
+            timeout: Seconds, from the body's first step, after which the run is
+                cancelled and has failed with `TimeoutError`.
+            operation: What the run does, from a small set of words. Failures
+                are recorded for the name and the operation together.
+
+        Returns:
+            A Task as any other. Awaiting it gives the value, or raises what the
+            body raised; who never looks at it is not told "exception was never
+            retrieved", as the instruments and the log have heard of it.
+            Cancelling it cancels the run.
+
+        Raises:
+            AlreadyRunningError: a run of the name has not ended.
+            BackoffError: the last run failed, and the wait is not over.
+            GaveUpError: the policy gave the name up.
+            ClosedError: the map is closed, also with ``if_busy="skip"``.
+            TypeError: *name* cannot be hashed, *coro_fn* is no async function,
+                an argument is of the wrong type.
+            ValueError: an argument is out of its range.
+            RuntimeError: this is not the map's thread.
+        """
+        check_async_fn(_WORDS, coro_fn)
+        return self._shell.start(
+            name,
+            lambda _: check_body(_WORDS, coro_fn, coro_fn(*args)),
+            slots=self._shell.engine.slots,
+            skip=checks.is_skip(if_busy),
+            timeout=checks.timeout(timeout),
+            operation=operation,
+        )
+
+    @overload
+    def run_in_executor(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: _pools.PoolOrFactory | None = None,
+        if_busy: Literal["refuse"] = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Task[T]: ...
+    @overload
+    def run_in_executor(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: _pools.PoolOrFactory | None = None,
+        if_busy: IfBusy,
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Task[T] | None: ...
+    def run_in_executor(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: _pools.PoolOrFactory | None = None,
+        if_busy: IfBusy = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Task[T] | None:
+        """Start ``fn(*args)`` under *name* in an executor, a thread by default.
+
+        A thread cannot be stopped from outside. Cancelled or past its deadline,
+        by whomever and how often, it keeps its name and its Task until it is
+        over, and is *overdue*; what it then returns is its result. One that is
+        willing to stop calls ``current_run().check_cancelled()``.
+
+        Args:
+            name: As for `create_task`.
+            fn: A plain function.
+            args: Its arguments.
+            executor: A `concurrent.futures.Executor`, or a function that gives
+                one; by default what the map was opened with.
+            if_busy: As for `create_task`.
+            timeout: As for `create_task`; a thread that is not willing to stop
+                does not meet it, it becomes overdue.
+            operation: As for `create_task`.
+
+        Raises:
+            TypeError: *fn* is an async function, or cannot be called.
+            RefusedError: as `create_task`; see there for its kinds.
+            ValueError: an argument is out of its range.
+            RuntimeError: this is not the map's thread.
+        """
+        check_plain_fn("run_in_executor()", fn, "use create_task()")
+        if executor is not None:
+            _pools.check_pool(executor)
+        chosen = self._executor if executor is None else executor
+        engine = self._shell.engine
+        return self._shell.start(
+            name,
+            lambda run: call_in_executor(run, chosen, fn, args),
+            slots=engine.threads if chosen is None else engine.slots,
+            skip=checks.is_skip(if_busy),
+            timeout=checks.timeout(timeout),
+            operation=operation,
+        )
+
+    def post(
+        self,
+        name: Hashable,
+        coro_fn: Callable[[*Args], Coroutine[Any, Any, object]],
+        /,
+        *args: *Args,
+        if_busy: IfBusy = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> None:
+        """Have `create_task` called in the map's thread, from any thread.
+
+        Comes back at once. A refusal is told to the instruments only; a
+        *coro_fn* that gives no coroutine is logged. Posts from one thread are
+        started in their order. Safe in signal handlers.
+
+        Raises:
+            ClosedError: the map is known to be closed, or its loop is.
+            TypeError: as `create_task`, as far as it can be seen here.
+            ValueError: an argument is out of its range.
+        """
+        check_async_fn(_WORDS, coro_fn)
+        checks.hashable(name, operation)
+        checks.is_skip(if_busy)
+        checks.timeout(timeout)
+
+        def start() -> None:
+            self.create_task(
+                name, coro_fn, *args, if_busy=if_busy, timeout=timeout, operation=operation
+            )
+
+        self._shell.post(start, name, operation)
+
+    # Waiting
+
+    async def shutdown(self, *, grace: float | None = None) -> tuple[Hashable, ...]:
+        """Close, wait *grace* seconds for what runs, cancel the rest.
+
+        Without *grace* it waits for as long as it takes, and cancels nothing.
+        After cancelling it waits ``overdue_after`` seconds more.
+
+        Returns:
+            The names still held by work that cannot be stopped.
+
+        Raises:
+            RuntimeError: the caller is inside a task of this map.
+            ValueError: *grace* is negative or NaN.
+        """
+        shell = self._shell
+        waits.refuse_inside_map(shell, "shutdown()")
+        seconds = math.inf if grace is None else checks.number("grace", grace)
+        self.close()
+        if await waits.sleep_while(shell, shell.hold_idle, shell.now() + seconds):
+            return ()
+        shell.cancel_all("the map is shutting down")
+        await waits.sleep_while(shell, shell.hold_idle, shell.now() + shell.overdue_after)
+        shell.mark_overdue()  # they are due at this very moment
+        return tuple(self)
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing runs; failures on record do not count.
+
+        Starts made meanwhile are waited for too: under a constant stream of
+        overlapping runs this never returns. On return nothing runs until the
+        caller's next suspension.
+
+        Raises:
+            RuntimeError: the caller is inside a task of this map.
+        """
+        waits.refuse_inside_map(self._shell, "wait_idle()")
+        await waits.sleep_while(self._shell, self._shell.hold_idle)
+
+    async def wait_empty(self) -> None:
+        """Wait until nothing runs and no name waits after a failure.
+
+        A failure on record ends by a run that succeeds, by `forget`, or at the
+        end of its retention. Names given up do not count.
+
+        Raises:
+            RuntimeError: the caller is inside a task of this map.
+        """
+        waits.refuse_inside_map(self._shell, "wait_empty()")
+        await waits.sleep_while(self._shell, self._shell.hold_empty)
+
+    async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
+        """Wait until *name* may be started.
+
+        On return a start is admitted, until the caller's next suspension.
+
+        Raises:
+            GaveUpError: the policy gave the name up.
+            ClosedError: the map is closed.
+            RuntimeError: the caller is inside the run of this very name.
+            TypeError: *name* cannot be hashed.
+        """
+        checks.hashable(name, operation)
+        run = self._shell.engine.ledger.running.get(name)
+        if run is not None:
+            waits.refuse_inside_run(run, "wait_free()")
+        await waits.wait_free(self._shell, name, operation)

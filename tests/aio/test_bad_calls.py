@@ -1,0 +1,241 @@
+"""Mistakes of callers: raised at the call, with the cure, and nothing is changed.
+
+A coroutine that is left un-awaited would be a warning, and so an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import threading
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+
+from namedtasks import ClosedError
+from namedtasks.asyncio import TaskMap, open_task_map
+from tests.virtual_loop import virtual
+
+
+async def nothing() -> None:
+    pass
+
+
+async def generates() -> AsyncGenerator[None]:
+    yield
+
+
+def plain() -> int:
+    return 3
+
+
+def crashes() -> Any:
+    raise OSError("no coroutine today")
+
+
+class Callable_:
+    async def __call__(self) -> None:
+        pass
+
+
+def refused(kind: type[BaseException], message: str, call: Callable[[], object]) -> None:
+    with pytest.raises(kind, match=f"^{message}$"):
+        call()
+
+
+@virtual()
+async def test_what_is_no_async_function_is_told_at_the_call() -> None:
+    async with open_task_map() as tasks:
+        any_tasks: Any = tasks
+        refused(
+            TypeError,
+            r"create_task\(\) takes an async function and its arguments, not a coroutine: "
+            r"write create_task\(name, fn, arg\), not create_task\(name, fn\(arg\)\)",
+            lambda: any_tasks.create_task("a", nothing()),
+        )
+        refused(
+            TypeError,
+            r"create_task\(\) takes an async function, not 5",
+            lambda: any_tasks.create_task("a", 5),
+        )
+        refused(
+            TypeError,
+            r"create_task\(\) takes an async function, and <function plain at .*> gave 3; "
+            r"for a plain function use run_in_executor\(\)",
+            lambda: any_tasks.create_task("a", plain),
+        )
+        refused(
+            TypeError,
+            r"create_task\(\) takes an async function, and <function generates at .*> is an "
+            r"async generator: it must not yield",
+            lambda: any_tasks.create_task("a", generates),
+        )
+        refused(OSError, "no coroutine today", lambda: any_tasks.create_task("a", crashes))
+        assert len(tasks) == 0
+        await tasks.create_task("a", nothing)
+
+
+@pytest.mark.parametrize(
+    "fn", [nothing, generates, functools.partial(functools.partial(nothing)), Callable_()]
+)
+def test_an_async_function_is_no_work_for_an_executor(fn: Any) -> None:
+    @virtual()
+    async def main() -> None:
+        async with open_task_map() as tasks:
+            refused(
+                TypeError,
+                r"run_in_executor\(\) takes a plain function, and .* is async: "
+                r"use create_task\(\)",
+                lambda: tasks.run_in_executor("a", fn),
+            )
+            assert len(tasks) == 0
+
+    main()
+
+
+@virtual()
+async def test_what_cannot_be_called_is_no_work_for_an_executor() -> None:
+    async with open_task_map() as tasks:
+        any_tasks: Any = tasks
+        refused(
+            TypeError,
+            r"run_in_executor\(\) takes a plain function, not 5",
+            lambda: any_tasks.run_in_executor("a", 5),
+        )
+        refused(
+            TypeError,
+            r"run_in_executor\(\) takes a plain function, not <coroutine object nothing at .*>",
+            lambda: any_tasks.run_in_executor("a", nothing()),
+        )
+
+
+@virtual()
+async def test_a_wrong_executor_is_told_at_the_call() -> None:
+    wanted = (
+        r"a concurrent\.futures\.Executor or a function that gives one is needed, not 5 "
+        r"\(Dask: client\.get_executor\(\); loky: get_reusable_executor\)"
+    )
+    wrong: Any = 5
+    refused(TypeError, wanted, lambda: open_task_map(executor=wrong))
+    async with open_task_map() as tasks:
+        refused(TypeError, wanted, lambda: tasks.run_in_executor("a", plain, executor=wrong))
+        refused(
+            TypeError,
+            ".*ThreadPoolExecutor is a class, which would make a new pool for each job.*",
+            lambda: tasks.run_in_executor(
+                "a", plain, executor=concurrent.futures.ThreadPoolExecutor
+            ),
+        )
+        assert len(tasks) == 0
+
+
+@virtual()
+async def test_wrong_options_are_told_at_the_call() -> None:
+    async with open_task_map() as tasks:
+        any_tasks: Any = tasks
+        for verb, fn in (("create_task", nothing), ("run_in_executor", plain), ("post", nothing)):
+            start: Any = functools.partial(getattr(any_tasks, verb), "a", fn)
+            wrong: list[tuple[type[Exception], str, dict[str, Any]]] = [
+                (ValueError, "timeout must be at least 0, not -1", {"timeout": -1}),
+                (ValueError, "if_busy must be 'refuse' or 'skip', not 'wait'", {"if_busy": "wait"}),
+                (TypeError, "operation must be a str or None, not 5", {"operation": 5}),
+            ]
+            for kind, message, options in wrong:
+                refused(kind, message, functools.partial(start, **options))
+            refused(
+                TypeError,
+                "a task's name must be hashable, and list is not: .*",
+                functools.partial(getattr(any_tasks, verb), [], fn),
+            )
+        assert len(tasks) == 0
+
+
+def test_wrong_settings_are_told_at_the_call() -> None:
+    wrong: Any = "3"
+    refused(
+        TypeError,
+        "limit must be a whole number or None, not '3'",
+        lambda: open_task_map(limit=wrong),
+    )
+
+
+@virtual()
+async def test_a_closed_map_takes_no_starts() -> None:
+    async with open_task_map() as tasks:
+        tasks.close()
+        refused(
+            ClosedError,
+            "task 'a' may not start: the map is closed; open a new one",
+            lambda: tasks.create_task("a", nothing),
+        )
+
+
+@virtual()
+async def test_a_map_can_be_opened_only_once() -> None:
+    opening = open_task_map()
+    async with opening:
+        pass
+    with pytest.raises(
+        RuntimeError, match=r"^a task map can be opened only once: call open_task_map\(\) again$"
+    ):
+        async with opening:
+            pass
+
+
+def test_a_map_is_opened_inside_of_a_task() -> None:
+    async def enter() -> None:
+        manager = open_task_map()
+        entering: Any = manager.__aenter__()
+        loop = asyncio.get_running_loop()
+        raised: asyncio.Future[BaseException] = loop.create_future()
+
+        def step() -> None:
+            try:
+                entering.send(None)
+            except RuntimeError as error:
+                raised.set_result(error)
+
+        loop.call_soon(step)
+        assert str(await raised) == (
+            "a task map is opened inside of an asyncio task, as a TaskGroup is"
+        )
+
+    asyncio.run(enter())
+
+
+@virtual(autojump=False)
+async def test_another_thread_is_sent_away() -> None:
+    """Whatever changes something is refused there, with the cure."""
+    raised: list[str] = []
+
+    def elsewhere(tasks: TaskMap) -> None:
+        calls: list[Callable[[], object]] = [
+            lambda: tasks.create_task("a", nothing),
+            lambda: tasks.run_in_executor("a", plain),
+            lambda: tasks.cancel("a"),
+            tasks.cancel_all,
+            lambda: tasks.forget("a"),
+            tasks.close,
+            lambda: asyncio.run(tasks.wait_idle()),
+        ]
+        for call in calls:
+            try:
+                call()
+            except RuntimeError as error:
+                raised.append(str(error))
+
+    async with open_task_map() as tasks:
+        thread = threading.Thread(target=elsewhere, args=(tasks,))
+        thread.start()
+        thread.join()
+        assert len(tasks) == 0
+    assert (
+        raised
+        == [
+            "a task map is used from its own thread only: from another one call post(), "
+            "or loop.call_soon_threadsafe()"
+        ]
+        * 7
+    )

@@ -1,0 +1,126 @@
+"""Task factories of somebody else's, eager ones among them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from namedtasks import State
+from namedtasks.asyncio import TaskMap, open_task_map
+from namedtasks.instruments import TaskFailed, TaskStarted
+from namedtasks.testing import RecordingInstrument
+from tests.virtual_loop import loop_now, virtual
+
+
+async def double(number: int) -> int:
+    await asyncio.sleep(1)
+    return 2 * number
+
+
+@virtual()
+async def test_a_task_factory_of_somebody_elses_is_used() -> None:
+    class MyTask(asyncio.Task[Any]):
+        pass
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        return MyTask(coro, loop=loop, **options)
+
+    loop_now().set_task_factory(make)
+    async with open_task_map() as tasks:
+        task = tasks.create_task("a", double, 1)
+        assert isinstance(task, MyTask)
+        assert await task == 2
+
+
+@virtual()
+async def test_a_task_factory_that_raises_leaves_no_name_taken() -> None:
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        raise OSError("no task today")
+
+    loop = loop_now()
+    async with open_task_map() as tasks:
+        loop.set_task_factory(make)
+        with pytest.raises(OSError, match=r"^no task today$"):
+            tasks.create_task("a", double, 1)
+        loop.set_task_factory(None)
+        assert tasks.state("a") is State.FREE
+        assert await tasks.create_task("a", double, 1) == 2
+
+
+def eager(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    """What `asyncio.eager_task_factory` does, on any Python, for calls from no task."""
+    task = asyncio.Task(coro, loop=loop, **options)
+    any_loop: Any = loop
+    first_step = any_loop._ready.pop()
+    first_step._run()
+    return task
+
+
+async def called_from_no_task(call: Callable[[], Any]) -> Any:
+    loop = loop_now()
+    result: asyncio.Future[Any] = loop.create_future()
+
+    def run() -> None:
+        loop.set_task_factory(eager)
+        try:
+            result.set_result(call())
+        finally:
+            loop.set_task_factory(None)
+
+    loop.call_soon(run)
+    return await result
+
+
+@virtual()
+async def test_an_eager_body_begins_inside_of_the_call() -> None:
+    heard = RecordingInstrument()
+
+    async def body() -> str:
+        me = asyncio.current_task()
+        assert me is not None
+        assert me is tasks["a"]
+        assert me.get_name() == "a"
+        await asyncio.sleep(1)
+        return "value"
+
+    async with open_task_map(instruments=[heard]) as tasks:
+        task = await called_from_no_task(lambda: tasks.create_task("a", body))
+        assert len(heard.of(TaskStarted)) == 1
+        assert await task == "value"
+        assert tasks.state("a") is State.FREE
+
+
+@virtual()
+async def test_an_eager_body_may_be_over_when_the_call_returns() -> None:
+    heard = RecordingInstrument()
+
+    async def boom() -> None:
+        raise ValueError("boom")
+
+    def start(tasks: TaskMap) -> State:
+        tasks.create_task("a", boom)
+        return tasks.state("a")
+
+    async with open_task_map(instruments=[heard]) as tasks:
+        assert await called_from_no_task(lambda: start(tasks)) is State.WAITING
+        assert len(heard.of(TaskFailed)) == 1
+
+
+@virtual()
+async def test_a_cancellation_of_the_block_that_comes_after_it_is_absorbed() -> None:
+    """The map's own, for an eager run's `BaseException` that was the block's last act."""
+
+    class Escape(BaseException):
+        pass
+
+    with pytest.raises(Escape):
+        async with open_task_map() as tasks:
+            me = asyncio.current_task()
+            assert me is not None
+            tasks._shell.go_up("task 'a' raised Escape", Escape())
+    assert me is not None
+    assert me.cancelling() == 0
+    await asyncio.sleep(1)

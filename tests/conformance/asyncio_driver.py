@@ -1,0 +1,128 @@
+"""Runs the conformance suite in the asyncio shell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
+from typing import Any, Literal, final
+
+import namedtasks.asyncio
+from tests.conformance.driver import Driver, Job, Waiter, World
+from tests.virtual_loop import VirtualLoop, loop_now, run
+
+
+@final
+class AsyncioWorld(World):
+    """An asyncio map on a loop whose time only goes by when told to."""
+
+    def __init__(self, tasks: namedtasks.asyncio.TaskMap, loop: VirtualLoop) -> None:
+        self.tasks = tasks
+        self._map = tasks
+        self._loop = loop
+        self.background: list[asyncio.Task[None]] = []
+
+    def start(
+        self,
+        name: Hashable,
+        job: Job,
+        *,
+        if_busy: Literal["refuse", "skip"] = "refuse",
+        operation: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        async def body() -> Any:
+            job.begun += 1
+            event = asyncio.Event()
+            job.wake = event.set
+            if job.order is None:
+                await event.wait()
+            return job.finish()
+
+        return self._map.create_task(
+            name, body, if_busy=if_busy, operation=operation, timeout=timeout
+        )
+
+    def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
+        async def body() -> Any:
+            return fn()
+
+        return self._map.create_task(name, body)
+
+    def wait_in_background(self, verb: str, *args: Any) -> Waiter:
+        waiter = Waiter()
+
+        async def wait() -> None:
+            try:
+                await getattr(self.tasks, verb)(*args)
+                waiter.returned = True
+            except namedtasks.NamedTasksError as error:
+                waiter.error = error
+
+        self.background.append(asyncio.create_task(wait()))
+        return waiter
+
+    async def wait_inside(self, verb: str) -> BaseException | None:
+        raised: list[BaseException | None] = []
+
+        async def body() -> None:
+            try:
+                await getattr(self.tasks, verb)()
+            except RuntimeError as error:
+                raised.append(error)
+
+        self._map.create_task("waits inside", body)
+        await self.settle()
+        return raised[0] if raised else None
+
+    async def result(self, handle: Any) -> Any:
+        return await handle
+
+    async def settle(self) -> None:
+        await self._loop.settle()
+
+    async def advance(self, seconds: float) -> None:
+        await self._loop.advance(seconds)
+
+    def now(self) -> float:
+        return self._loop.time()
+
+
+class AsyncioDriver(Driver):
+    """The asyncio shell."""
+
+    name = "asyncio"
+    departures: dict[str, str] = {}  # noqa: RUF012 - read only
+    remarks: dict[str, str] = {  # noqa: RUF012 - read only
+        "A01": "under an eager task factory, which a program has to choose, the body may begin "
+        "inside of the call"
+    }
+    eager = False
+
+    @asynccontextmanager
+    async def open(self, **settings: Any) -> AsyncGenerator[AsyncioWorld]:
+        settings.setdefault("instruments", ())
+        async with namedtasks.asyncio.open_task_map(**settings) as tasks:
+            world = AsyncioWorld(tasks, loop_now())
+            yield world
+            tasks.cancel_all()
+        for task in world.background:
+            task.cancel()
+
+    def run(self, behaviour: Callable[[Driver], Awaitable[None]]) -> None:
+        async def main() -> None:
+            await behaviour(self)
+
+        run(main, autojump=False, eager=self.eager)
+
+
+@final
+class EagerAsyncioDriver(AsyncioDriver):
+    """The asyncio shell on a loop that makes eager tasks: Python 3.12 and newer."""
+
+    name = "asyncio with eager tasks"
+    departures: dict[str, str] = {  # noqa: RUF012 - read only
+        "A01": "eager is to say that the body begins inside of the call",
+        "A12": "a task that it starts from inside is over when the call returns",
+    }
+    eager = True
