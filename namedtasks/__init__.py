@@ -23,6 +23,8 @@ from namedtasks._core.errors import (
 from namedtasks._core.ledger import State as State
 from namedtasks._core.records import Failure as Failure
 from namedtasks._current import CurrentRun as CurrentRun, current_run as current_run
+from namedtasks._threads.future import TaskFuture as TaskFuture
+from namedtasks._threads.task_map import ThreadTaskMap as ThreadTaskMap
 from namedtasks._trio.handle import TaskHandle as TaskHandle
 from namedtasks._trio.opening import open_task_map as open_task_map
 from namedtasks._trio.task_map import TaskMap as TaskMap

@@ -53,15 +53,21 @@ def test_the_page_of_api_is_this() -> None:
         "State",
         "TaskCancelledError",
         "TaskFailedError",
+        "TaskFuture",
         "TaskHandle",
         "TaskMap",
         "TaskMapStatistics",
+        "ThreadTaskMap",
         "current_run",
         "open_task_map",
     ]
-    assert sorted(public(namedtasks.abc)) == ["BackoffPolicy", "Instrument"]
+    assert sorted(public(namedtasks.abc)) == ["BackoffPolicy", "Clock", "Instrument"]
     assert sorted(public(namedtasks.executors)) == ["from_pool"]
-    assert sorted(public(namedtasks.testing)) == ["RecordingInstrument", "check_executor"]
+    assert sorted(public(namedtasks.testing)) == [
+        "ManualClock",
+        "RecordingInstrument",
+        "check_executor",
+    ]
     assert sorted(public(namedtasks.asyncio)) == ["TaskMap", "open_task_map"]
 
 

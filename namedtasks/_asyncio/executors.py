@@ -19,7 +19,7 @@ from namedtasks._asyncio.run import AsyncioRun
 from namedtasks._core.frames import without_our_frames
 
 if TYPE_CHECKING:
-    from namedtasks._asyncio.pool import ThreadPool
+    from namedtasks._thread_pool import ThreadPool
 
 
 async def call_in_executor(

@@ -24,7 +24,6 @@ from typing import Any, final
 
 from namedtasks._asyncio.lots import Lot
 from namedtasks._asyncio.overdue import OverdueWatch
-from namedtasks._asyncio.pool import ThreadPool
 from namedtasks._asyncio.run import AsyncioRun
 from namedtasks._core.conductor import Conductor, too_slow_text
 from namedtasks._core.coroutines import Body
@@ -36,6 +35,7 @@ from namedtasks._core.text import error_text, task_text
 from namedtasks._current import running_in
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread
+from namedtasks._thread_pool import ThreadPool
 
 
 @final

@@ -136,6 +136,7 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
             if obstacle is None:
                 run = make_run()
                 self.engine.admit(run, now)
+                run.at_once = run.has_slot
                 return run
             error = self.engine.refuse(obstacle, name, operation, now, skip=skip)
         self.deliver()
@@ -161,12 +162,16 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
             error: What the body raised, and is the run's own affair.
             stopped: Whether the body was cancelled and heeded it.
         """
+        self._ended(run, self._settle_safely(run, error, stopped=stopped))
+
+    def _settle_safely(
+        self, run: RunT, error: BaseException | None, *, stopped: bool
+    ) -> RunT | None:
         try:
-            following = self._settle(run, error, stopped=stopped)
+            return self._settle(run, error, stopped=stopped)
         except BaseException as broken:  # the user's code, in a way that nobody thought of
             self._complain(f"the end of {task_text(run.name, run.operation)} went wrong", broken)
-            following = self._settle_somehow(run, broken)
-        self._ended(run, following)
+            return self._settle_somehow(run, broken)
 
     def _settle(self, run: RunT, error: BaseException | None, *, stopped: bool) -> RunT | None:
         if stopped or run.heeded(error):

@@ -9,7 +9,11 @@ from typing import final
 
 from namedtasks._core.backoff import Complain
 from namedtasks._core.events import EVENTS, Instrument, TaskEvent
+from namedtasks._core.runs import Run
 from namedtasks._core.text import repr_of
+
+Noted = tuple[Instrument, TaskEvent, Run | None]
+"""Who is to hear an event, the event, and the run that it is about, if it is about one."""
 
 
 @final
@@ -22,11 +26,13 @@ class Dispatch:
     Nothing that an instrument raises gets out of here.
     """
 
-    __slots__ = ("_complain", "_listeners", "_noted")
+    __slots__ = ("_complain", "_listeners", "_noted", "_unplugged")
 
     def __init__(self, instruments: Iterable[Instrument], complain: Complain) -> None:
         self._complain = complain
-        self._noted: deque[tuple[Instrument, TaskEvent]] = deque()
+        self._noted: deque[Noted] = deque()
+        # Grows only: two threads may find out at once, and each sees its own entry.
+        self._unplugged: list[Instrument] = []
         self._listeners: dict[type[TaskEvent], tuple[Instrument, ...]] = {}
         given = tuple(instruments)
         for instrument in given:
@@ -40,20 +46,29 @@ class Dispatch:
         """Whether anyone listens: who notes an event asks first, and makes none for nobody."""
         return event in self._listeners
 
-    def note(self, event: TaskEvent) -> None:
-        """Have *event* delivered next time."""
+    def note(self, event: TaskEvent, run: Run | None = None) -> None:
+        """Have *event*, which is about *run*, delivered next time."""
         for instrument in self._listeners.get(type(event), ()):
-            self._noted.append((instrument, event))
+            self._noted.append((instrument, event, run))
 
-    def deliver(self) -> None:
+    def take(self) -> deque[Noted]:
+        """Take away what was noted, to `deliver` it elsewhere."""
+        noted = self._noted
+        if noted:
+            self._noted = deque()
+        return noted
+
+    def deliver(self, noted: deque[Noted] | None = None) -> None:
         """Tell the instruments what was noted; one that raises is unplugged and complained of.
 
         Called again by an instrument, it goes on where that call left off: the
         other instruments hear first what this one is hearing.
         """
-        while self._noted:
-            instrument, event = self._noted.popleft()
-            if not self._is_plugged_in(instrument, type(event)):
+        if noted is None:
+            noted = self._noted
+        while noted:
+            instrument, event, _ = noted.popleft()
+            if not self._is_plugged_in(instrument):
                 continue
             try:
                 getattr(instrument, event.hook)(event)
@@ -62,12 +77,13 @@ class Dispatch:
                 what = f"instrument {repr_of(instrument)} raised in {event.hook}()"
                 self._complain(f"{what} and was unplugged", error)
 
-    def _is_plugged_in(self, instrument: Instrument, event: type[TaskEvent]) -> bool:
-        return any(one is instrument for one in self._listeners.get(event, ()))
+    def _is_plugged_in(self, instrument: Instrument) -> bool:
+        return not any(one is instrument for one in self._unplugged)
 
     def _unplug(self, broken: Instrument) -> None:
+        self._unplugged.append(broken)
         left = {
-            event: tuple(one for one in who if one is not broken)
+            event: tuple(one for one in who if self._is_plugged_in(one))
             for event, who in self._listeners.items()
         }
         self._listeners = {event: who for event, who in left.items() if who}

@@ -177,7 +177,8 @@ class Engine(Generic[RunT]):
         self._watch(run)
         if self.dispatch.wants(TaskStarted):
             self.dispatch.note(
-                TaskStarted(name=run.name, operation=run.operation, at=now, failures=run.failures)
+                TaskStarted(name=run.name, operation=run.operation, at=now, failures=run.failures),
+                run,
             )
 
     # Stopping
@@ -209,7 +210,8 @@ class Engine(Generic[RunT]):
                         at=now,
                         duration=_duration(run, now),
                         asked_at=_asked_at(run),
-                    )
+                    ),
+                    run,
                 )
 
     # Ending
@@ -221,7 +223,8 @@ class Engine(Generic[RunT]):
             self.dispatch.note(
                 TaskSucceeded(
                     name=run.name, operation=run.operation, at=now, duration=_duration(run, now)
-                )
+                ),
+                run,
             )
         return following
 
@@ -255,7 +258,8 @@ class Engine(Generic[RunT]):
                     at=now,
                     failures=failures,
                     error=verdict.error,
-                )
+                ),
+                run,
             )
         return following
 
@@ -275,7 +279,8 @@ class Engine(Generic[RunT]):
                     at=now,
                     duration=duration,
                     reason=run.reason,
-                )
+                ),
+                run,
             )
         return following
 
@@ -340,7 +345,8 @@ class Engine(Generic[RunT]):
                     failures=failures,
                     retry_at=None if delay is None else now + delay,
                     retry_in=delay,
-                )
+                ),
+                run,
             )
 
     def _watch(self, run: RunT) -> None:

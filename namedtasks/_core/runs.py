@@ -84,7 +84,7 @@ LotT = TypeVar("LotT", bound=Lot)
 class LiveRun(Run, Generic[LotT]):
     """What all shells have of a run; each shell's own run is a subclass."""
 
-    __slots__ = ("error", "handle", "now", "returned", "value", "waiters")
+    __slots__ = ("at_once", "error", "handle", "now", "returned", "value", "waiters")
 
     def __init__(
         self,
@@ -96,6 +96,8 @@ class LiveRun(Run, Generic[LotT]):
     ) -> None:
         super().__init__(name, operation, timeout, slots)
         self.now: Callable[[], float] = now
+        self.at_once: bool = False
+        """Whether it was admitted with a slot, so that its starter is who begins it."""
         self.handle: Any = None
         """What the starter got; kept here while the map can give it out."""
         self.waiters: LotT | None = None

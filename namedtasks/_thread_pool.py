@@ -57,10 +57,9 @@ class ThreadPool:
 
     def rest(self, worker: _Worker) -> bool:
         """Have *worker* wait for another job; whether it has one now."""
-        if self._closed:
-            return False
         self._idle[worker] = None
-        if worker.wake.acquire(timeout=_LINGERS):
+        # Who closes the pool may not see this one; then it must see that.
+        if worker.wake.acquire(timeout=0.0 if self._closed else _LINGERS):
             return worker.job is not None
         try:
             del self._idle[worker]
@@ -79,13 +78,14 @@ class _Worker:
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
         self.job: Callable[[], None] | None = None
-        self.wake: threading.Lock = threading.Lock()
+        self.wake = threading.Lock()
         self.wake.acquire()
 
     def work(self) -> None:
-        while self.job is not None:
+        has_job = True
+        while has_job:
             job, self.job = self.job, None
+            assert job is not None
             job()
             del job
-            if not self._pool.rest(self):
-                return
+            has_job = self._pool.rest(self)

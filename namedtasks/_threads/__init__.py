@@ -1,0 +1,13 @@
+"""The thread shell: does, in the words of `concurrent.futures`, what the core decides.
+
+``interrupts`` keeps Ctrl-C out of what must not be left half done
+``locking``    the guard, which no thread enters twice, and where waits sleep
+``turnstile``  one thing at a time that takes locks which are not ours
+``clock``      the time that goes by when nobody injects another
+``run``        one run, and who the calling thread runs for
+``future``     a run as its starter sees it
+``shell``      starts, stops and ends runs
+``overdue``    the one timer: who does not stop when asked
+``waits``      the waits, and why a task may not wait for itself
+``task_map``   all of it as its users see it
+"""

@@ -1,0 +1,127 @@
+"""A run as its starter sees it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Hashable
+from typing import TypeVar, cast, final
+
+from namedtasks._core.text import repr_of
+from namedtasks._threads import waits
+from namedtasks._threads.run import ThreadRun
+
+T = TypeVar("T")
+
+
+@final
+class TaskFuture(concurrent.futures.Future[T]):
+    """One run of a named task, as `ThreadTaskMap.submit` gives it: a future that knows its task.
+
+    It is completed after the work has really ended and its name is free. A run
+    that failed raises from `result` what its function raised; one that was
+    cancelled before it began raises `concurrent.futures.CancelledError`, one
+    that heeded a cancellation `TaskCancelledError`.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, run: ThreadRun) -> None:
+        super().__init__()
+        self._run = run
+
+    @property
+    def name(self) -> Hashable:
+        """The task's name."""
+        return self._run.name
+
+    @property
+    def operation(self) -> str | None:
+        """The operation that the start named, if any."""
+        return self._run.operation
+
+    @property
+    def started_at(self) -> float | None:
+        """When the body began, in seconds on the map's clock; None until it does.
+
+        In a pool that does not tell, such as one of processes, when it was handed over.
+        """
+        return self._run.started_at
+
+    @property
+    def failures(self) -> int:
+        """How many runs of the name failed in a row before this one; 0 once it was forgotten."""
+        return self._run.failures
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the run went on for too long after it was asked to stop, or met its deadline."""
+        return self._run.overdue
+
+    def cancel(self) -> bool:
+        """Cancel the run if its body has not begun; `ThreadTaskMap.cancel` asks a body to stop.
+
+        Returns:
+            Whether the run is cancelled: its body never runs, and its name is
+            free.
+        """
+        run = self._run
+        return run.shell.cancel_unbegun(run) or self.cancelled()
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait at most *timeout* seconds for the end, and give back what the function returned.
+
+        Raises:
+            TimeoutError: the time is over; the run goes on.
+            concurrent.futures.CancelledError: it was cancelled before it began.
+            TaskCancelledError: it was asked to stop, and stopped.
+            RuntimeError: the caller is inside this very run.
+            BaseException: whatever the function raised.
+        """
+        self._refuse_inside("result()")
+        try:
+            return super().result(timeout)
+        finally:
+            del self  # no cycle through the error's traceback
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait like `result`, and give back the error that it would raise; None for a value.
+
+        Raises:
+            TimeoutError: the time is over; the run goes on.
+            concurrent.futures.CancelledError: it was cancelled before it began.
+            RuntimeError: the caller is inside this very run.
+        """
+        self._refuse_inside("exception()")
+        return super().exception(timeout)
+
+    def _refuse_inside(self, what: str) -> None:
+        if not self.done():
+            waits.refuse_inside_run(self._run, f"{what} of its own future")
+
+    def settle(self) -> None:
+        """Tell what the run came to; it has ended."""
+        run = self._run
+        if run.error is not None:
+            self.set_exception(run.error)
+        elif run.returned:
+            self.set_result(cast(T, run.value))
+            run.value = None
+        elif self.running():
+            self.set_exception(run.cancelled_error())
+        else:
+            try:
+                super().cancel()
+            finally:  # whatever a callback raises
+                self.set_running_or_notify_cancel()  # wakes who is in wait() or as_completed()
+
+    def __repr__(self) -> str:
+        return f"<namedtasks.TaskFuture {repr_of(self.name)} {self._tells()}>"
+
+    def _tells(self) -> str:
+        if not self.done():
+            if self._run.overdue:
+                return "overdue"
+            return "not begun" if self._run.started_at is None else "running"
+        if self.cancelled() or (self._run.error is None and not self._run.returned):
+            return "cancelled"
+        return "failed" if self._run.error is not None else "succeeded"

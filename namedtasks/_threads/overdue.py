@@ -1,0 +1,69 @@
+"""The one timer of a thread map: it wakes for the runs that do not stop when asked."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, final
+
+from namedtasks._log import complain
+from namedtasks._threads import turnstile
+from namedtasks._threads.locking import Lot
+
+if TYPE_CHECKING:
+    from namedtasks._threads.shell import Shell
+
+
+@final
+class OverdueWatch:
+    """Sleeps until the next run falls overdue, in a daemon thread that exists while one may."""
+
+    __slots__ = ("_bed", "_due", "_exists", "_shell")
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._bed = Lot()
+        self._exists = False
+        self._due = math.inf
+
+    def update(self) -> None:
+        """Call this when the timers have changed; not under the guard."""
+        with self._shell.guard:
+            due = self._shell.engine.timers.next_due()
+            if self._exists:
+                if due is None or due < self._due:
+                    self._bed.unpark_all()
+                return
+            if due is None:
+                return
+            self._exists = True
+        if not turnstile.put_off(self._shell, self._start):
+            self._start()
+
+    def _start(self) -> None:
+        turnstile.enter(self._shell)
+        try:
+            threading.Thread(
+                target=self._watch, name="namedtasks: overdue runs", daemon=True
+            ).start()
+        except Exception as error:
+            with self._shell.guard:
+                self._exists = False
+            complain("no thread can be started to watch for overdue runs", error)
+        finally:
+            turnstile.leave()
+
+    def _watch(self) -> None:
+        shell = self._shell
+        while True:
+            with shell.guard:
+                due = shell.engine.timers.next_due()
+                if due is None:
+                    self._exists = False
+                    return
+                self._due = due
+                sleeper = self._bed.enter()
+            shell.clock.wait(sleeper.lock, due)
+            with shell.guard:
+                self._bed.leave(sleeper)
+            shell.mark_overdue()

@@ -1,0 +1,112 @@
+"""One run in the thread shell, and who the calling thread runs for."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from typing import TYPE_CHECKING, Any, final
+
+from namedtasks._core.dispatch import Noted
+from namedtasks._core.runs import LiveRun
+from namedtasks._core.slots import Slots
+from namedtasks._current import running_in
+from namedtasks._threads.locking import Lot
+
+if TYPE_CHECKING:
+    from namedtasks._pools import PoolJob, PoolOrFactory
+    from namedtasks._threads.future import TaskFuture
+    from namedtasks._threads.shell import Shell
+
+
+@final
+class ThreadRun(LiveRun[Lot]):
+    """A run with what a thread, or somebody's pool, needs to run it."""
+
+    __slots__ = (
+        "args",
+        "context",
+        "fn",
+        "future",
+        "handed_over",
+        "job",
+        "outer",
+        "pool",
+        "shell",
+        "untold",
+    )
+
+    def __init__(
+        self,
+        shell: Shell,
+        name: Hashable,
+        operation: str | None,
+        timeout: float,
+        slots: Slots[ThreadRun],
+        fn: Callable[..., object],
+        args: tuple[object, ...],
+        pool: PoolOrFactory | None,
+    ) -> None:
+        super().__init__(name, operation, timeout, slots, shell.now)
+        self.shell = shell
+        self.fn: Callable[..., object] | None = fn
+        self.args: tuple[object, ...] = args
+        self.context: contextvars.Context | None = contextvars.copy_context()
+        self.pool: PoolOrFactory | None = pool
+        """Whose threads or processes run it; None for the map's own threads."""
+        self.future: TaskFuture[Any] | None = None
+        """What the starter has; the run lets go of it when it has told it the end."""
+        self.job: PoolJob | None = None
+        self.handed_over: bool = False
+        """Whether a pool has it that does not tell when a body begins."""
+        self.outer: ThreadRun | None = None
+        """The run inside of which this thread runs this one: with a pool that runs it in place."""
+        self.untold: deque[Noted] | None = None
+        """What is to be told by the thread that tells of this run; None if none does. Guarded."""
+
+    def call(self) -> object:
+        """Call the function, in its context."""
+        fn, args, context = self.fn, self.args, self.context
+        assert fn is not None
+        assert context is not None
+        self.let_go()
+        return context.run(_call, self, fn, args)
+
+    def enter_thread(self) -> None:
+        """The calling thread works for this run from here on; `leave_thread` follows."""
+        self.outer, _here.run = _here.run, self
+
+    def leave_thread(self) -> None:
+        """The calling thread works for what it worked for before."""
+        _here.run, self.outer = self.outer, None
+
+    def let_go(self) -> None:
+        """Keep nothing of the user's that the run has no use for any more."""
+        self.fn = self.context = None
+        self.args = ()
+
+
+def _call(run: ThreadRun, fn: Callable[..., object], args: tuple[object, ...]) -> object:
+    running_in.set(run)
+    return fn(*args)
+
+
+class _Here(threading.local):
+    run: ThreadRun | None = None
+
+
+_here = _Here()
+
+
+def runs_here() -> Iterator[ThreadRun]:
+    """The runs that the calling thread works for, and that have not ended, innermost first."""
+    run = _here.run
+    while run is not None:
+        if not run.done:
+            yield run
+        run = run.outer
+
+
+OUR_FRAMES = frozenset({ThreadRun.call.__code__, _call.__code__})
+"""What stands between who runs a run and the user's own function."""

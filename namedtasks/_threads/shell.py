@@ -1,0 +1,452 @@
+"""Starts, stops and ends runs in threads and pools: `Conductor` has the rules.
+
+Three kinds of place to run in. The map's *own threads*, and a pool of threads of
+somebody's, run our code: a body begins under the guard, so one that was cancelled
+before never does. Any *other pool* does not tell when a body begins: there a run
+has begun when it was handed over, and can be cancelled after that only if the
+pool can be believed.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any, NoReturn, final
+
+from namedtasks import _pools
+from namedtasks._core import checks
+from namedtasks._core.conductor import Conductor, Hold
+from namedtasks._core.dispatch import Noted
+from namedtasks._core.engine import Engine
+from namedtasks._core.frames import without_our_frames
+from namedtasks._core.text import task_text
+from namedtasks._log import complain
+from namedtasks._thread_pool import ThreadPool
+from namedtasks._threads import turnstile
+from namedtasks._threads.future import TaskFuture
+from namedtasks._threads.interrupts import uninterrupted
+from namedtasks._threads.locking import REENTERED, Guard, Lot
+from namedtasks._threads.overdue import OverdueWatch
+from namedtasks._threads.run import OUR_FRAMES, ThreadRun
+
+if TYPE_CHECKING:
+    from namedtasks.abc import Clock
+
+
+class _Heard(threading.local):
+    """What the calling thread has to tell the instruments: each tells its own."""
+
+    def __init__(self) -> None:
+        self.noted: deque[Noted] = deque()
+        self.runs: list[ThreadRun] = []
+        """Of whom this thread is telling something."""
+        self.is_telling = False
+
+
+@final
+class Shell(Conductor[ThreadRun, Lot]):
+    """The state that a `ThreadTaskMap` and its futures share."""
+
+    __slots__ = (
+        "_guard",
+        "_heard",
+        "_overdue",
+        "_own_threads",
+        "_untold",
+        "clock",
+        "told",
+    )
+
+    def __init__(self, engine: Engine[ThreadRun], clock: Clock) -> None:
+        guard = Guard(self._take_events)
+        super().__init__(
+            engine, now=clock.now, make_lot=Lot, guard=guard, reading=guard, complain=complain
+        )
+        self._guard = guard
+        self.clock: Clock = clock
+        self.told: Lot = Lot()
+        """Who waits until all that has ended is told, too."""
+        self._untold = 0
+        # Runs that have ended, and those that instruments are hearing of.
+        self._heard = _Heard()
+        self._own_threads = ThreadPool("namedtasks")
+        self._overdue = OverdueWatch(self)
+
+    # Starting
+
+    def submit(
+        self,
+        name: Hashable,
+        fn: Callable[..., object],
+        args: tuple[object, ...],
+        *,
+        pool: _pools.PoolOrFactory | None,
+        skip: bool,
+        timeout: float,
+        operation: str | None,
+    ) -> TaskFuture[Any] | None:
+        """Admit a run and see to it that it begins; None if it was refused and may be skipped."""
+        if turnstile.is_inside(self):
+            raise RuntimeError(REENTERED)
+        slots = self.engine.threads if pool is None else self.engine.slots
+        made: list[TaskFuture[Any]] = []
+
+        def make_run() -> ThreadRun:
+            run = ThreadRun(self, name, operation, timeout, slots, fn, args, pool)
+            run.handle = run.future = TaskFuture(run)
+            made.append(run.handle)
+            turnstile.enter(self)
+            return run
+
+        with uninterrupted:
+            error: BaseException | None = None
+            try:
+                run = self._admit(name, operation, make_run, skip=skip)
+                if run is not None and run.at_once:
+                    error = self._begin_submitted(run)
+            finally:
+                if made:
+                    turnstile.leave()
+            if run is None:
+                return None
+            if error is not None:
+                self._raise_rolled_back(run, error)
+            self._is_handed_over(run)
+        return made[0]
+
+    def _begin_submitted(self, run: ThreadRun) -> BaseException | None:
+        """Begin *run* for its submitter, inside the turnstile; what went wrong, if it did."""
+        if turnstile.is_outermost():
+            return self._hand_over(run)
+        turnstile.put_off(self, lambda: self._begin_late(run))  # as this thread hands over another
+        return None
+
+    def _raise_rolled_back(self, run: ThreadRun, error: BaseException) -> NoReturn:
+        self._roll_back(run)
+        try:
+            raise error
+        finally:
+            del error, run  # no cycle through the traceback
+
+    def _begin_following(self, run: ThreadRun) -> BaseException | None:
+        """Begin *run*, which has just got its slot; what went wrong, if it did."""
+        if turnstile.put_off(self, lambda: self._begin_late(run)):
+            return None
+        turnstile.enter(self)
+        error = self._hand_over(run)
+        turnstile.leave()
+        if error is None:
+            self._is_handed_over(run)
+        return error
+
+    def _begin_late(self, run: ThreadRun) -> None:
+        error = self._begin_following(run)
+        if error is not None:
+            self.end(run, error, stopped=False)
+
+    def _hand_over(self, run: ThreadRun) -> BaseException | None:
+        """Have *run* run in its place; if that raises, it never runs."""
+        try:
+            if run.pool is None:
+                self._own_threads.submit(lambda: self._run(run))
+            else:
+                self._submit_to(_pools.pool_of(run.pool), run)
+        except BaseException as error:
+            return error if self._claim(run) else None
+        return None
+
+    def _claim(self, run: ThreadRun) -> bool:
+        """Take care that only the caller ends *run*, which has not begun; False if it has ended."""
+        with self.guard:
+            if run.done:
+                return False
+            run.handed_over = True  # so nobody else can cancel it as one that was not
+            return True
+
+    def _submit_to(self, pool: Executor, run: ThreadRun) -> None:
+        def ended(future: Future[Any]) -> None:
+            self._end_by(run, future)
+
+        if _pools.is_in_process(pool):
+            job = _pools.submit(pool, self._run, (run,), ended)
+        else:
+            with self.guard:
+                if run.done:
+                    return
+                fn, args = run.fn, run.args
+                run.handed_over = True
+                run.let_go()
+            assert fn is not None
+            job = _pools.submit(pool, fn, args, ended)
+        with self.guard:
+            is_over = run.done
+            if not is_over:
+                run.job = job
+        if is_over:  # cancelled meanwhile, or as quick as that
+            job.cancel()
+
+    def _is_handed_over(self, run: ThreadRun) -> None:
+        """Say that *run* has begun if its pool does not; not inside the turnstile."""
+        if run.handed_over:
+            self._begin(run)
+            if run.stop_asked_at is not None:  # too early for who asked to reach the job
+                self._stop(run)
+
+    def _begin(self, run: ThreadRun) -> bool:
+        """The body of *run* begins, or is known to be about to; False if it must not any more."""
+        with self.guard:
+            if run.done or run.started_at is not None:
+                return False
+            self.engine.begin(run, self.now())
+            watch = bool(self.engine.timers)
+        if not run.handed_over:
+            assert run.future is not None
+            # Not under the guard: who is in a method of the future has its lock, and a
+            # signal handler may ask for the guard there.
+            run.future.set_running_or_notify_cancel()
+        if watch:
+            self._overdue.update()
+        self.deliver()
+        return True
+
+    # Running
+
+    def _run(self, run: ThreadRun) -> None:
+        """Run *run* in the calling thread, from its beginning to its end. Raises nothing."""
+        inside = turnstile.step_out()
+        run.enter_thread()
+        try:
+            self._run_here(run)
+        finally:
+            run.leave_thread()
+            turnstile.step_in(inside)
+
+    def _run_here(self, run: ThreadRun) -> None:
+        error: BaseException | None = None
+        try:
+            if not self._begin(run):
+                return
+            run.value = run.call()
+        except BaseException as caught:
+            error = without_our_frames(caught, OUR_FRAMES)
+        try:
+            self.end(run, error, stopped=False)
+        finally:
+            del error, run  # no cycle through the error's traceback
+
+    def _end_by(self, run: ThreadRun, future: Future[Any]) -> None:
+        """End *run* by its pool's future, unless it was run by us and has ended."""
+        is_begun = run.handed_over
+        if not self._claim(run):
+            return
+        run.enter_thread()
+        try:
+            self._end_by_pool(run, future, is_begun=is_begun)
+        finally:
+            run.leave_thread()
+
+    def _end_by_pool(self, run: ThreadRun, future: Future[Any], *, is_begun: bool) -> None:
+        if future.cancelled():
+            with uninterrupted:
+                with self.guard:
+                    self.engine.ask_to_stop(run, "it was taken back from its pool", self.now())
+                self.end(run, None, stopped=True)
+            return
+        if is_begun:
+            self._begin(run)  # it may end before who handed it over could say so
+        error = future.exception()
+        if error is None:
+            run.value = future.result()
+        self.end(run, error, stopped=False)
+
+    def end(self, run: ThreadRun, error: BaseException | None, *, stopped: bool) -> None:
+        """End *run* by what came out of its body."""
+        with uninterrupted:
+            super().end(run, error, stopped=stopped)
+
+    def _freed(self, run: ThreadRun, following: ThreadRun | None) -> ThreadRun | None:
+        super()._freed(run, following)
+        self._untold += 1
+        return following
+
+    def _ended(self, run: ThreadRun, following: ThreadRun | None) -> None:
+        ended = [run]
+        # One that cannot begin makes room for the next. It is told after all that can have begun.
+        while following is not None:
+            error = self._begin_following(following)
+            if error is None:
+                break
+            ended.append(following)
+            following = self._settle_safely(following, error, stopped=False)
+        for one in ended:
+            self._tell(one)
+
+    def _tell(self, run: ThreadRun) -> None:
+        """Tell the end of *run* to its future, and to the instruments."""
+        future, run.future, run.job = run.future, None, None
+        assert future is not None
+        try:
+            future.settle()
+        except BaseException as error:  # no Exception: the future has caught those
+            complain(f"a callback of the future of {_text(run)} failed", error)
+        if not self.engine.timers:
+            self._overdue.update()
+        self.deliver()
+        with self.guard:
+            self._is_told(1)
+
+    def _is_told(self, number: int) -> None:
+        """So many things were told of which `_untold` knew. Under the guard."""
+        self._untold -= number
+        if not self._untold:
+            self._close_if_over()
+            self.told.unpark_all()
+
+    def close_if_over(self) -> None:
+        """Close if nothing runs and nobody is being told who may start something yet."""
+        with self.guard:
+            self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self.block_done and not self._untold and not self.engine.ledger.running:
+            self._close()
+
+    def _too_slow(self, text: str) -> Exception:
+        return TimeoutError(text)
+
+    # Stopping
+
+    def _is_unbegun(self, run: ThreadRun) -> bool:
+        return run.started_at is None and not run.handed_over
+
+    def _drop(self, run: ThreadRun) -> None:
+        run.let_go()
+        if run.job is not None:
+            run.job.cancel()
+
+    def _stop(self, run: ThreadRun) -> None:
+        # A thread asks for itself, with check_cancelled(). A job that waits in a pool may be had.
+        job = run.job
+        if run.handed_over and job is not None:
+            job.cancel()
+
+    def _timers_changed(self) -> None:
+        self._overdue.update()
+
+    def cancel_unbegun(self, run: ThreadRun) -> bool:
+        """Cancel *run* if its body has not begun; whether it has been."""
+        following: ThreadRun | None = None
+        with uninterrupted:
+            with self.guard:
+                if run.done:  # its future may not know yet
+                    return run.started_at is None and run.error is None
+                unbegun = self._is_unbegun(run)
+                if unbegun:
+                    self.engine.ask_to_stop(run, None, self.now())
+                    following = self._freed(run, self.engine.cancelled(run, self.now()))
+            if unbegun:
+                self._drop(run)
+                self._ended(run, following)
+                return True
+            job = run.job
+            return run.handed_over and job is not None and job.cancel()
+
+    def cancel(self, run: ThreadRun, reason: str | None) -> bool:
+        """Ask *run* to stop; tell whether it had not ended."""
+        with uninterrupted:
+            return super().cancel(run, reason)
+
+    def mark_overdue(self) -> None:
+        """Mark and tell which runs did not stop for all too long."""
+        with uninterrupted:
+            super().mark_overdue()
+
+    def forget(self, name: Hashable, operation: str | None) -> bool:
+        """Drop failures of *name*, and wake who waited for them to lapse."""
+        with uninterrupted:
+            return super().forget(name, operation)
+
+    # What may be called from inside of a call, by a signal handler or a __del__
+
+    def is_mine(self) -> bool:
+        """Whether this thread is inside of the map's guard."""
+        return self._guard.is_mine()
+
+    def close(self) -> None:
+        """Refuse new starts; noted for later if this thread is inside of the map."""
+        if self.is_mine():
+            self._guard.note(self.close)
+        else:
+            super().close()
+
+    def cancel_all(self, reason: str | None) -> int:
+        """Ask all runs to stop; noted for later if this thread is inside of the map."""
+        checks.reason(reason)
+        if self.is_mine():
+            self._guard.note(lambda: self.cancel_all(reason))
+            return 0
+        return super().cancel_all(reason)
+
+    # Telling
+
+    def _take_events(self) -> None:
+        """The guard is about to be left: what this thread has noted, it will tell.
+
+        But what is about a run of which another thread is just telling something,
+        that one will tell, too: else it might be heard first.
+        """
+        for noted in self.engine.dispatch.take():
+            run = noted[2]
+            if not isinstance(run, ThreadRun):
+                self._heard.noted.append(noted)
+            elif run.untold is not None:
+                run.untold.append(noted)
+            else:
+                run.untold = deque()
+                self._untold += 1
+                self._heard.runs.append(run)
+                self._heard.noted.append(noted)
+
+    def deliver(self) -> None:
+        """Let the instruments hear what this thread has to tell."""
+        heard = self._heard
+        if heard.is_telling:  # an instrument calls the map
+            self.engine.dispatch.deliver(heard.noted)
+            return
+        heard.is_telling = True
+        try:
+            while self._has_more(heard):
+                self.engine.dispatch.deliver(heard.noted)
+        finally:
+            heard.is_telling = False
+
+    def _has_more(self, heard: _Heard) -> bool:
+        if not heard.noted and heard.runs:
+            with self.guard:
+                for run in heard.runs:
+                    assert run.untold is not None
+                    heard.noted.extend(run.untold)
+                    run.untold.clear()
+                if not heard.noted:
+                    for run in heard.runs:
+                        run.untold = None
+                    self._is_told(len(heard.runs))
+                    heard.runs.clear()
+        return bool(heard.noted)
+
+    # Leaving
+
+    def hold_told(self) -> Hold[Lot] | None:
+        """Keep a wait until nothing runs and all has been told."""
+        return Hold(self.told, math.inf) if self._untold else self.hold_idle()
+
+    def release_threads(self) -> None:
+        """Let go of the map's own threads: there is nothing for them to do any more."""
+        self._own_threads.close()
+
+
+def _text(run: ThreadRun) -> str:
+    return task_text(run.name, run.operation)

@@ -1,0 +1,343 @@
+"""The task map as its users see it, in the words of `concurrent.futures`."""
+
+from __future__ import annotations
+
+import math
+import random as random_module
+from collections.abc import Callable, Hashable, Iterable
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, overload
+
+from namedtasks import _pools
+from namedtasks._core import checks
+from namedtasks._core.backoff import Backoff, BackoffPolicy
+from namedtasks._core.callables import check_plain_fn
+from namedtasks._core.engine import make_engine
+from namedtasks._core.events import Instrument
+from namedtasks._core.text import error_text, repr_of
+from namedtasks._core.verbs import IfBusy, Verbs
+from namedtasks._log import complain
+from namedtasks._threads import waits
+from namedtasks._threads.clock import MonotonicClock
+from namedtasks._threads.future import TaskFuture
+from namedtasks._threads.interrupts import Hook, uninterrupted
+from namedtasks._threads.shell import Shell
+from namedtasks.abc import Clock
+from namedtasks.instruments.logging import LoggingInstrument
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+@final
+class ThreadTaskMap(Verbs[TaskFuture[Any]]):
+    """Runs named functions in threads, one run of a name at a time.
+
+    The same rules as `TaskMap`, in the words of `concurrent.futures`, for
+    programs without trio. Any thread may call it, tasks and the callbacks of
+    futures included. In a ``with`` block it waits at the end for what runs; an
+    exception in the block, or Ctrl-C while it waits, asks what runs to stop; a
+    second Ctrl-C leaves at once. Without a block call
+    `shutdown`, or leave it: its threads are daemons and do not hold up the
+    interpreter's exit.
+
+    A signal handler or a ``__del__`` may call it too. If its thread is just
+    inside of the map, `close` and `cancel_all` are done a moment later, and
+    everything else raises `RuntimeError`. While a block that the main thread
+    has opened is open, Ctrl-C inside of a call to the map is held back until
+    the call is done.
+
+    Instruments are called by many threads at once. The events of one run come
+    in order.
+
+    Args:
+        backoff: How long a failed name waits; None for not at all.
+        retention: Seconds after the end of its wait when a failure that nobody
+            retries is forgotten; None for twice the policy's ``maximum`` (244 s
+            for a policy that has none).
+        limit: How many functions may run at once; further runs hold their names
+            and wait in order. None for no limit (of the map's own threads, 1 000).
+        executor: Where `submit` runs functions: a `concurrent.futures.Executor`,
+            or a function that gives one for each run. None for the map's own
+            threads.
+        overdue_after: Seconds after it was cancelled, or met its deadline, when
+            a run that still goes on is overdue.
+        instruments: Who hears what happens; by default a `LoggingInstrument`, which
+            a list of one's own replaces.
+        random: Gives numbers in [0, 1), for `Backoff.jitter`.
+        clock: The time it lives in; None for the system's monotonic clock.
+
+    Raises:
+        TypeError: a setting is of the wrong type.
+        ValueError: a setting is out of its range.
+
+    >>> with ThreadTaskMap() as tasks:
+    ...     tasks.submit("size", len, "four").result()
+    4
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("_executor", "_hook", "_is_entered")
+
+    _shell: Shell
+
+    def __init__(
+        self,
+        *,
+        backoff: BackoffPolicy | None = Backoff(),  # noqa: B008 - frozen
+        retention: float | None = None,
+        limit: int | None = None,
+        executor: _pools.PoolOrFactory | None = None,
+        overdue_after: float = 1.0,
+        instruments: Iterable[Instrument] = (LoggingInstrument(),),
+        random: Callable[[], float] = random_module.random,
+        clock: Clock | None = None,
+    ) -> None:
+        _check_executor(executor)
+        _check_clock(clock)
+        engine = make_engine(
+            backoff=backoff,
+            retention=retention,
+            limit=limit,
+            overdue_after=overdue_after,
+            instruments=instruments,
+            random=random,
+            complain=complain,
+        )
+        super().__init__(Shell(engine, MonotonicClock() if clock is None else clock))
+        self._executor = executor
+        self._is_entered = False
+        self._hook: Hook | None = None
+
+    # Starting
+
+    @overload
+    def submit(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: _pools.PoolOrFactory | None = None,
+        if_busy: Literal["refuse"] = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> TaskFuture[T]: ...
+    @overload
+    def submit(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: _pools.PoolOrFactory | None = None,
+        if_busy: IfBusy,
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> TaskFuture[T] | None: ...
+    def submit(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: _pools.PoolOrFactory | None = None,
+        if_busy: IfBusy = "refuse",
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> TaskFuture[T] | None:
+        """Start ``fn(*args)`` under *name*, unless the name runs or waits. Never waits.
+
+        A thread cannot be stopped from outside. Cancelled or past its deadline
+        it keeps its name until it is over, and is *overdue*; what it then
+        returns is its result. One that is willing to stop calls
+        ``current_run().check_cancelled()``.
+
+        Args:
+            name: Any hashable. Names that are equal are one name.
+            fn: A plain function. In the map's own threads, and in a
+                `concurrent.futures.ThreadPoolExecutor`, it runs in a copy of
+                the caller's context.
+            args: Its arguments.
+            executor: Where to run it; by default where the map runs things.
+            if_busy: What to do if the name cannot start now: ``"refuse"``
+                raises, ``"skip"`` gives None.
+            timeout: Seconds, from the function's first step (in a pool that
+                does not tell, from when it was handed over), after which the
+                run should stop. One that then stops has failed with
+                `TimeoutError`.
+            operation: What the run does, from a small set of words. Failures
+                are recorded for the name and the operation together.
+
+        Raises:
+            AlreadyRunningError: a run of the name has not ended.
+            BackoffError: the last run failed, and the wait is not over.
+            GaveUpError: the policy gave the name up.
+            ClosedError: the map is closed, also with ``if_busy="skip"``.
+            TypeError: *name* cannot be hashed, *fn* is an async function or
+                cannot be called, an argument is of the wrong type.
+            ValueError: an argument is out of its range.
+            RuntimeError: no thread can be started, the pool was shut down, or
+                this thread is inside of the map already. Nothing was started.
+        """
+        check_plain_fn("submit()", fn, "use a TaskMap or namedtasks.asyncio")
+        _check_executor(executor)
+        return self._shell.submit(
+            name,
+            fn,
+            args,
+            pool=self._executor if executor is None else executor,
+            skip=checks.is_skip(if_busy),
+            timeout=checks.timeout(timeout),
+            operation=operation,
+        )
+
+    # Waiting
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until nothing runs; failures on record do not count.
+
+        Starts made meanwhile are waited for too: under a constant stream of
+        overlapping runs only the *timeout* (seconds) ends this.
+
+        Returns:
+            Whether there was such a moment before the timeout.
+
+        Raises:
+            RuntimeError: the caller is inside a task of this map.
+        """
+        waits.refuse_inside_map(self._shell, "wait_idle()")
+        return waits.sleep_while(self._shell, self._shell.hold_idle, self._deadline(timeout))
+
+    def wait_empty(self, timeout: float | None = None) -> bool:
+        """Wait until nothing runs and no name waits after a failure.
+
+        A failure on record ends by a run that succeeds, by `forget`, or at the
+        end of its retention. Names given up do not count.
+
+        Returns:
+            Whether there was such a moment before the *timeout* (seconds).
+
+        Raises:
+            RuntimeError: the caller is inside a task of this map.
+        """
+        waits.refuse_inside_map(self._shell, "wait_empty()")
+        return waits.sleep_while(self._shell, self._shell.hold_empty, self._deadline(timeout))
+
+    def wait_free(
+        self, name: Hashable, timeout: float | None = None, *, operation: str | None = None
+    ) -> bool:
+        """Wait until *name* may be started; another thread may be faster to start it then.
+
+        Returns:
+            Whether there was such a moment before the *timeout* (seconds).
+
+        Raises:
+            GaveUpError: the policy gave the name up.
+            ClosedError: the map is closed.
+            RuntimeError: the caller is inside the run of this very name.
+            TypeError: *name* cannot be hashed.
+        """
+        checks.hashable(name, operation)
+        waits.refuse_reentry(self._shell)
+        run = self._shell.running(name)
+        if run is not None:
+            waits.refuse_inside_run(run, "wait_free()")
+        return waits.wait_free(self._shell, name, operation, self._deadline(timeout))
+
+    def shutdown(self, *, grace: float | None = None) -> tuple[Hashable, ...]:
+        """Close, wait *grace* seconds for what runs, then ask the rest to stop.
+
+        Without *grace* it waits for as long as it takes, and cancels nothing.
+        After cancelling it waits ``overdue_after`` seconds more.
+
+        Returns:
+            The names still held by work that cannot be stopped.
+
+        Raises:
+            RuntimeError: the caller is inside a task of this map.
+            ValueError: *grace* is negative or NaN.
+        """
+        shell = self._shell
+        waits.refuse_inside_map(shell, "shutdown()")
+        seconds = math.inf if grace is None else checks.number("grace", grace)
+        self.close()
+        if not waits.sleep_while(shell, shell.hold_idle, shell.now() + seconds):
+            shell.cancel_all("the map is shutting down")
+            until = shell.now() + shell.overdue_after
+            if not waits.sleep_while(shell, shell.hold_idle, until):
+                shell.mark_overdue()  # they are due at this very moment
+        shell.release_threads()
+        return tuple(self)
+
+    def _deadline(self, timeout: float | None) -> float:
+        return self._shell.now() + checks.timeout(timeout)
+
+    # The block
+
+    def __enter__(self) -> Self:
+        if self._is_entered:
+            raise RuntimeError("a task map can be entered only once: make a new ThreadTaskMap")
+        self._is_entered = True
+        hook = self._hook = Hook(self)
+        try:
+            hook.install()
+            return self
+        except BaseException:  # Ctrl-C
+            hook.uninstall()
+            raise
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with uninterrupted:  # nothing before it: see Hook.is_being_left()
+            self._leave(exc)
+
+    def _leave(self, exc: BaseException | None) -> None:
+        shell = self._shell
+        waits.refuse_inside_map(shell, "the end of its block")
+        shell.block_done = True
+        shell.deliver()  # what an interrupted call has left
+        shell.close_if_over()
+        raised = exc
+        try:
+            if raised is None:
+                raised = self._wait_for_runs()
+            if raised is not None:
+                shell.cancel_all(f"the map's block raised {error_text(raised)}")
+                waits.sleep_while(shell, shell.hold_told, math.inf)
+            if raised is not exc and raised is not None:
+                raise raised
+        finally:
+            del raised, exc  # no cycle through the traceback
+            shell.close()
+            shell.release_threads()
+            hook, self._hook = self._hook, None
+            if hook is not None:
+                hook.uninstall_soon()
+
+    def _wait_for_runs(self) -> BaseException | None:
+        """Wait for all to end; what a signal handler raised meanwhile: Ctrl-C, as a rule."""
+        try:
+            waits.sleep_while(self._shell, self._shell.hold_told, math.inf)
+        except BaseException as interrupt:
+            return interrupt
+        return None
+
+
+def _check_executor(executor: object) -> None:
+    if executor is not None:
+        _pools.check_pool(executor)
+
+
+def _check_clock(clock: object) -> None:
+    for method in ("now", "wait"):
+        if clock is not None and not callable(getattr(clock, method, None)):
+            raise TypeError(
+                f"clock must have methods now() and wait(), as a ManualClock has, not "
+                f"{repr_of(clock)}"
+            )

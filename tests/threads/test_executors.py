@@ -1,0 +1,278 @@
+"""Somebody else's pools: which can tell what, and what becomes of a run in them."""
+
+import contextvars
+import multiprocessing
+import threading
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from typing import Any
+
+import pytest
+
+from namedtasks import State, ThreadTaskMap, _pools, current_run
+from namedtasks._core.conductor import Conductor
+from namedtasks.instruments import TaskCancelled, TaskStarted
+from namedtasks.testing import RecordingInstrument
+from tests.threads.helpers import Gate, HandPool, InThread, boom
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
+
+
+def test_a_pool_of_threads_runs_in_the_callers_context_and_knows_the_run() -> None:
+    def body() -> tuple[object, str]:
+        return current_run().name, VARIABLE.get()
+
+    VARIABLE.set("set")
+    with ThreadPoolExecutor(1) as pool, ThreadTaskMap(executor=pool) as tasks:
+        assert tasks.submit("a", body).result() == ("a", "set")
+        with pytest.raises(ValueError, match=r"^boom$"):
+            tasks.submit("b", boom).result()
+        assert tasks.state("b") is State.WAITING
+
+
+def test_a_run_that_waits_in_a_pool_of_threads_can_be_cancelled() -> None:
+    """Its body begins under the map's guard: what was cancelled before never does."""
+    gate = Gate()
+    ran: list[int] = []
+    with ThreadPoolExecutor(1) as pool, ThreadTaskMap(executor=pool) as tasks:
+        tasks.submit("a", gate)
+        waits = tasks.submit("b", ran.append, 1)
+        assert waits.cancel()
+        assert tasks.state("b") is State.FREE
+        gate.open()
+        tasks.submit("b", ran.append, 2).result()
+    assert ran == [2]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_pool_of_processes(method: str) -> None:
+    context = multiprocessing.get_context(method)
+    heard = RecordingInstrument()
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        with ThreadTaskMap(executor=pool, instruments=[heard]) as tasks:
+            future = tasks.submit("a", divmod, 7, 2)
+            assert future.started_at is not None, "when it was handed over"
+            assert future.result() == (3, 1)
+            with pytest.raises(ValueError, match=r"^invalid literal for int"):
+                tasks.submit("b", int, "no number").result()
+            lock: Any = threading.Lock()
+            unpicklable: Any = tasks.submit("c", int, lock)
+            with pytest.raises(TypeError, match=r"^cannot pickle '_thread.lock' object$"):
+                unpicklable.result()
+            assert tasks.state("c") is State.WAITING
+    assert [event.name for event in heard.of(TaskStarted)] == ["a", "b", "c"]
+
+
+def test_a_factory_gives_the_pool_of_each_run() -> None:
+    pools = [HandPool(), HandPool()]
+    with ThreadTaskMap(executor=iter(pools).__next__) as tasks:
+        futures = [tasks.submit("a", str, 1), tasks.submit("b", str, 2)]
+        for pool in pools:
+            pool.jobs[0].run()
+        assert [future.result() for future in futures] == ["1", "2"]
+
+
+def test_a_pool_that_is_done_inside_submit_settles_later() -> None:
+    """The submitter gets its future first, and the name is free once that is done."""
+    pool = HandPool()
+    pool.on_submit = lambda job: job.run()
+    heard = RecordingInstrument()
+    with ThreadTaskMap(executor=pool, instruments=[heard]) as tasks:
+        for number in range(50):
+            assert tasks.submit("a", str, number).result() == str(number)
+    assert len(heard.of(TaskStarted)) == 50
+    assert tasks._shell.engine.slots.used == 0
+
+
+def test_a_result_before_submit_is_back_is_no_harm() -> None:
+    """Another thread of the pool may be that quick."""
+    pool = HandPool()
+    pool.on_submit = lambda job: InThread(job.run).result()
+    with ThreadTaskMap(executor=pool) as tasks:
+        future = tasks.submit("a", str, 5)
+        assert future.result() == "5"
+        assert future._run.job is None, "it keeps no pool alive"
+
+
+def test_a_future_that_is_cancelled_behind_our_back_ends_its_run() -> None:
+    pool = HandPool()
+    heard = RecordingInstrument()
+    with ThreadTaskMap(executor=pool, instruments=[heard]) as tasks:
+        future = tasks.submit("a", str)
+        assert pool.jobs[0].future.cancel()
+        with pytest.raises(CancelledError):
+            future.result()
+        assert tasks.state("a") is State.FREE
+    assert [event.reason for event in heard.of(TaskCancelled)] == [
+        "it was taken back from its pool"
+    ]
+
+
+def test_a_pool_that_is_shut_down_ends_what_it_has_not_begun() -> None:
+    gate = Gate()
+    pool = ThreadPoolExecutor(1)
+    with ThreadTaskMap(executor=pool) as tasks:
+        runs = tasks.submit("a", gate, "done")
+        gate.wait_begun()
+        waits = tasks.submit("b", str)
+        pool.shutdown(wait=False, cancel_futures=True)
+        assert waits.cancelled()
+        with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
+            tasks.submit("b", str)
+        assert tasks.state("b") is State.FREE
+        gate.open()
+        assert runs.result() == "done"
+    pool.shutdown()
+
+
+def test_a_pool_of_threads_that_cannot_begin_fails_its_runs() -> None:
+    """Its initializer raises: the pool is broken, and the bodies never ran."""
+    ran: list[int] = []
+    gate = Gate()
+
+    def initializer() -> None:
+        gate()
+        raise ValueError
+
+    with ThreadPoolExecutor(1, initializer=initializer) as pool:
+        with ThreadTaskMap(executor=pool, instruments=()) as tasks:
+            future = tasks.submit("a", ran.append, 1)
+            gate.open()
+            assert isinstance(future.exception(), BrokenExecutor)
+            assert future.started_at is None
+            assert tasks.state("a") is State.WAITING
+    assert ran == []
+
+
+def test_a_pool_that_refuses_the_first_run_is_heard_at_the_call() -> None:
+    pool = HandPool()
+    pool.raises = RuntimeError("full")
+    heard = RecordingInstrument()
+    with ThreadTaskMap(executor=pool, limit=1, instruments=[heard]) as tasks:
+        with pytest.raises(RuntimeError, match=r"^full$"):
+            tasks.submit("a", str)
+        assert tasks.state("a") is State.FREE
+        pool.raises = None
+        future = tasks.submit("a", str)
+        pool.jobs[0].run()
+        assert future.result() == ""
+    assert len(heard.of(TaskStarted)) == 1
+
+
+def test_a_pool_that_refuses_a_follow_up_run_fails_it() -> None:
+    pool = HandPool()
+    heard = RecordingInstrument()
+    with ThreadTaskMap(executor=pool, limit=1, instruments=[heard]) as tasks:
+        tasks.submit("a", str)
+        waits = tasks.submit("b", str)
+        third = tasks.submit("c", str)
+        pool.raises = RuntimeError("full")
+        pool.jobs[0].run()
+        assert isinstance(waits.exception(), RuntimeError)
+        assert isinstance(third.exception(), RuntimeError)
+        assert tasks.state("b") is tasks.state("c") is State.WAITING
+    assert [event.name for event in heard.of(TaskStarted)] == ["a"], "the others never began"
+
+
+def test_a_job_of_a_believable_pool_is_taken_back_by_a_cancel() -> None:
+    """One of processes has it queued, and says honestly whether it could be had."""
+    gate = Gate()
+    with ThreadPoolExecutor(1) as threads:
+
+        class Believed(HandPool):
+            def submit(self, fn: Any, /, *args: Any, **options: Any) -> Future[Any]:
+                return threads.submit(fn, *args, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_pools, "_KNOWN", [Believed.submit])
+            with ThreadTaskMap(executor=Believed()) as tasks:
+                blocks = tasks.submit("a", gate)
+                gate.wait_begun()
+                one, other = tasks.submit("b", str), tasks.submit("c", str)
+                assert tasks.cancel("b", reason="enough")
+                assert one.cancelled()
+                assert other.cancel()
+                assert other.cancelled()
+                assert not blocks.cancel()
+                gate.open()
+
+
+def test_a_run_that_got_its_slot_from_another_is_begun_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slot may be free just after the admission: whoever gave it begins the run."""
+    pool = HandPool()
+    conductor: Any = Conductor
+    admit = conductor._admit
+
+    def slow_admit(self: Any, name: Any, *args: Any, **options: Any) -> Any:
+        run: Any = admit(self, name, *args, **options)
+        if name == "second":
+            pool.jobs[0].run()
+        return run
+
+    monkeypatch.setattr(Conductor, "_admit", slow_admit)
+    with ThreadTaskMap(executor=pool, limit=1) as tasks:
+        tasks.submit("first", str)
+        future = tasks.submit("second", str)
+        assert len(pool.jobs) == 2
+        pool.jobs[1].run()
+        assert future.result() == ""
+
+
+def test_a_run_cancelled_before_its_follow_up_start_is_not_handed_over() -> None:
+    """It is cancelled after it got its slot, and before its pool got it."""
+    pool = HandPool()
+    asked: list[int] = []
+
+    def factory() -> Executor:
+        asked.append(1)
+        if len(asked) == 2:
+            assert tasks["b"].cancel()
+        return pool
+
+    with ThreadTaskMap(executor=factory, limit=1) as tasks:
+        tasks.submit("a", str)
+        waits = tasks.submit("b", str)
+        pool.jobs[0].run()
+        assert waits.cancelled()
+        assert len(pool.jobs) == 1
+
+
+def test_a_run_cancelled_while_a_pool_of_threads_gets_it_is_taken_back() -> None:
+    gate = Gate()
+    cancelled: list[bool] = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **options: Any) -> Future[Any]:
+            future = super().submit(fn, *args, **options)
+            if "b" in tasks:
+                cancelled.append(tasks["b"].cancel())
+            return future
+
+    with Pool(1) as pool, ThreadTaskMap(executor=pool) as tasks:
+        tasks.submit("a", gate)
+        future = tasks.submit("b", str)
+        assert cancelled == [True]
+        assert future.cancelled()
+        gate.open()
+
+
+def test_a_pool_that_runs_in_place_may_run_what_calls_the_map() -> None:
+    """A pool of threads that has none, as in some tests: the body may submit and wait."""
+
+    class InPlace(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **options: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result(fn(*args, **options))
+            return future
+
+    with ThreadTaskMap(executor=InPlace()) as tasks:
+        future = tasks.submit("a", lambda: tasks.submit("b", str, 5).result())
+        assert future.result() == "5"

@@ -1,0 +1,277 @@
+"""The future of a run: a `concurrent.futures.Future` that knows its task."""
+
+import concurrent.futures
+import logging
+import threading
+from concurrent.futures import Future, as_completed
+from typing import Any
+
+import pytest
+
+from namedtasks import State, TaskCancelledError, TaskFuture, ThreadTaskMap, current_run
+from namedtasks.testing import ManualClock
+from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom, reach
+
+
+def test_a_run_that_has_begun_cannot_be_cancelled() -> None:
+    """`Future.cancel` is True only before the body begins; `ThreadTaskMap.cancel` asks a body."""
+    gate = Gate()
+    with ThreadTaskMap() as tasks:
+        future = tasks.submit("a", gate, "done")
+        gate.wait_begun()
+        assert future.running()
+        assert not future.cancel()
+        gate.open()
+        assert future.result() == "done"
+        assert not future.cancel()
+
+
+def test_a_cancelled_run_releases_everything() -> None:
+    """Its name, its place in line; and its body never runs."""
+    gate = Gate()
+    ran: list[int] = []
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", gate)
+        future = tasks.submit("a", ran.append, 1)
+        assert future.cancel()
+        assert future.cancel(), "as often as one likes"
+        assert future.cancelled()
+        assert tasks.state("a") is State.FREE
+        assert tasks.statistics().waiting_for_slot == 0
+        with pytest.raises(concurrent.futures.CancelledError):
+            future.result()
+        again = tasks.submit("a", ran.append, 2)
+        gate.open()
+        again.result()
+    assert ran == [2]
+
+
+@pytest.mark.parametrize("how", ["wait", "as_completed"])
+def test_who_waits_for_many_hears_of_a_cancelled_one(how: str) -> None:
+    gate = Gate()
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", gate)
+        future = tasks.submit("a", int)
+        waits_already = threading.Event()
+
+        class Watched(list[Future[Any]]):
+            def __iter__(self) -> Any:
+                waits_already.set()
+                return super().__iter__()
+
+        def wait() -> Any:
+            if how == "wait":
+                return concurrent.futures.wait(Watched([future]), PATIENCE).done
+            return set(as_completed(Watched([future]), PATIENCE))
+
+        waiter = InThread(wait)
+        reach(waits_already)
+        assert future.cancel()
+        assert waiter.result() == {future}
+        gate.open()
+
+
+def test_a_callback_that_exits_keeps_no_waiter_from_hearing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`SystemExit` in the callback of a cancelled future is logged, and the rest is done."""
+
+    def leave(_: object) -> None:
+        raise SystemExit(3)
+
+    gate = Gate()
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", gate)
+        future = tasks.submit("a", int)
+        future.add_done_callback(leave)
+        inside: Any = concurrent.futures._base
+        waiter = inside._create_and_install_waiters([future], "FIRST_COMPLETED")
+        assert future.cancel()
+        assert waiter.event.is_set()
+        gate.open()
+    assert "a callback of the future of task 'a' failed" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(3)])
+def test_a_callback_that_raises_harms_nothing(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the map goes on."""
+
+    def callback(_: object) -> None:
+        raise error
+
+    gate = Gate()
+    with ThreadTaskMap() as tasks:
+        future = tasks.submit("a", gate)
+        future.add_done_callback(callback)
+        gate.open()
+        future.result()
+    assert repr(error) in caplog.text or str(error) in caplog.text
+    assert len(tasks) == 0
+
+
+def test_a_callback_may_start_the_same_name_again() -> None:
+    """The future is completed after the name is free; also at the end of the block."""
+    seen: list[TaskFuture[int]] = []
+    gate = Gate()
+
+    def again(future: Future[Any]) -> None:
+        if len(seen) < 3:
+            seen.append(tasks.submit("a", len, "four"))
+            seen[-1].add_done_callback(again)
+
+    with ThreadTaskMap() as tasks:
+        future = tasks.submit("a", gate)
+        future.add_done_callback(again)
+        gate.open()
+    assert [one.result() for one in seen] == [4, 4, 4]
+
+
+def test_a_callback_may_start_something_while_another_run_ends_the_block() -> None:
+    """The block is over when nobody is being told who may start something yet."""
+    tells = threading.Event()
+    other_is_told = threading.Event()
+    started: list[TaskFuture[str]] = []
+
+    def callback(_: object) -> None:
+        tells.set()
+        reach(other_is_told)
+        started.append(tasks.submit("next", str, 5))
+
+    def body() -> None:
+        reach(may_end)
+
+    may_end = threading.Event()
+    with ThreadTaskMap() as tasks:
+        shell = tasks._shell
+        slow = tasks.submit("slow to tell", body)
+        slow.add_done_callback(callback)
+        gate = Gate()
+        other = tasks.submit("other", gate)
+
+        def drive() -> None:
+            while not shell.block_done:
+                pass
+            may_end.set()
+            reach(tells)
+            gate.open()
+            other.result(PATIENCE)
+            worker_is_through(tasks)
+            other_is_told.set()
+
+        driver = InThread(drive)
+    driver.result()
+    assert started[0].result() == "5"
+
+
+def worker_is_through(tasks: ThreadTaskMap) -> None:
+    """Wait until the thread that has ended a run is ready for another."""
+    while not tasks._shell._own_threads._idle:
+        pass
+
+
+def test_a_result_that_is_late_for_its_reader_comes_later() -> None:
+    gate = Gate()
+    with ThreadTaskMap() as tasks:
+        future = tasks.submit("a", gate, "value")
+        with pytest.raises(TimeoutError):
+            future.result(0)
+        with pytest.raises(TimeoutError):
+            future.exception(0)
+        gate.open()
+        assert future.result() == "value"
+        assert future.exception() is None
+
+
+@pytest.mark.parametrize("method", ["result", "exception"])
+def test_waiting_for_oneself_is_refused(method: str) -> None:
+    def body() -> None:
+        with pytest.raises(
+            RuntimeError,
+            match=rf"^{method}\(\) of its own future from inside task 'a' would wait for itself: "
+            r"call it from outside$",
+        ):
+            getattr(tasks["a"], method)()
+
+    with ThreadTaskMap() as tasks:
+        tasks.submit("a", body).result()
+
+
+def test_a_future_tells_its_state() -> None:
+    clock = ManualClock()
+    gate = Gate()
+    pool = HandPool()
+    with ThreadTaskMap(limit=1, clock=clock, instruments=(), backoff=None) as tasks:
+        future = tasks.submit("a", gate, timeout=1)
+        waits = tasks.submit("b", boom)
+        assert repr(waits) == "<namedtasks.TaskFuture 'b' not begun>"
+        gate.wait_begun()
+        assert repr(future) == "<namedtasks.TaskFuture 'a' running>"
+        clock.advance(5)
+        tasks._shell.mark_overdue()
+        assert repr(future) == "<namedtasks.TaskFuture 'a' overdue>"
+        gate.open()
+        future.result()
+        assert repr(future) == "<namedtasks.TaskFuture 'a' succeeded>"
+        waits.exception()
+        assert repr(waits) == "<namedtasks.TaskFuture 'b' failed>"
+        held = tasks.submit("c", int, executor=pool)
+        never = tasks.submit("d", int)
+        assert never.cancel()
+        assert repr(never) == "<namedtasks.TaskFuture 'd' cancelled>"
+        assert repr(held) == "<namedtasks.TaskFuture 'c' running>", "as far as anybody knows"
+        pool.jobs[0].run()
+
+        def heeds() -> None:
+            tasks.cancel("e")
+            current_run().check_cancelled()
+
+        heeded = tasks.submit("e", heeds)
+        assert isinstance(heeded.exception(), TaskCancelledError)
+        assert repr(heeded) == "<namedtasks.TaskFuture 'e' cancelled>"
+
+
+def test_cancel_is_true_before_the_future_was_told() -> None:
+    """A second one who cancels hears the truth, too, while the first still tells it."""
+    gate = Gate()
+    answers: list[bool] = []
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", gate)
+        future = tasks.submit("a", int)
+        run = future._run
+        settle = future.settle
+
+        def slow_settle() -> None:
+            answers.append(InThread(future.cancel).result())
+            settle()
+
+        future.settle = slow_settle  # type: ignore[method-assign]
+        assert run.future is future
+        assert future.cancel()
+        gate.open()
+    assert answers == [True]
+
+
+def test_the_guard_is_not_held_where_a_future_is_marked_as_running() -> None:
+    """Who is in a method of the future, and is interrupted there by who wants the guard, gets it.
+
+    The future's lock is held here as `Future.done` holds it; then the body begins.
+    """
+    pool = HandPool()
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", int, executor=pool)
+        future = tasks.submit("a", str)
+        with future._condition:
+            pool.jobs[0].run()
+            while future.started_at is None:
+                pass
+            assert InThread(tasks.state, "a").result() is State.RUNNING
+        assert future.result() == ""
+
+
+def test_waiting_in_a_foreign_result_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        with ThreadTaskMap() as tasks:
+            assert tasks.submit("a", int).result(PATIENCE) == 0
+    assert caplog.text == ""

@@ -1,0 +1,186 @@
+"""Instruments in threads: what they may do, and what they cannot do to others."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from namedtasks import State, ThreadTaskMap
+from namedtasks.instruments import (
+    Instrument,
+    TaskCancelled,
+    TaskEvent,
+    TaskFailed,
+    TaskOverdue,
+    TaskRefused,
+    TaskStarted,
+    TaskSucceeded,
+)
+from namedtasks.testing import ManualClock, RecordingInstrument
+from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom, reach
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3), KeyboardInterrupt()])
+def test_an_instrument_that_raises_is_unplugged_and_the_map_goes_on(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Instrument):
+        def task_started(self, event: TaskStarted, /) -> None:
+            raise error
+
+        def __repr__(self) -> str:
+            return "Broken"
+
+    heard = RecordingInstrument()
+    with ThreadTaskMap(instruments=[Broken(), heard]) as tasks:
+        assert tasks.submit("a", int).result() == 0
+        assert tasks.submit("a", int).result() == 0
+    assert caplog.text.count("instrument Broken raised in task_started() and was unplugged") == 1
+    kinds: list[type[TaskEvent]] = [TaskStarted, TaskSucceeded]
+    assert [type(event) for event in heard.events] == kinds * 2
+
+
+def test_two_instruments_that_break_at_once_are_both_unplugged() -> None:
+    """Whichever thread finds out first."""
+    calls: list[str] = []
+    both = threading.Barrier(2)
+
+    class Broken(Instrument):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def task_started(self, event: TaskStarted, /) -> None:
+            if event.name != self.name:
+                return
+            calls.append(self.name)
+            if len(calls) <= 2:
+                both.wait(PATIENCE)
+            raise ValueError(self.name)
+
+    a, b = Broken("a"), Broken("b")
+    with ThreadTaskMap(instruments=[a, b]) as tasks:
+        dispatch: Any = tasks._shell.engine.dispatch
+        for future in [tasks.submit(name, int) for name in "ab"]:
+            future.result()
+        assert not dispatch._is_plugged_in(a)
+        assert not dispatch._is_plugged_in(b)
+        for future in [tasks.submit(name, int) for name in "ab"]:
+            future.result()
+    assert sorted(calls) == ["a", "b"]
+
+
+def test_an_instrument_may_call_the_map() -> None:
+    """Start, cancel and forget, of the very name that it hears of."""
+    started: list[Any] = []
+    failure_was_told = threading.Event()
+
+    class Caller(Instrument):
+        def task_started(self, event: TaskStarted, /) -> None:
+            assert tasks.state(event.name) is State.RUNNING
+            assert tasks.submit(event.name, int, if_busy="skip") is None
+
+        def task_failed(self, event: TaskFailed, /) -> None:
+            assert tasks.forget(event.name)
+            started.append(tasks.submit(event.name, int))
+            failure_was_told.set()
+
+        def task_refused(self, event: TaskRefused, /) -> None:
+            if event.name == "waits" and len(started) == 1:
+                started.append(tasks.submit("after a refusal", int))
+
+        def task_cancelled(self, event: TaskCancelled, /) -> None:
+            started.append(tasks.submit(event.name, int))
+
+    gate = Gate()
+    heard = RecordingInstrument()
+    with ThreadTaskMap(limit=1, instruments=[Caller(), heard]) as tasks:
+        tasks.submit("fails", boom)
+        reach(failure_was_told)
+        tasks.wait_idle()
+        tasks.submit("holds the slot", gate)
+        tasks.submit("waits", int)
+        assert tasks.submit("waits", int, if_busy="skip") is None
+        assert tasks["waits"].cancel()
+        gate.open()
+    assert [future.name for future in started] == ["fails", "after a refusal", "waits"]
+    assert [future.result() for future in started] == [0, 0, 0]
+
+
+def test_a_slow_instrument_holds_up_only_its_own_caller() -> None:
+    """Others start and end meanwhile."""
+
+    class Slow(Instrument):
+        def task_started(self, event: TaskStarted, /) -> None:
+            if event.name == "slow":
+                hears.set()
+                reach(may_go)
+
+    hears, may_go = threading.Event(), threading.Event()
+    with ThreadTaskMap(instruments=[Slow()]) as tasks:
+        slow = tasks.submit("slow", int)
+        reach(hears)
+        assert tasks.submit("quick", int).result(PATIENCE) == 0
+        assert not slow.done()
+        may_go.set()
+
+
+class Ordered(Instrument):
+    """Holds up who tells of a start until it is let go."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.hears, self.may_go = threading.Event(), threading.Event()
+
+    def task_started(self, event: TaskStarted, /) -> None:
+        self.hears.set()
+        reach(self.may_go)
+        self.heard.append("started")
+
+    def task_overdue(self, event: TaskOverdue, /) -> None:
+        self.heard.append("overdue")
+
+    def task_succeeded(self, event: TaskSucceeded, /) -> None:
+        self.heard.append("succeeded")
+
+
+def test_the_events_of_a_run_in_a_pool_come_in_order() -> None:
+    """Its end is not heard before its start, though another thread tells of that."""
+    pool = HandPool()
+    ordered = Ordered()
+    with ThreadTaskMap(executor=pool, instruments=[ordered]) as tasks:
+        submitter = InThread(tasks.submit, "a", int)
+        reach(ordered.hears)
+        pool.jobs[0].run()
+        assert tasks.state("a") is State.FREE
+        ordered.may_go.set()
+        assert submitter.result().result() == 0
+    assert ordered.heard == ["started", "succeeded"], "and all before the block was left"
+
+
+def test_a_run_is_not_overdue_before_it_has_started() -> None:
+    clock = ManualClock()
+    ordered = Ordered()
+    with ThreadTaskMap(clock=clock, overdue_after=0, instruments=[ordered]) as tasks:
+        future = tasks.submit("a", int, timeout=0)
+        reach(ordered.hears)
+        tasks._shell.mark_overdue()
+        assert future.overdue
+        ordered.may_go.set()
+        assert future.result() == 0
+    assert ordered.heard == ["started", "overdue", "succeeded"]
+
+
+def test_an_instrument_that_ends_the_run_it_hears_of_hears_of_that_later() -> None:
+    """In the same thread."""
+    pool = HandPool()
+
+    class Ender(Ordered):
+        def task_started(self, event: TaskStarted, /) -> None:
+            pool.jobs[0].run()
+            tasks.forget("nobody")
+            self.heard.append("started")
+
+    ender = Ender()
+    with ThreadTaskMap(executor=pool, instruments=[ender]) as tasks:
+        assert tasks.submit("a", int).result() == 0
+    assert ender.heard == ["started", "succeeded"]
