@@ -8,7 +8,7 @@ READY := $(VENV)/ready
 LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format lock build clean coverage matrix bench states dask
+.PHONY: help demo test check format lock build clean coverage matrix bench states dask stress conformance
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -53,6 +53,12 @@ states: $(READY)  ## Draw the table and the picture of the states again, from th
 
 bench: $(READY)  ## Measure what things cost, each beside its floor (some minutes)
 	$(BIN)/python -m benchmarks
+
+stress: $(READY)  ## Stress each shell for a minute, and look for overlaps and late waiters (SECONDS=60, SEED=...)
+	$(BIN)/python -m tests.stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+conformance: $(READY)  ## Show which shell has which behaviour of the ancestor's list
+	$(BIN)/python -m tests.conformance.table
 
 format: $(READY)  ## Format the code, and mend what the linter can
 	$(BIN)/ruff format

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from tests.conformance.asyncio_driver import AsyncioDriver
 from tests.conformance.behaviour import Conform
 from tests.conformance.driver import Driver
+from tests.conformance.thread_driver import ThreadDriver
 from tests.conformance.trio_driver import TrioDriver
 
-DRIVERS: dict[str, Callable[[], Driver]] = {"trio": TrioDriver, "asyncio": AsyncioDriver}
+DRIVERS: dict[str, type[Driver]] = {
+    "trio": TrioDriver,
+    "threads": ThreadDriver,
+    "asyncio": AsyncioDriver,
+}
 
 
 @pytest.fixture(params=DRIVERS)

@@ -170,6 +170,8 @@ class Driver(abc.ABC):
     name: str
     departures: dict[str, str]
     """Behaviours that the dialect cannot have, with the reason."""
+    remarks: dict[str, str]
+    """Behaviours that it has under a condition, with the condition."""
 
     @abc.abstractmethod
     def open(self, **settings: Any) -> AbstractAsyncContextManager[World]:

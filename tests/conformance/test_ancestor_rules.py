@@ -147,7 +147,7 @@ async def test_A12_every_method_may_be_called_from_inside(driver: Driver) -> Non
         def inside() -> list[object]:
             return [
                 world.attempt("a"),
-                world.attempt("b"),
+                world.attempt("b", Job()),
                 tasks.state("a"),
                 type(tasks.check("a")),
                 tasks.failure("a"),

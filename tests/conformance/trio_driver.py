@@ -101,6 +101,7 @@ class TrioDriver(Driver):
 
     name = "trio"
     departures: dict[str, str] = {}  # noqa: RUF012 - read only
+    remarks: dict[str, str] = {}  # noqa: RUF012 - read only
 
     def __init__(self) -> None:
         self._clock = MockClock()

@@ -1,0 +1,98 @@
+"""Prints which shell has which behaviour: ``python -m tests.conformance.table``.
+
+It runs the suite and says what came of it. The page in the docs is the same
+table, made of what the drivers declare; a test keeps that in step.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.conformance.conftest import DRIVERS
+
+MODULES = ("test_ancestor_cases", "test_ancestor_rules", "test_ancestor_faults")
+
+
+def behaviours() -> dict[str, str]:
+    """The names of the behaviours' tests, in the order of the list, and what they claim."""
+    found: dict[str, str] = {}
+    for module in MODULES:
+        tests = importlib.import_module(f"tests.conformance.{module}")
+        for name, value in vars(tests).items():
+            if name.startswith("test_") and inspect.isfunction(value):
+                number, _, words = name.removeprefix("test_").partition("_")
+                if not re.fullmatch(r"[A-Z]\d\d", number):
+                    number, words = "", name.removeprefix("test_")
+                found[name] = f"{number} | {words.replace('_', ' ')}"
+    return found
+
+
+def number_of(test: str) -> str:
+    """The number of a behaviour in the list; a word of it where it has none."""
+    return test.split("_")[1]
+
+
+def declared() -> dict[tuple[str, str], str]:
+    """For each test and shell: what the shell's driver says of it."""
+    return {
+        (test, shell): f"no: {driver.departures[number_of(test)]}"
+        if number_of(test) in driver.departures
+        else "yes"
+        for test in behaviours()
+        for shell, driver in DRIVERS.items()
+    }
+
+
+def table(verdicts: Mapping[tuple[str, str], str]) -> str:
+    """The table in Markdown, its remarks below it."""
+    shells = list(DRIVERS)
+    lines = [
+        f"| # | behaviour | {' | '.join(shells)} |",
+        f"|---|---|{'---|' * len(shells)}",
+        *(
+            f"| {title} | {' | '.join(verdicts[test, shell] for shell in shells)} |"
+            for test, title in behaviours().items()
+        ),
+        "",
+        *(
+            f"- {number} on {shell}: {remark}."
+            for shell, driver in DRIVERS.items()
+            for number, remark in driver.remarks.items()
+        ),
+    ]
+    return "\n".join(lines)
+
+
+class Results:
+    """Collects what came of each test, as a plugin of pytest."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[tuple[str, str], str] = {}
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        found = re.search(r"::(test_\w+)\[(\w+)]", report.nodeid)
+        if found is None or (report.when != "call" and report.passed):
+            return
+        if report.skipped:
+            verdict = "no: " + str(report.longrepr[2]).partition(": ")[2].partition(": ")[2]
+        else:
+            verdict = "yes" if report.passed else "FAILED"
+        self.verdicts[found[1], found[2]] = verdict
+
+
+def main() -> int:
+    results = Results()
+    code = pytest.main(["-q", "--no-header", "-p", "no:randomly", "tests/conformance"], [results])
+    print(table(results.verdicts))
+    return int(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Runs the conformance suite in the thread shell, on virtual time.
+
+Nothing is left to chance: `Activity` counts the threads that can go on. It
+counts down when one goes to sleep, and whoever wakes it counts up in the same
+step. When none is left, all has happened that can happen.
+
+The bodies here are willing to stop: they look whether they should each time the
+test lets things settle. A thread that is not willing cannot be stopped.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
+from typing import Any, Literal, final
+
+import pytest
+
+import namedtasks
+from namedtasks import current_run
+from namedtasks._thread_pool import ThreadPool
+from namedtasks._threads.locking import Sleeper
+from namedtasks._threads.overdue import OverdueWatch
+from tests.conformance.driver import Driver, Job, Waiter, World
+
+HANG = 60.0
+"""Seconds after which a test that does not come to rest is told to have hung."""
+
+
+@final
+class Activity:
+    """How many threads can go on, and the clock that the others sleep by."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._can_go_on = 0
+        self._asleep: dict[threading.Lock, float | None] = {}
+        """Until when; None for a body that waits for its orders."""
+        self._now = 0.0
+
+    # As a clock
+
+    def now(self) -> float:
+        return self._now
+
+    def wait(self, wake: threading.Lock, until: float, /) -> None:
+        self._sleep(wake, until)
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            self._now += seconds
+            self._wake(
+                [
+                    one
+                    for one, until in self._asleep.items()
+                    if until is not None and until <= self._now
+                ]
+            )
+
+    # As a count
+
+    def counted(self, job: Callable[[], object]) -> Callable[[], None]:
+        """A *job* that counts from now until it is done, in whatever thread."""
+        with self._lock:
+            self._can_go_on += 1
+
+        def run() -> None:
+            try:
+                job()
+            finally:
+                self._stops()
+
+        return run
+
+    def wait_for_orders(self) -> None:
+        """Sleep until the next look."""
+        lock = threading.Lock()
+        lock.acquire()
+        self._sleep(lock, None)
+
+    def wake(self, lock: threading.Lock) -> None:
+        with self._lock:
+            self._wake([lock])
+
+    def settle(self) -> None:
+        """Let all bodies look whether there is something to do, and wait until none can go on."""
+        with self._lock:
+            self._wake([one for one, until in self._asleep.items() if until is None])
+            assert self._lock.wait_for(lambda: not self._can_go_on, HANG), "something hangs"
+
+    def _sleep(self, lock: threading.Lock, until: float | None) -> None:
+        with self._lock:
+            is_asleep = lock.locked() and (until is None or until > self._now)
+            if is_asleep:
+                self._asleep[lock] = until
+        if is_asleep:
+            self._stops()
+            lock.acquire()
+
+    def _stops(self) -> None:
+        with self._lock:
+            self._can_go_on -= 1
+            self._lock.notify_all()
+
+    def _wake(self, locks: list[threading.Lock]) -> None:
+        for lock in locks:
+            if lock in self._asleep:
+                del self._asleep[lock]
+                self._can_go_on += 1
+            if lock.locked():
+                lock.release()
+
+
+@final
+class ThreadWorld(World):
+    """A thread map on a clock that only moves when told to."""
+
+    def __init__(self, tasks: namedtasks.ThreadTaskMap, activity: Activity) -> None:
+        self.tasks = tasks
+        self._map = tasks
+        self._activity = activity
+
+    def start(
+        self,
+        name: Hashable,
+        job: Job,
+        *,
+        if_busy: Literal["refuse", "skip"] = "refuse",
+        operation: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        def body() -> Any:
+            job.begun += 1
+            while job.order is None:
+                self._activity.wait_for_orders()
+                current_run().check_cancelled()
+            return job.finish()
+
+        return self._map.submit(name, body, if_busy=if_busy, operation=operation, timeout=timeout)
+
+    def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
+        return self._map.submit(name, fn)
+
+    def wait_in_background(self, verb: str, *args: Any) -> Waiter:
+        waiter = Waiter()
+
+        def wait() -> None:
+            try:
+                getattr(self.tasks, verb)(*args)
+                waiter.returned = True
+            except namedtasks.NamedTasksError as error:
+                waiter.error = error
+
+        threading.Thread(target=self._activity.counted(wait), daemon=True).start()
+        return waiter
+
+    async def wait_inside(self, verb: str) -> BaseException | None:
+        future = self._map.submit("waits inside", getattr(self.tasks, verb))
+        await self.settle()
+        error = future.exception(timeout=0)
+        self._map.forget("waits inside")
+        return error
+
+    async def result(self, handle: Any) -> Any:
+        await self.settle()
+        return handle.result(timeout=0)
+
+    async def settle(self) -> None:
+        self._activity.settle()
+
+    async def advance(self, seconds: float) -> None:
+        self._activity.settle()
+        self._activity.advance(seconds)
+        self._activity.settle()
+
+    def now(self) -> float:
+        return self._activity.now()
+
+
+@final
+class ThreadDriver(Driver):
+    """The thread shell, on threads of its own."""
+
+    name = "threads"
+    departures: dict[str, str] = {  # noqa: RUF012 - read only
+        "A01": "the start waits for nothing, but a thread may begin before the call is back",
+    }
+    remarks: dict[str, str] = {  # noqa: RUF012 - read only
+        "W04": "the body listens: a thread cannot be stopped from outside",
+        "W15": "the body listens: one that does not keeps its name, and is overdue",
+    }
+
+    def __init__(self) -> None:
+        self._activity = Activity()
+
+    @asynccontextmanager
+    async def open(self, **settings: Any) -> AsyncGenerator[ThreadWorld]:
+        settings.setdefault("instruments", ())
+        with namedtasks.ThreadTaskMap(clock=self._activity, **settings) as tasks:
+            world = ThreadWorld(tasks, self._activity)
+            yield world
+            tasks.cancel_all()
+            await world.settle()
+            tasks.close()
+            await world.advance(1e9)  # who waits for failures to lapse is let go
+
+    def run(self, behaviour: Callable[[Driver], Awaitable[None]]) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            self._count_all(patch)
+            steps = behaviour(self).__await__()
+            with pytest.raises(StopIteration):
+                next(steps)
+
+    def _count_all(self, patch: pytest.MonkeyPatch) -> None:
+        activity, submit, start = self._activity, ThreadPool.submit, OverdueWatch._start
+        watch = OverdueWatch._watch
+
+        def submit_counted(pool: ThreadPool, job: Callable[[], None]) -> None:
+            submit(pool, activity.counted(job))
+
+        def start_counted(self: OverdueWatch) -> None:
+            counted = activity.counted(lambda: watch(self))
+
+            def watch_counted(self: OverdueWatch) -> None:
+                counted()
+
+            patch.setattr(OverdueWatch, "_watch", watch_counted)
+            start(self)
+
+        def wake_counted(self: Sleeper) -> None:
+            activity.wake(self.lock)
+
+        patch.setattr(ThreadPool, "submit", submit_counted)
+        patch.setattr(OverdueWatch, "_start", start_counted)
+        patch.setattr(Sleeper, "wake", wake_counted)
