@@ -1,0 +1,37 @@
+"""Stresses the shells: ``python -m tests.stress --seconds 60``; ``make stress``.
+
+Exit code 1 if two runs of a name overlapped, a waiter came late, or anything
+else was not as it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import random
+import sys
+
+from tests.stress.tally import Tally, stop_after
+
+SHELLS = ("threads", "trio", "asyncio")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each shell")
+    parser.add_argument("--seed", type=int, help="repeats the choices of an earlier run")
+    parser.add_argument("--shell", choices=SHELLS, action="append", help="only this one")
+    options = parser.parse_args()
+    seed = random.randrange(1_000_000) if options.seed is None else options.seed
+    faults = 0
+    for shell in options.shell or SHELLS:
+        print(f"{shell}: {options.seconds:g} s with seed {seed} ...", flush=True)
+        tally = Tally(shell, seed)
+        importlib.import_module(f"tests.stress.on_{shell}").run(tally, stop_after(options.seconds))
+        print(tally.report(), flush=True)
+        faults += len(tally.faults)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
