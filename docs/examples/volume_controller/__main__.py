@@ -19,7 +19,8 @@ from volume_controller.fuse import FuseBackend
 from volume_controller.loop import LoopBackend
 from volume_controller.report import Display, Report
 from volume_controller.session import Session, clean
-from volume_controller.stopping import Stop, hold_signals, stop_on_signals
+from volume_controller.signals import hold_signals
+from volume_controller.stopping import Stop, stop_on_signals
 from volume_controller.workfolder import open_used_work_folder, open_work_folder
 
 KINDS: Mapping[str, BackendKind] = {

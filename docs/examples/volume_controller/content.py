@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -14,6 +15,9 @@ from volume_controller.config import Volume
 CONTENT = "content.bin"
 STAMP = "content.sha256"
 """Says what CONTENT must be. It gets its name only after CONTENT was read back."""
+
+Check = Callable[[], None]
+"""Is called between two chunks: raises if the work should stop."""
 
 _CHUNK = 1024**2
 _MOST = 32 * 1024**2
@@ -39,36 +43,38 @@ def is_written(folder: Path) -> bool:
         return False
 
 
-def write_and_verify(folder: Path, size: int) -> None:
+def write_and_verify(
+    folder: Path, size: int, check: Check = trio.from_thread.check_cancelled
+) -> None:
     """Write *size* random bytes to the disk, and compare what comes back.
 
-    To be called in a thread of trio's; stops between two chunks if it is
-    cancelled.
+    To be called in a thread, of trio's unless *check* is another world's; stops
+    between two chunks if it is cancelled.
 
     Raises:
         BackendError: what comes back is something else.
     """
-    written = _write(folder / CONTENT, size)
+    written = _write(folder / CONTENT, size, check)
     new_stamp = folder / f"{STAMP}.new"
     new_stamp.write_text(written + "\n", encoding="ascii")
-    _compare(folder / CONTENT, written)
+    _compare(folder / CONTENT, written, check)
     new_stamp.rename(folder / STAMP)
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path, check: Check = trio.from_thread.check_cancelled) -> None:
     """Compare the file in *folder* with its checksum.
 
     Raises:
         BackendError: they differ.
     """
-    _compare(folder / CONTENT, (folder / STAMP).read_text(encoding="ascii").strip())
+    _compare(folder / CONTENT, (folder / STAMP).read_text(encoding="ascii").strip(), check)
 
 
-def _write(path: Path, size: int) -> str:
+def _write(path: Path, size: int, check: Check) -> str:
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for left in range(size, 0, -_CHUNK):
-            trio.from_thread.check_cancelled()
+            check()
             chunk = os.urandom(min(left, _CHUNK))
             digest.update(chunk)
             file.write(chunk)
@@ -80,11 +86,11 @@ def _write(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def _compare(path: Path, expected: str) -> None:
+def _compare(path: Path, expected: str, check: Check) -> None:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
-            trio.from_thread.check_cancelled()
+            check()
             digest.update(chunk)
     if digest.hexdigest() != expected:
         raise BackendError(f"{path} does not hold what was written into it")

@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, what service managers send, and a terminal that is closed."""
+from volume_controller.signals import heard_signals, hold_signals, release_signals
 
 
 @attrs.define(eq=False)
@@ -32,22 +31,12 @@ class Stop:
                 self.tell(signal.Signals(number))
 
 
-def hold_signals() -> None:
-    """Have signals wait until `stop_on_signals` takes them: trio is not to be cut short.
-
-    It does the same at its end: what is over cannot be stopped any more.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-
-
 @asynccontextmanager
 async def stop_on_signals(tell: Callable[[signal.Signals], None]) -> AsyncGenerator[Stop]:
     """Take over the signals for as long as the block lasts."""
-    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    heard = [number for number in SIGNALS if not (nohup and number == signal.SIGHUP)]
     stop = Stop(tell)
-    with trio.open_signal_receiver(*heard) as signals:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    with trio.open_signal_receiver(*heard_signals()) as signals:
+        release_signals()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop.listen, signals)
             yield stop
