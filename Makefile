@@ -8,7 +8,8 @@ READY := $(VENV)/ready
 LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format lock build clean coverage matrix bench states dask stress conformance
+.PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
+	bench states dask stress conformance
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -24,6 +25,9 @@ $(READY): $(LOCK) pyproject.toml
 demo: $(READY)  ## Run a day of the volume controller: 12 volumes, 3 nodes (BACKEND=loop, fuse or dir; VOLUMES=100)
 	cd docs/examples && $(abspath $(BIN))/python -m volume_controller \
 		$(if $(BACKEND),--backend $(BACKEND)) $(if $(VOLUMES),--volumes $(VOLUMES))
+
+demo-threads: $(READY)  ## Run a shorter controller, a plain synchronous program with threads
+	cd docs/examples && $(abspath $(BIN))/python -m reconcile_threads
 
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest

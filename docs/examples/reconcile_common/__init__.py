@@ -1,0 +1,1 @@
+"""What the examples in threads and in asyncio share: all but the task map."""

@@ -1,0 +1,1 @@
+"""A reconcile loop in a plain synchronous program: ``python -m reconcile_threads``."""
