@@ -20,6 +20,7 @@ import os
 import pathlib
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Generator
@@ -56,7 +57,8 @@ def run_page(page: pathlib.Path, folder: pathlib.Path) -> None:
         parsers=[CodeBlockParser("python", reader.run), CodeBlockParser("text", reader.compare)]
     )
     virtual = REAL_TIME not in page.read_text(encoding="utf-8")
-    with _virtual_time() if virtual else contextlib.nullcontext(), _at_home_in(folder):
+    time = _virtual_time() if virtual else contextlib.nullcontext()
+    with time, _at_home_in(folder), _handlers_put_back():
         for example in sybil.parse(page).examples():
             example.evaluate()
     reader.assert_all_shown("the end")
@@ -144,3 +146,14 @@ def _at_home_in(folder: pathlib.Path) -> Generator[None]:
             origin = getattr(sys.modules[name], "__file__", None)
             if origin is not None and pathlib.Path(origin).is_relative_to(folder):
                 del sys.modules[name]
+
+
+@contextlib.contextmanager
+def _handlers_put_back() -> Generator[None]:
+    """A page may handle signals as the program does that it stands for."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
