@@ -29,6 +29,9 @@ demo: $(READY)  ## Run a day of the volume controller: 12 volumes, 3 nodes (BACK
 demo-threads: $(READY)  ## Run a shorter controller, a plain synchronous program with threads
 	cd docs/examples && $(abspath $(BIN))/python -m reconcile_threads
 
+demo-asyncio: $(READY)  ## Run the same on asyncio
+	cd docs/examples && $(abspath $(BIN))/python -m reconcile_asyncio
+
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest
 

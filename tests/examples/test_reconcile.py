@@ -25,7 +25,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 
-SHELLS = ["reconcile_threads"]
+SHELLS = ["reconcile_threads", "reconcile_asyncio"]
 
 PATIENCE = 60.0
 """Seconds until a process that should have ended is taken for stuck: nobody waits so long."""

@@ -1,0 +1,1 @@
+"""A reconcile loop on asyncio: ``python -m reconcile_asyncio``."""
