@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 
-import namedtasks.asyncio
 from reconcile_common.session import BACKOFF, LIMIT, PERIOD, TIMEOUT, WISHES, Session
 from reconcile_common.volumes import Step, Volumes, Wish
+
+import namedtasks.asyncio
 
 
 async def reconcile(tasks: namedtasks.asyncio.TaskMap, session: Session, wish: Wish) -> None:
