@@ -78,7 +78,7 @@ class _Worker:
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
         self.job: Callable[[], None] | None = None
-        self.wake = threading.Lock()
+        self.wake: threading.Lock = threading.Lock()
         self.wake.acquire()
 
     def work(self) -> None:

@@ -84,7 +84,7 @@ class Sleeper:
     __slots__ = ("lock",)
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.lock.acquire()
 
     def wake(self) -> None:

@@ -49,7 +49,7 @@ class ThreadRun(LiveRun[Lot]):
         pool: PoolOrFactory | None,
     ) -> None:
         super().__init__(name, operation, timeout, slots, shell.now)
-        self.shell = shell
+        self.shell: Shell = shell
         self.fn: Callable[..., object] | None = fn
         self.args: tuple[object, ...] = args
         self.context: contextvars.Context | None = contextvars.copy_context()
