@@ -71,7 +71,10 @@ class ThreadRun(LiveRun[Lot]):
         assert fn is not None
         assert context is not None
         self.let_go()
-        return context.run(_call, self, fn, args)
+        try:
+            return context.run(_call, self, fn, args)
+        finally:
+            del self, fn, args, context  # an error's traceback leads to this frame
 
     def enter_thread(self) -> None:
         """The calling thread works for this run from here on; `leave_thread` follows."""
@@ -89,7 +92,10 @@ class ThreadRun(LiveRun[Lot]):
 
 def _call(run: ThreadRun, fn: Callable[..., object], args: tuple[object, ...]) -> object:
     running_in.set(run)
-    return fn(*args)
+    try:
+        return fn(*args)
+    finally:
+        del run, fn, args  # as above
 
 
 class _Here(threading.local):

@@ -9,12 +9,13 @@ pool can be believed.
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any, NoReturn, final
+from typing import TYPE_CHECKING, Any, final
 
 from namedtasks import _pools
 from namedtasks._core import checks
@@ -113,7 +114,11 @@ class Shell(Conductor[ThreadRun, Lot]):
             if run is None:
                 return None
             if error is not None:
-                self._raise_rolled_back(run, error)
+                self._roll_back(run)
+                try:
+                    raise error
+                finally:
+                    del error, run  # no cycle through the traceback
             self._is_handed_over(run)
         return made[0]
 
@@ -123,13 +128,6 @@ class Shell(Conductor[ThreadRun, Lot]):
             return self._hand_over(run)
         turnstile.put_off(self, lambda: self._begin_late(run))  # as this thread hands over another
         return None
-
-    def _raise_rolled_back(self, run: ThreadRun, error: BaseException) -> NoReturn:
-        self._roll_back(run)
-        try:
-            raise error
-        finally:
-            del error, run  # no cycle through the traceback
 
     def _begin_following(self, run: ThreadRun) -> BaseException | None:
         """Begin *run*, which has just got its slot; what went wrong, if it did."""
@@ -151,7 +149,7 @@ class Shell(Conductor[ThreadRun, Lot]):
         """Have *run* run in its place; if that raises, it never runs."""
         try:
             if run.pool is None:
-                self._own_threads.submit(lambda: self._run(run))
+                self._own_threads.submit(functools.partial(self._run, [run]))
             else:
                 self._submit_to(_pools.pool_of(run.pool), run)
         except BaseException as error:
@@ -171,7 +169,7 @@ class Shell(Conductor[ThreadRun, Lot]):
             self._end_by(run, future)
 
         if _pools.is_in_process(pool):
-            job = _pools.submit(pool, self._run, (run,), ended)
+            job = _pools.submit(pool, self._run, ([run],), ended)
         else:
             with self.guard:
                 if run.done:
@@ -214,8 +212,14 @@ class Shell(Conductor[ThreadRun, Lot]):
 
     # Running
 
-    def _run(self, run: ThreadRun) -> None:
-        """Run *run* in the calling thread, from its beginning to its end. Raises nothing."""
+    def _run(self, box: list[ThreadRun]) -> None:
+        """Run what is in *box* in the calling thread, from beginning to end. Raises nothing.
+
+        A failure's traceback leads to the frame of the body, and that one on to all
+        that called it, pools' own included. So none of them may keep the run, which
+        keeps the failure: ours let go of it, and theirs only ever had the box.
+        """
+        run = box.pop()
         inside = turnstile.step_out()
         run.enter_thread()
         try:
@@ -223,6 +227,7 @@ class Shell(Conductor[ThreadRun, Lot]):
         finally:
             run.leave_thread()
             turnstile.step_in(inside)
+            del run
 
     def _run_here(self, run: ThreadRun) -> None:
         error: BaseException | None = None
@@ -235,7 +240,7 @@ class Shell(Conductor[ThreadRun, Lot]):
         try:
             self.end(run, error, stopped=False)
         finally:
-            del error, run  # no cycle through the error's traceback
+            del error, run
 
     def _end_by(self, run: ThreadRun, future: Future[Any]) -> None:
         """End *run* by its pool's future, unless it was run by us and has ended."""
