@@ -6,6 +6,10 @@ import threading
 import time
 from typing import final
 
+_LONGEST_IN_MAIN_THREAD = 1.0
+"""Seconds for which Ctrl-C may be unheard there: a signal that comes just before a lock
+is waited for does not interrupt that wait, and Python looks at signals only then."""
+
 
 @final
 class MonotonicClock:
@@ -18,8 +22,10 @@ class MonotonicClock:
         return time.monotonic()
 
     def wait(self, wake: threading.Lock, until: float, /) -> None:
-        """Acquire *wake*, or give up when it is *until*."""
+        """Acquire *wake*, or give up when it is *until*; in the main thread after a second."""
         seconds = until - time.monotonic()
+        if threading.get_ident() == threading.main_thread().ident:
+            seconds = min(seconds, _LONGEST_IN_MAIN_THREAD)
         if seconds > threading.TIMEOUT_MAX:
             wake.acquire()
         else:
