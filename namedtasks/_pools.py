@@ -223,10 +223,14 @@ It used to trip over it: it told only some of the other futures, and ended none
 of its processes (probed with 3.11.7; 3.12.1 is well). There a job that is
 cancelled waits for its turn.
 """
-_KNOWN: list[object] = [
-    concurrent.futures.ThreadPoolExecutor.submit,
-    *([concurrent.futures.ProcessPoolExecutor.submit] if _MENDED else []),
-]
+
+
+def _known_submits() -> list[object]:
+    # Who has a pool of processes has imported this, which is ten times as dear as the rest.
+    module = sys.modules.get("concurrent.futures.process") if _MENDED else None
+    processes = getattr(module, "ProcessPoolExecutor", None)
+    known = (concurrent.futures.ThreadPoolExecutor, processes)
+    return [pool.submit for pool in known if pool is not None]
 
 
 def _is_honest(pool: Executor) -> bool:
@@ -238,9 +242,8 @@ def _is_honest(pool: Executor) -> bool:
     whose ``submit`` we know. They mark a future as running before its function
     can leave the queue, and a future that runs refuses to be cancelled. loky's
     differs from the standard one in how it logs only.
-
     """
-    return _is_loky(pool) or type(pool).submit in _KNOWN
+    return _is_loky(pool) or type(pool).submit in _known_submits()
 
 
 def _lost_a_worker(pool: Executor, future: Future[Any]) -> bool:

@@ -49,7 +49,10 @@ class OverdueWatch:
         except Exception as error:
             with self._shell.guard:
                 self._exists = False
-            complain("no thread can be started to watch for overdue runs", error)
+            # At the interpreter's exit there are none to be had (from Python 3.12 on): who
+            # shuts the map down then looks for itself what is overdue.
+            if threading.main_thread().is_alive():
+                complain("no thread can be started to watch for overdue runs", error)
         finally:
             turnstile.leave()
 

@@ -190,7 +190,7 @@ def test_a_job_of_a_believable_pool_is_taken_back_by_a_cancel() -> None:
                 return threads.submit(fn, *args, **options)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_pools, "_KNOWN", [Believed.submit])
+            patch.setattr(_pools, "_known_submits", lambda: [Believed.submit])
             with ThreadTaskMap(executor=Believed()) as tasks:
                 blocks = tasks.submit("a", gate)
                 gate.wait_begun()
