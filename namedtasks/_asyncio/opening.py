@@ -107,8 +107,7 @@ class _Block(AbstractAsyncContextManager[TaskMap, None]):
     ) -> None:
         assert self._shell is not None
         shell = self._shell
-        shell.block_done = True
-        shell.close_if_over()
+        shell.end_block()
         if exc is not None:
             shell.stop_all(_reason(exc))
         cancelled = await _wait_for_runs(shell)
@@ -136,7 +135,7 @@ async def _wait_for_runs(shell: Shell) -> asyncio.CancelledError | None:
         what the block raises in the end leaves all the same.
     """
     cancelled: asyncio.CancelledError | None = None
-    while shell.engine.ledger.running:
+    while not shell.is_idle():
         try:
             await shell.changed.park()
         except asyncio.CancelledError as request:

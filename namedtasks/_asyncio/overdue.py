@@ -41,5 +41,5 @@ class OverdueWatch:
 
     def _wake(self) -> None:
         self._disarm()
-        self._shell.mark_overdue()
+        self._shell.on_time()
         self.update()

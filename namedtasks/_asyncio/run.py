@@ -28,6 +28,7 @@ class AsyncioRun(LiveRun[Lot]):
         "deadline_was_first",
         "is_elsewhere",
         "job",
+        "joined",
         "shell",
         "task",
         "turn",
@@ -48,7 +49,9 @@ class AsyncioRun(LiveRun[Lot]):
         self.task: asyncio.Task[Any] | None = None
         """The Task, from when it is known until it is done."""
         self.turn: asyncio.Future[None] | None = None
-        """What the Task awaits while it waits for a slot."""
+        """What the Task awaits while it is pending, or waits for a slot."""
+        self.joined: list[asyncio.Future[Any]] = []
+        """What those have who share the run; they are told when the Task is done."""
         self.deadline_timer: asyncio.TimerHandle | None = None
         self.deadline_was_first: bool | None = None
         """Whether the deadline came before anybody cancelled the run; None until it came."""

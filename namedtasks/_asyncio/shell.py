@@ -20,16 +20,17 @@ from asyncio import CancelledError
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, final
+from typing import Any, cast, final
 
 from namedtasks._asyncio.lots import Lot
 from namedtasks._asyncio.overdue import OverdueWatch
 from namedtasks._asyncio.run import AsyncioRun
-from namedtasks._core.conductor import Conductor, too_slow_text
+from namedtasks._core.conductor import Admission, Conductor, too_slow_text
 from namedtasks._core.coroutines import Body
-from namedtasks._core.engine import Engine
+from namedtasks._core.engine import Engine, Turn
 from namedtasks._core.errors import ClosedError, RefusedError
 from namedtasks._core.groups import parted
+from namedtasks._core.pending import IfBusy
 from namedtasks._core.slots import Slots
 from namedtasks._core.text import error_text, task_text
 from namedtasks._current import running_in
@@ -85,19 +86,23 @@ class Shell(Conductor[AsyncioRun, Lot]):
         make_body: Callable[[AsyncioRun], Body],
         *,
         slots: Slots[AsyncioRun],
-        skip: bool,
+        if_busy: IfBusy,
         timeout: float,
         operation: str | None,
-    ) -> asyncio.Task[Any] | None:
+    ) -> asyncio.Future[Any] | None:
         """Admit a run and make its Task; None if it was refused and may be skipped."""
-        run = self._admit(
+        admission = self._admit(
             name,
             operation,
             lambda: AsyncioRun(self, name, operation, timeout, slots),
-            skip=skip,
+            if_busy,
         )
-        if run is None:
+        if admission is None:
             return None
+        run = admission.run
+        if admission.is_joined:
+            return cast("asyncio.Future[Any]", admission.handle)
+        shared = self._shared(run) if if_busy == "join" else None
         try:
             run.body = make_body(run)
             task = self._make_task(run)
@@ -107,12 +112,22 @@ class Shell(Conductor[AsyncioRun, Lot]):
             raise
         if task.done():  # an eager one
             self._on_done(run, task)
-            return task
-        if run.task is None:
+        elif run.task is None:
             self._know(run, task)
+        if admission.is_put_off:
+            self._accept(run)
         if self._going_up_because is not None:
             self.cancel(run, self._going_up_because)
-        return task
+        return task if shared is None else shared
+
+    def _join(self, run: AsyncioRun) -> Admission[AsyncioRun]:
+        return Admission(run, is_joined=True, handle=self._shared(run))
+
+    def _shared(self, run: AsyncioRun) -> asyncio.Future[Any]:
+        """Make a future that tells what becomes of *run*, and does nothing to it if cancelled."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+        run.joined.append(future)
+        return future
 
     def _make_task(self, run: AsyncioRun) -> asyncio.Task[Any]:
         coroutine = self._drive(run)
@@ -232,11 +247,16 @@ class Shell(Conductor[AsyncioRun, Lot]):
         """The Task is done: see to it that the run is, too."""
         run.close_body()
         run.task = None
+        joined, run.joined = run.joined, []
+        for future in joined:
+            _copy(task, future, run.reason)
         error = None if task.cancelled() else task.exception()  # it is marked as retrieved now
         if run.done:
             return
         if error is not None:
             self._finish(run, error)
+        elif run.put_off is not None:
+            self.cancel(run, None)
         else:
             self.end(run, None, stopped=task.cancelled())
 
@@ -252,11 +272,11 @@ class Shell(Conductor[AsyncioRun, Lot]):
         if failure is not None:
             self.end(run, failure, stopped=False)
         else:
-            self._ended(run, self._settle_escaped(run, error))
+            self._carry_out(self._settle_escaped(run, error), run)
 
     def _settle(
         self, run: AsyncioRun, error: BaseException | None, *, stopped: bool
-    ) -> AsyncioRun | None:
+    ) -> Turn[AsyncioRun]:
         """As the Task says: what a cancellation meant, its coroutine has decided."""
         if stopped:
             return self._settle_cancelled(run)
@@ -264,14 +284,17 @@ class Shell(Conductor[AsyncioRun, Lot]):
             return self._settle_failed(run, error)
         return super()._settle(run, None, stopped=False)
 
-    def _ended(self, run: AsyncioRun, following: AsyncioRun | None) -> None:
+    def _begin_soon(self, run: AsyncioRun) -> BaseException | None:
+        if run.turn is not None and not run.turn.done():
+            run.turn.set_result(None)
+        return None
+
+    def _tell(self, run: AsyncioRun) -> None:
         run.error = None  # the Task keeps what its starter may want
-        if following is not None and following.turn is not None and not following.turn.done():
-            following.turn.set_result(None)
-        if not self.engine.timers:
-            self._overdue.update()
-        self.deliver()
-        self.close_if_over()
+        if run.task is None:  # it never had one, else who joined has been told
+            joined, run.joined = run.joined, []
+            for future in joined:
+                future.cancel(run.reason)
 
     def _too_slow(self, text: str) -> Exception:
         return TimeoutError(text)
@@ -320,3 +343,18 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
 def _cancelled(run: AsyncioRun) -> CancelledError:
     return CancelledError() if run.reason is None else CancelledError(run.reason)
+
+
+def _copy(task: asyncio.Task[Any], future: asyncio.Future[Any], reason: str | None) -> None:
+    """Have *future* say what the *task* says, unless it was cancelled itself."""
+    if future.done():
+        return
+    if task.cancelled():
+        future.cancel(reason)
+        return
+    error = task.exception()
+    if error is None:
+        future.set_result(task.result())
+    else:
+        future.set_exception(error)
+        future.exception()  # marks it as retrieved, as the Task's is

@@ -14,7 +14,9 @@ from namedtasks._asyncio.shell import Shell
 from namedtasks._core import checks
 from namedtasks._core.callables import check_plain_fn
 from namedtasks._core.coroutines import Words, check_async_fn, check_body
-from namedtasks._core.verbs import IfBusy, Verbs
+from namedtasks._core.names import check_name
+from namedtasks._core.pending import IfBusy
+from namedtasks._core.verbs import Verbs
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -51,7 +53,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         coro_fn: Callable[[*Args], Coroutine[Any, Any, T]],
         /,
         *args: *Args,
-        if_busy: Literal["refuse"] = "refuse",
+        if_busy: Literal["refuse", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
     ) -> asyncio.Task[T]: ...
@@ -62,10 +64,32 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         coro_fn: Callable[[*Args], Coroutine[Any, Any, T]],
         /,
         *args: *Args,
-        if_busy: IfBusy,
+        if_busy: Literal["skip"],
         timeout: float | None = None,
         operation: str | None = None,
     ) -> asyncio.Task[T] | None: ...
+    @overload
+    def create_task(
+        self,
+        name: Hashable,
+        coro_fn: Callable[[*Args], Coroutine[Any, Any, T]],
+        /,
+        *args: *Args,
+        if_busy: Literal["join"],
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def create_task(
+        self,
+        name: Hashable,
+        coro_fn: Callable[[*Args], Coroutine[Any, Any, T]],
+        /,
+        *args: *Args,
+        if_busy: IfBusy,
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Future[T] | None: ...
     def create_task(
         self,
         name: Hashable,
@@ -75,7 +99,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
-    ) -> asyncio.Task[T] | None:
+    ) -> asyncio.Future[T] | None:
         """Start ``coro_fn(*args)`` under *name*, unless the name runs or waits.
 
         *coro_fn* is called at once; its body begins later, or at once where the
@@ -111,11 +135,12 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             RuntimeError: this is not the map's thread.
         """
         check_async_fn(_WORDS, coro_fn)
+        checks.if_busy(if_busy)
         return self._shell.start(
             name,
             lambda _: check_body(_WORDS, coro_fn, coro_fn(*args)),
             slots=self._shell.engine.slots,
-            skip=checks.is_skip(if_busy),
+            if_busy=if_busy,
             timeout=checks.timeout(timeout),
             operation=operation,
         )
@@ -128,7 +153,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         /,
         *args: *Args,
         executor: _pools.PoolOrFactory | None = None,
-        if_busy: Literal["refuse"] = "refuse",
+        if_busy: Literal["refuse", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
     ) -> asyncio.Task[T]: ...
@@ -140,10 +165,34 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         /,
         *args: *Args,
         executor: _pools.PoolOrFactory | None = None,
-        if_busy: IfBusy,
+        if_busy: Literal["skip"],
         timeout: float | None = None,
         operation: str | None = None,
     ) -> asyncio.Task[T] | None: ...
+    @overload
+    def run_in_executor(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: _pools.PoolOrFactory | None = None,
+        if_busy: Literal["join"],
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Future[T]: ...
+    @overload
+    def run_in_executor(
+        self,
+        name: Hashable,
+        fn: Callable[[*Args], T],
+        /,
+        *args: *Args,
+        executor: _pools.PoolOrFactory | None = None,
+        if_busy: IfBusy,
+        timeout: float | None = None,
+        operation: str | None = None,
+    ) -> asyncio.Future[T] | None: ...
     def run_in_executor(
         self,
         name: Hashable,
@@ -154,7 +203,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
-    ) -> asyncio.Task[T] | None:
+    ) -> asyncio.Future[T] | None:
         """Start ``fn(*args)`` under *name* in an executor, a thread by default.
 
         A thread cannot be stopped from outside. Cancelled or past its deadline,
@@ -180,6 +229,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             RuntimeError: this is not the map's thread.
         """
         check_plain_fn("run_in_executor()", fn, "use create_task()")
+        checks.if_busy(if_busy)
         if executor is not None:
             _pools.check_pool(executor)
         chosen = self._executor if executor is None else executor
@@ -188,7 +238,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             name,
             lambda run: call_in_executor(run, chosen, fn, args),
             slots=engine.threads if chosen is None else engine.slots,
-            skip=checks.is_skip(if_busy),
+            if_busy=if_busy,
             timeout=checks.timeout(timeout),
             operation=operation,
         )
@@ -216,7 +266,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         """
         check_async_fn(_WORDS, coro_fn)
         checks.hashable(name, operation)
-        checks.is_skip(if_busy)
+        check_name(name)
+        checks.if_busy(if_busy)
         checks.timeout(timeout)
 
         def start() -> None:
@@ -249,7 +300,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             return ()
         shell.cancel_all("the map is shutting down")
         await waits.sleep_while(shell, shell.hold_idle, shell.now() + shell.overdue_after)
-        shell.mark_overdue()  # they are due at this very moment
+        shell.on_time()  # they are due at this very moment
         return tuple(self)
 
     async def wait_idle(self) -> None:

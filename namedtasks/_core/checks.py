@@ -118,17 +118,16 @@ def timeout(value: float | None) -> float:
     return math.inf if value is None else number("timeout", value)
 
 
-def is_skip(if_busy: str) -> bool:
-    """Whether *if_busy* says to skip rather than to refuse.
+def if_busy(value: object) -> None:
+    """Whether *value* says what to do about a name that cannot start now.
 
     Raises:
-        ValueError: it says neither.
+        ValueError: it does not.
     """
-    if if_busy == "refuse":
-        return False
-    if if_busy == "skip":
-        return True
-    raise ValueError(f"if_busy must be 'refuse' or 'skip', not {repr_of(if_busy)}")
+    if value not in ("refuse", "skip", "join", "replace", "queue"):
+        raise ValueError(
+            f"if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not {repr_of(value)}"
+        )
 
 
 def reason(value: object) -> None:

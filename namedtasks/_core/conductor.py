@@ -5,7 +5,7 @@ and who is to be told; everything that needs no world of its own stands here.
 
 The invariants, in every shell:
 
-1. A name is in the ledger from its admission until `_freed`, and each admitted
+1. A name is in the ledger from its admission until `_woken`, and each admitted
    run gets there exactly once. No code of the user's can prevent that.
 2. A name is freed and all who wait for that are woken in one step, under the
    guard. Then the next run begins, then the run's own handle is told, then the
@@ -24,11 +24,12 @@ import abc
 import math
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from namedtasks._core import checks
-from namedtasks._core.engine import Engine
-from namedtasks._core.ledger import Closed, refusal
+from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.ledger import Closed, Overlapping, refusal
+from namedtasks._core.pending import IfBusy, Move, move
 from namedtasks._core.runs import LiveRun, LotT, Run
 from namedtasks._core.text import repr_of, seconds_text, task_text
 
@@ -42,6 +43,19 @@ class Hold(NamedTuple, Generic[LotT]):
     """Where to sleep."""
     until: float
     """When to look again, woken or not; infinite for never."""
+
+
+class Admission(NamedTuple, Generic[RunT]):
+    """What a start has come to that was not refused."""
+
+    run: RunT
+    begins: bool = False
+    """Whether it has its slot: then the starter begins it."""
+    is_put_off: bool = False
+    is_joined: bool = False
+    """Whether it is somebody else's run."""
+    handle: Any = None
+    """What to give to the starter."""
 
 
 class Conductor(abc.ABC, Generic[RunT, LotT]):
@@ -103,8 +117,16 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         """See to it that `mark_overdue` is called when the next run falls due."""
 
     @abc.abstractmethod
-    def _ended(self, run: RunT, following: RunT | None) -> None:
-        """Do what comes after `_freed`: begin *following*, tell the handle, deliver."""
+    def _begin_soon(self, run: RunT) -> BaseException | None:
+        """Have the body of *run* begin: it has just got its slot.
+
+        Returns:
+            What went wrong, if it never will begin.
+        """
+
+    @abc.abstractmethod
+    def _tell(self, run: RunT) -> None:
+        """Let the handle of *run*, which has ended, know."""
 
     @abc.abstractmethod
     def _too_slow(self, text: str) -> Exception:
@@ -121,36 +143,54 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         name: Hashable,
         operation: str | None,
         make_run: Callable[[], RunT],
-        *,
-        skip: bool,
-    ) -> RunT | None:
-        """Make a run that holds its name from now on; None if it was refused and may be skipped.
+        if_busy: IfBusy,
+    ) -> Admission[RunT] | None:
+        """What a start comes to; None if it was refused and may be skipped.
 
         Raises:
             RefusedError: something stands in the way.
             TypeError: the name cannot be hashed, or the operation is no text.
+            ValueError: ANY stands in the name where it may not.
         """
         with self.guard:
             now = self.now()
             obstacle = self.engine.ledger.obstacle(name, operation, now)
+            what = move(obstacle, if_busy)
             if obstacle is None:
                 run = make_run()
                 self.engine.admit(run, now)
-                run.at_once = run.has_slot
-                return run
-            error = self.engine.refuse(obstacle, name, operation, now, skip=skip)
+                return Admission(run, begins=run.has_slot, handle=run.handle)
+            if what is Move.JOIN:
+                return self._join(cast("RunT", obstacle))
+            if what is Move.PUT_OFF:
+                run = make_run()
+                self.engine.put_off(run, cast('Literal["replace", "queue"]', if_busy), obstacle)
+                return Admission(run, is_put_off=True, handle=run.handle)
+            error = self.engine.refuse(obstacle, name, operation, now, skip=what is Move.SKIP)
         self.deliver()
         if error is not None:
             raise error
         return None
 
+    def _join(self, run: RunT) -> Admission[RunT]:
+        """Have the start share *run*. Under the guard."""
+        return Admission(run, is_joined=True, handle=run.handle)
+
+    def _accept(self, run: RunT) -> None:
+        """*run*, which was put off, is there to stay: supersede, and cancel what it replaces."""
+        with self.guard:
+            replaces = run.put_off == "replace"
+            turn = self._woken(self.engine.accept(run, self.now()))
+            doomed = self.engine.in_the_way(run) if replaces else []
+        self._carry_out(turn)
+        self.cancel_each(doomed, "replaced by a newer start")
+
     def _roll_back(self, run: RunT) -> None:
         """Undo an admission whose start has raised."""
         with self.guard:
-            if run.done:
-                return
-            following = self._freed(run, self.engine.roll_back(run, self.now()))
-        self._ended(run, following)
+            ended = () if run.done else (run,)
+            turn = self._woken(self.engine.roll_back(run, self.now()), *ended)
+        self._carry_out(turn, *ended)
 
     # Ending
 
@@ -162,18 +202,18 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
             error: What the body raised, and is the run's own affair.
             stopped: Whether the body was cancelled and heeded it.
         """
-        self._ended(run, self._settle_safely(run, error, stopped=stopped))
+        self._carry_out(self._settle_safely(run, error, stopped=stopped), run)
 
     def _settle_safely(
         self, run: RunT, error: BaseException | None, *, stopped: bool
-    ) -> RunT | None:
+    ) -> Turn[RunT]:
         try:
             return self._settle(run, error, stopped=stopped)
         except BaseException as broken:  # the user's code, in a way that nobody thought of
             self._complain(f"the end of {task_text(run.name, run.operation)} went wrong", broken)
             return self._settle_somehow(run, broken)
 
-    def _settle(self, run: RunT, error: BaseException | None, *, stopped: bool) -> RunT | None:
+    def _settle(self, run: RunT, error: BaseException | None, *, stopped: bool) -> Turn[RunT]:
         if stopped or run.heeded(error):
             if not run.timed_out():
                 return self._settle_cancelled(run)
@@ -182,113 +222,182 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
             return self._settle_failed(run, error)
         with self.guard:
             run.returned = True
-            return self._freed(run, self.engine.succeeded(run, self.now()))
+            return self._woken(self.engine.succeeded(run, self.now()), run)
 
-    def _settle_failed(self, run: RunT, error: BaseException) -> RunT | None:
+    def _settle_failed(self, run: RunT, error: BaseException) -> Turn[RunT]:
         run.error = error
         while True:
             verdict = self.engine.judge(run, error)
             with self.guard:
                 if self.engine.stands(run, verdict):
-                    return self._freed(run, self.engine.failed(run, verdict, self.now()))
+                    return self._woken(self.engine.failed(run, verdict, self.now()), run)
 
-    def _settle_cancelled(self, run: RunT) -> RunT | None:
+    def _settle_cancelled(self, run: RunT) -> Turn[RunT]:
         with self.guard:
-            return self._freed(run, self.engine.cancelled(run, self.now()))
+            return self._woken(self.engine.cancelled(run, self.now()), run)
 
-    def _settle_escaped(self, run: RunT, error: BaseException) -> RunT | None:
+    def _settle_escaped(self, run: RunT, error: BaseException) -> Turn[RunT]:
         with self.guard:
             run.error = error
-            return self._freed(run, self.engine.escaped(run, error, self.now()))
+            return self._woken(self.engine.escaped(run, error, self.now()), run)
 
-    def _settle_somehow(self, run: RunT, broken: BaseException) -> RunT | None:
+    def _settle_somehow(self, run: RunT, broken: BaseException) -> Turn[RunT]:
         """Free the name, whatever else is broken: the first invariant."""
         run.returned = False
         run.error = run.error or broken
         if not run.done:
             return self._settle_escaped(run, run.error)
         with self.guard:
-            return self._freed(run, None)
+            return self._woken(Turn(), run)
 
-    def _freed(self, run: RunT, following: RunT | None) -> RunT | None:
-        """Wake who waits for the end of *run*. Under the guard."""
-        run.handle = None
-        if run.waiters is not None:
-            run.waiters.unpark_all()
-        if not self.engine.ledger.running:
+    def _woken(self, turn: Turn[RunT], *ended: RunT) -> Turn[RunT]:
+        """Wake who waits for what has come about. Under the guard."""
+        for run in (*ended, *turn.dropped):
+            run.handle = None
+            if run.waiters is not None:
+                run.waiters.unpark_all()
+        if self.is_idle():
             self.changed.unpark_all()
-        return following
+        return turn
+
+    def _carry_out(self, turn: Turn[RunT], *ended: RunT) -> None:
+        """Do what follows when names are free and who waited is awake. Not under the guard."""
+        over = [*ended]
+        turns = [turn]
+        for one in turns:  # one that cannot begin makes room for the next
+            for run in one.dropped:
+                self._drop(run)
+            over += one.dropped
+            for run in one.begin:
+                error = self._begin_soon(run)
+                if error is not None:
+                    over.append(run)
+                    turns.append(self._settle_safely(run, error, stopped=False))
+        self._timers_changed()
+        for run in over:
+            self._tell(run)
+        self.deliver()
+        self.close_if_over()
+
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing is pending."""
+        return not self.engine.ledger.running and not self.engine.pending.runs
 
     # Stopping
 
     def cancel(self, run: RunT, reason: str | None) -> bool:
         """Ask *run* to stop; tell whether it had not ended."""
         checks.reason(reason)
-        following: RunT | None = None
+        turn: Turn[RunT] | None = None
         with self.guard:
-            if not self.engine.ask_to_stop(run, reason, self.now()):
+            if run.done:
                 return False
-            unbegun = self._is_unbegun(run)
-            if unbegun:
-                following = self._freed(run, self.engine.cancelled(run, self.now()))
-        if unbegun:
-            self._drop(run)
-            self._ended(run, following)
-        else:
+            if run.put_off is not None or self._is_unbegun(run):
+                turn = self._woken(self._cancel_unbegun(run, reason))
+            else:
+                self.engine.ask_to_stop(run, reason, self.now())
+        if turn is None:
             self._stop(run)
             self._timers_changed()
+        else:
+            self._carry_out(turn)
         return True
 
+    def _cancel_unbegun(self, run: RunT, reason: str | None) -> Turn[RunT]:
+        """End *run*, whose body has not begun and never will. Under the guard."""
+        if run.put_off is not None:
+            return self.engine.drop(run, reason, self.now())
+        self.engine.ask_to_stop(run, reason, self.now())
+        turn = self.engine.cancelled(run, self.now())
+        return Turn(turn.begin, (run, *turn.dropped))
+
     def cancel_each(self, runs: Iterable[RunT], reason: str | None) -> int:
-        """Ask *runs* to stop, those that wait for a slot first, so that none of them gets one."""
-        wanted = sorted(runs, key=lambda run: run.has_slot)
+        """Ask *runs* to stop; tell how many had not ended.
+
+        First the pending ones and then those that wait for a slot, so that none
+        of them begins because of the others.
+        """
+        wanted = sorted(runs, key=lambda run: (run.put_off is None, run.has_slot))
         return sum([self.cancel(run, reason) for run in wanted])
 
-    def cancel_all(self, reason: str | None) -> int:
-        """Ask all runs to stop."""
-        return self.cancel_each(self.runs(), reason)
+    def cancel_names(self, predicate: Callable[[Hashable], object], reason: str | None) -> int:
+        """Ask what runs or is pending to stop, where *predicate* likes the name.
 
-    def runs(self) -> list[RunT]:
-        """All that runs now."""
+        Returns:
+            How many names that were.
+        """
+        checks.reason(reason)
+        named = [runs for name, runs in self._runs_by_name() if predicate(name)]
+        self.cancel_each([run for runs in named for run in runs], reason)
+        return len(named)
+
+    def cancel_all(self, reason: str | None) -> int:
+        """Ask all runs to stop; how many names that were."""
+        return self.cancel_names(lambda _: True, reason)
+
+    def cancel_name(self, name: Hashable, reason: str | None) -> bool:
+        """Ask what runs and what is pending under *name* to stop; whether there was anything."""
+        checks.reason(reason)
         with self.guard:
-            return list(self.engine.ledger.running.values())
+            ledger = self.engine.ledger
+            runs = [table[name] for table in (ledger.pending, ledger.running) if name in table]
+        return self.cancel_each(runs, reason) > 0
+
+    def _runs_by_name(self) -> list[tuple[Hashable, list[RunT]]]:
+        with self.guard:
+            pending, running = self.engine.ledger.pending, self.engine.ledger.running
+            both = [(name, [run]) for name, run in pending.items()]
+            for name, runs in both:
+                if name in running:
+                    runs.append(running[name])
+            return both + [(name, [run]) for name, run in running.items() if name not in pending]
 
     def running(self, name: Hashable) -> RunT | None:
         """The run that holds *name*."""
         with self.guard:
             return self.engine.ledger.running.get(name)
 
-    def mark_overdue(self) -> None:
-        """Mark and tell which runs did not stop for all too long."""
+    def on_time(self) -> None:
+        """Do what is due: begin who has sat out a wait, tell who did not stop for all too long."""
         with self.guard:
-            self.engine.mark_overdue(self.now())
-        self.deliver()
+            turn = self._woken(self.engine.on_time(self.now()))
+        self._carry_out(turn)
 
     # Forgetting and closing
 
     def forget(self, name: Hashable, operation: str | None) -> bool:
         """Drop failures of *name*, and wake who waited for them to lapse."""
         with self.guard:
-            found = self.engine.forget(name, operation, self.now())
+            found, turn = self.engine.forget(name, operation, self.now())
+            self._woken(turn)
             if found:
                 lot = self.waiting_for.get(name)
                 if lot is not None:
                     lot.unpark_all()
                 self.changed.unpark_all()
-        self.deliver()
+        self._carry_out(turn)
         return found
 
     def close(self) -> None:
         """Refuse new starts, and tell who waits to make one."""
         with self.guard:
             self._close()
+            turn = self._woken(self.engine.drain(self.now()))
+        self._carry_out(turn)
+
+    def end_block(self) -> None:
+        """The map's block is over: what would have to sit out a wait is dropped."""
+        with self.guard:
+            self.block_done = True
+            turn = self._woken(self.engine.drain(self.now()))
+        self._carry_out(turn)
 
     def close_if_over(self) -> None:
         """Close with the last run after the block: nobody can start another one now."""
         if not self.block_done:
             return
         with self.guard:
-            if not self.engine.ledger.running:
+            if self.is_idle():
                 self._close()
 
     def _close(self) -> None:
@@ -308,12 +417,12 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         return None if run.done else Hold(self._waiters_of(run), math.inf)
 
     def hold_idle(self) -> Hold[LotT] | None:
-        """Keep a wait until nothing runs."""
-        return Hold(self.changed, math.inf) if self.engine.ledger.running else None
+        """Keep a wait until nothing runs and nothing is pending."""
+        return None if self.is_idle() else Hold(self.changed, math.inf)
 
     def hold_empty(self) -> Hold[LotT] | None:
         """Keep a wait until nothing runs and no failure waits."""
-        if self.engine.ledger.running:
+        if not self.is_idle():
             return Hold(self.changed, math.inf)
         lapse = self.engine.ledger.records.next_lapse(self.now())
         return None if lapse is None else Hold(self.changed, lapse)
@@ -329,6 +438,8 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         obstacle = self.engine.ledger.obstacle(name, operation, now)
         if obstacle is None:
             return None
+        if isinstance(obstacle, Overlapping):
+            return Hold(self._waiters_of(obstacle.runs[0]), math.inf)
         if isinstance(obstacle, LiveRun):
             return Hold(self._waiters_of(obstacle), math.inf)
         if isinstance(obstacle, Closed) or obstacle.gave_up:

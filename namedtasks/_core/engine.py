@@ -10,15 +10,19 @@ The life of a run, in the calls of the conductor::
         │
       succeeded() | failed(judge(), if it stands()) | cancelled() | escaped()
 
-Each of the last row, and roll_back(), frees the name and gives back the next
-run that has a slot now, for the shell to begin. `judge` runs the user's code and
-changes nothing; all else changes the tables and runs no code of the user's.
-After each call who waits is woken, and then ``dispatch`` delivers.
+A start that finds its name taken may also be ``put_off()``: it is pending then,
+until its `Turn` comes, or it is dropped.
+
+Each of the last row, and whatever else frees a name, gives back a `Turn`: which
+runs begin now because of that, and which never will. `judge` runs the user's
+code and changes nothing; all else changes the tables and runs no code of the
+user's. After each call who waits is woken, and then ``dispatch`` delivers.
 """
 
 import math
+import sys
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Generic, TypeVar, final
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, final
 
 import attrs
 
@@ -33,17 +37,23 @@ from namedtasks._core.events import (
     TaskForgotten,
     TaskGaveUp,
     TaskOverdue,
+    TaskQueued,
     TaskRefused,
     TaskStarted,
     TaskSucceeded,
+    TaskSuperseded,
 )
-from namedtasks._core.ledger import Closed, Ledger, refusal
+from namedtasks._core.ledger import Closed, Ledger, Obstacle, refusal
+from namedtasks._core.pending import Pending
 from namedtasks._core.records import Record, stand_in
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
 from namedtasks._core.timers import Timers
 
 RunT = TypeVar("RunT", bound=Run)
+
+_CLOSING = "the map is closing"
+_GAVE_UP = "its name gave up"
 
 _MAX_THREADS = 1_000
 """Threads that a map without a limit runs at once: far above what a machine has
@@ -59,6 +69,8 @@ class TaskMapStatistics:
 
     running: int
     """Names that are taken, those included whose run waits for a slot."""
+    pending: int
+    """Starts that were put off, to replace a run or to come after one."""
     waiting_for_slot: int
     """Of these, how many wait for a slot: with a limit, or beyond 1 000 threads."""
     overdue: int
@@ -86,6 +98,15 @@ class Verdict:
     """What the record keeps in the original's place, if there will be a record."""
 
 
+class Turn(NamedTuple, Generic[RunT]):
+    """What follows from a change: for the shell to carry out."""
+
+    begin: tuple[RunT, ...] = ()
+    """Runs whose bodies begin now: they have their names and their slots."""
+    dropped: tuple[RunT, ...] = ()
+    """Pending runs that never will; they have ended."""
+
+
 @final
 class Engine(Generic[RunT]):
     """Decides for a shell; see the module's docstring for the order of the calls."""
@@ -96,8 +117,10 @@ class Engine(Generic[RunT]):
         "_policy",
         "_random",
         "dispatch",
+        "is_draining",
         "ledger",
         "overdue_after",
+        "pending",
         "slots",
         "threads",
         "timers",
@@ -121,6 +144,9 @@ class Engine(Generic[RunT]):
         self.threads: Slots[RunT] = Slots[RunT](_MAX_THREADS) if limit is None else self.slots
         """What a run in one of the map's own threads needs a slot of."""
         self.timers: Timers[RunT] = Timers()
+        self.pending: Pending[RunT] = Pending(self.ledger, self.timers)
+        self.is_draining: bool = False
+        """Whether pending runs that would have to sit out a wait are dropped."""
         self.dispatch: Dispatch = Dispatch(instruments, complain)
         self._policy = backoff
         self.overdue_after: float = overdue_after
@@ -133,7 +159,7 @@ class Engine(Generic[RunT]):
 
     def refuse(
         self,
-        obstacle: RunT | Record | Closed,
+        obstacle: Obstacle[RunT],
         name: Hashable,
         operation: str | None,
         now: float,
@@ -163,12 +189,59 @@ class Engine(Generic[RunT]):
         self.ledger.records.sweep(now)
         run.slots.take(run)
 
-    def roll_back(self, run: RunT, now: float) -> RunT | None:
+    def put_off(
+        self,
+        run: RunT,
+        how: Literal["replace", "queue"],
+        obstacle: Obstacle[RunT],
+    ) -> None:
+        """Make *run* the pending run of its name, until `accept` or `roll_back` at least."""
+        self.pending.put_off(run, how, obstacle)
+
+    def accept(self, run: RunT, now: float) -> Turn[RunT]:
+        """What was put off stays so: the pending run from before is dropped."""
+        how = run.put_off
+        if how is not None and self.dispatch.wants(TaskQueued):
+            self.dispatch.note(
+                TaskQueued(name=run.name, operation=run.operation, at=now, if_busy=how), run
+            )
+        return self._supersede(run, now)
+
+    def _supersede(self, run: RunT, now: float) -> Turn[RunT]:
+        """End the pending run whose place *run* has taken, if there is one."""
+        before: RunT | None = run.supersedes
+        run.supersedes = None
+        if before is None or before.done:
+            return Turn()
+        before.reason = "superseded by a newer start of its name"
+        before.done = True
+        if self.dispatch.wants(TaskSuperseded):
+            self.dispatch.note(
+                TaskSuperseded(name=before.name, operation=before.operation, at=now), before
+            )
+        turn = self._reconsider(self.pending.remove(before), now)
+        return Turn(turn.begin, (before, *turn.dropped))
+
+    def in_the_way(self, run: RunT) -> list[RunT]:
+        """What *run* is to replace, other than itself."""
+        return [one for one in self.ledger.holders(run.name, sys.maxsize) if one is not run]
+
+    def roll_back(self, run: RunT, now: float) -> Turn[RunT]:
         """Undo an admission; whoever waits for the run is told that it was cancelled."""
-        if run.done:
-            return None
+        if run.done:  # superseded or cancelled meanwhile, and not only to make room for it
+            return self._supersede(run, now)
         run.reason = "its start raised an error"
-        return self._end(run, now, self.ledger.restore)
+        if self.pending.is_pending(run):
+            run.done = True
+            return self._reconsider(self.pending.put_back(run), now)
+        # It was admitted, or its turn has come meanwhile.
+        first: Turn[RunT] = Turn()
+        if run.name in self.pending.runs:
+            first = self._supersede(run, now)
+        else:
+            self.pending.put_behind(run)
+        turn = self._end(run, now, self.ledger.restore)
+        return Turn(first.begin + turn.begin, first.dropped + turn.dropped)
 
     def begin(self, run: RunT, now: float) -> None:
         """The body of *run* begins: its timeout counts from here."""
@@ -197,9 +270,16 @@ class Engine(Generic[RunT]):
             self._watch(run)
         return True
 
-    def mark_overdue(self, now: float) -> None:
-        """Mark the runs that were asked to stop and did not, for all too long."""
+    def on_time(self, now: float) -> Turn[RunT]:
+        """Do what is due: waits that are over, and runs that did not stop for all too long."""
+        begin: list[RunT] = []
+        dropped: list[RunT] = []
         while (run := self.timers.pop_due(now)) is not None:
+            if self.pending.is_pending(run):
+                turn = self._reconsider([run], now)
+                begin += turn.begin
+                dropped += turn.dropped
+                continue
             run.overdue = True
             self._overdue += 1
             if self.dispatch.wants(TaskOverdue):
@@ -213,12 +293,31 @@ class Engine(Generic[RunT]):
                     ),
                     run,
                 )
+        return Turn(tuple(begin), tuple(dropped))
+
+    def drop(self, run: RunT, reason: str | None, now: float) -> Turn[RunT]:
+        """End the pending *run*."""
+        followers = self._drop(run, reason, now)
+        turn = self._reconsider(followers, now)
+        return Turn(turn.begin, (run, *turn.dropped))
+
+    def drain(self, now: float) -> Turn[RunT]:
+        """Drop the pending runs that would have to sit out a wait, now and from now on."""
+        self.is_draining = True
+        begin: list[RunT] = []
+        dropped: list[RunT] = []
+        for run in list(self.pending.runs.values()):
+            if run.blocker is None and not run.done:
+                turn = self.drop(run, _CLOSING, now)
+                begin += turn.begin
+                dropped += turn.dropped
+        return Turn(tuple(begin), tuple(dropped))
 
     # Ending
 
-    def succeeded(self, run: RunT, now: float) -> RunT | None:
+    def succeeded(self, run: RunT, now: float) -> Turn[RunT]:
         """*run* returned a value."""
-        following = self._end(run, now, self.ledger.succeed)
+        turn = self._end(run, now, self.ledger.succeed)
         if self.dispatch.wants(TaskSucceeded):
             self.dispatch.note(
                 TaskSucceeded(
@@ -226,7 +325,7 @@ class Engine(Generic[RunT]):
                 ),
                 run,
             )
-        return following
+        return turn
 
     def judge(self, run: RunT, error: BaseException) -> Verdict:
         """Ask the policy what becomes of *run*'s name, and copy the error for the record.
@@ -242,13 +341,13 @@ class Engine(Generic[RunT]):
         """Whether *verdict* is about the failures that *run* counts now."""
         return verdict.failures == run.failures + 1
 
-    def failed(self, run: RunT, verdict: Verdict, now: float) -> RunT | None:
+    def failed(self, run: RunT, verdict: Verdict, now: float) -> Turn[RunT]:
         """*run* ended by an error, and the verdict on it stands."""
         delay = verdict.delay
         if delay is None or verdict.recorded is None:
             return self._failed_uncounted(run, verdict.error, now)
         recorded, failures = verdict.recorded, run.failures + 1
-        following = self._end(run, now, lambda ended: self.ledger.fail(ended, recorded, delay, now))
+        turn = self._end(run, now, lambda ended: self.ledger.fail(ended, recorded, delay, now))
         self._note_failed(run, verdict.error, now, failures, delay)
         if delay == math.inf and self.dispatch.wants(TaskGaveUp):
             self.dispatch.note(
@@ -261,33 +360,25 @@ class Engine(Generic[RunT]):
                 ),
                 run,
             )
-        return following
+        return turn
 
-    def escaped(self, run: RunT, error: BaseException, now: float) -> RunT | None:
+    def escaped(self, run: RunT, error: BaseException, now: float) -> Turn[RunT]:
         """*run* ended by what is no `Exception`; its name's record is as before."""
         return self._failed_uncounted(run, error, now)
 
-    def cancelled(self, run: RunT, now: float) -> RunT | None:
+    def cancelled(self, run: RunT, now: float) -> Turn[RunT]:
         """*run* was cancelled and heeded it, or never began."""
-        following = self._end(run, now, self.ledger.restore)
-        if self.dispatch.wants(TaskCancelled):
-            duration = None if run.started_at is None else now - run.started_at
-            self.dispatch.note(
-                TaskCancelled(
-                    name=run.name,
-                    operation=run.operation,
-                    at=now,
-                    duration=duration,
-                    reason=run.reason,
-                ),
-                run,
-            )
-        return following
+        turn = self._end(run, now, self.ledger.restore)
+        self._note_cancelled(run, now)
+        return turn
 
     # Looking and forgetting
 
-    def forget(self, name: Hashable, operation: str | None, now: float) -> bool:
-        """Drop the failures of *name*, or of one *operation* of it; tell whether there were any."""
+    def forget(self, name: Hashable, operation: str | None, now: float) -> tuple[bool, Turn[RunT]]:
+        """Drop the failures of *name*, or of one *operation* of it; tell whether there were any.
+
+        A pending run that has sat out their wait begins.
+        """
         dropped = self.ledger.forget(name, operation, now)
         if self.dispatch.wants(TaskForgotten):
             for one in dropped:
@@ -296,7 +387,9 @@ class Engine(Generic[RunT]):
                         name=one.name, operation=one.operation, at=now, failures=one.failures
                     )
                 )
-        return bool(dropped)
+        run = self.pending.runs.get(name)
+        waits = run is not None and run.blocker is None
+        return bool(dropped), self._reconsider([run], now) if waits and run else Turn()
 
     def statistics(self, now: float) -> TaskMapStatistics:
         """Count, and sweep a little."""
@@ -307,6 +400,7 @@ class Engine(Generic[RunT]):
             waiting_for_slot += self.threads.waiting
         return TaskMapStatistics(
             running=len(self.ledger.running),
+            pending=len(self.pending.runs),
             waiting_for_slot=waiting_for_slot,
             overdue=self._overdue,
             waiting=records.waiting,
@@ -316,20 +410,85 @@ class Engine(Generic[RunT]):
 
     # Inside
 
-    def _end(self, run: RunT, now: float, settle: Callable[[RunT], None]) -> RunT | None:
+    def _end(self, run: RunT, now: float, settle: Callable[[RunT], None]) -> Turn[RunT]:
         settle(run)
         run.done = True
         self.timers.discard(run)
         if run.overdue:
             self._overdue -= 1
-        following: RunT | None = run.slots.leave(run)
+        if run.awaited_by is None:
+            following = run.slots.leave(run)
+            turn: Turn[RunT] = Turn() if following is None else Turn((following,))
+        else:
+            followers, run.awaited_by = run.awaited_by, None
+            turn = self._reconsider(followers, now, predecessor=run)
         self.ledger.records.sweep(now)
-        return following
+        return turn
 
-    def _failed_uncounted(self, run: RunT, error: BaseException, now: float) -> RunT | None:
-        following = self._end(run, now, self.ledger.restore)
+    def _reconsider(
+        self, pending: Iterable[RunT], now: float, *, predecessor: RunT | None = None
+    ) -> Turn[RunT]:
+        """Give *pending* runs their names, in order, or let each wait for the next thing.
+
+        The first that replaces its *predecessor* gets the slot straight from it.
+        """
+        named: list[RunT] = []
+        dropped: list[RunT] = []
+        for run in pending:
+            if not self.pending.is_pending(run):
+                continue
+            obstacle = self.pending.reconsider(run, now)
+            if obstacle is None:
+                named.append(run)
+                self.pending.promote(run)
+                self.ledger.admit(run, now)
+            elif isinstance(obstacle, Record) and (obstacle.gave_up or self.is_draining):
+                self._drop(run, _GAVE_UP if obstacle.gave_up else _CLOSING, now)
+                dropped.append(run)  # it queues: so nobody waits for it
+        return Turn(tuple(self._give_slots(named, predecessor)), tuple(dropped))
+
+    def _give_slots(self, named: list[RunT], predecessor: RunT | None) -> list[RunT]:
+        begin: list[RunT] = []
+        heir: RunT | None = None
+        if predecessor is not None:
+            heir = next((run for run in named if _inherits(run, predecessor)), None)
+            if heir is not None:
+                predecessor.slots.hand_on(predecessor, heir)
+            elif (following := predecessor.slots.leave(predecessor)) is not None:
+                begin.append(following)
+        for run in named:
+            run.put_off = None
+            if run is not heir:
+                run.slots.take(run)
+            if run.has_slot:
+                begin.append(run)
+        return begin
+
+    def _drop(self, run: RunT, reason: str | None, now: float) -> list[RunT]:
+        """End the pending *run*; who is in line behind it, to be reconsidered."""
+        run.done = True
+        run.reason = run.reason or reason
+        followers = self.pending.remove(run)
+        self._note_cancelled(run, now)
+        return followers
+
+    def _failed_uncounted(self, run: RunT, error: BaseException, now: float) -> Turn[RunT]:
+        turn = self._end(run, now, self.ledger.restore)
         self._note_failed(run, error, now, run.failures, None)
-        return following
+        return turn
+
+    def _note_cancelled(self, run: RunT, now: float) -> None:
+        if self.dispatch.wants(TaskCancelled):
+            self.dispatch.note(
+                TaskCancelled(
+                    name=run.name,
+                    operation=run.operation,
+                    at=now,
+                    duration=None if run.started_at is None else now - run.started_at,
+                    reason=run.reason,
+                ),
+                run,
+            )
 
     def _note_failed(
         self, run: RunT, error: BaseException, now: float, failures: int, delay: float | None
@@ -354,6 +513,10 @@ class Engine(Generic[RunT]):
         asked_at = _asked_at(run)
         if asked_at != math.inf and not run.overdue:
             self.timers.set(run, asked_at + self.overdue_after)
+
+
+def _inherits(run: Run, predecessor: Run) -> bool:
+    return run.put_off == "replace" and run.slots is predecessor.slots
 
 
 def make_engine(

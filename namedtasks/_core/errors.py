@@ -8,13 +8,17 @@ ten thousand times a second and prints nothing. So an error keeps its facts in
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Hashable
 from typing import Any, Self, TypeVar
 
-from namedtasks._core.text import error_text, seconds_text, task_text
+from namedtasks._core.text import error_text, repr_of, seconds_text, task_text
 
 _ErrorT = TypeVar("_ErrorT", bound="NamedTasksError")
+
+_HOLDERS_SHOWN = 3
+"""Names that a sentence can bear."""
 
 
 class NamedTasksError(Exception):
@@ -98,10 +102,12 @@ class RefusedError(_TaskError):
 
 
 class AlreadyRunningError(RefusedError):
-    """The name is taken: a run of it has not ended yet.
+    """The name is taken: a run of it, or of a name that overlaps it, has not ended yet.
 
     Unlike `BackoffError` it says nothing about failures, and no waiting time is
-    known: ``wait_free(name)`` comes back when the run has ended.
+    known: ``wait_free(name)`` comes back when the runs in the way have ended.
+    The other values of ``if_busy`` are ways not to be refused; what only waits
+    to replace others holds its name, too.
     """
 
     def __init__(
@@ -115,21 +121,36 @@ class AlreadyRunningError(RefusedError):
 
     @property
     def started_at(self) -> float | None:
-        """When the run in progress began, in seconds on the map's clock; None if it has not yet."""
+        """When the first of the holders began, in seconds on the map's clock; None if not yet."""
         started_at: float | None = self.args[2]
         return started_at
 
     @property
     def holders(self) -> tuple[Hashable, ...]:
-        """The names of the runs that stand in the way."""
+        """The names of the runs that stand in the way: the name itself, or what overlaps it.
+
+        Ten at most, so that a refusal costs the same however many there are.
+        """
         holders: tuple[Hashable, ...] = self.args[3]
         return holders
 
     def __str__(self) -> str:
+        if self._is_of_its_own_name():
+            return (
+                f"{self._task} is already running: wait for its end with wait_free(), "
+                "or choose another if_busy: 'skip', 'join', 'replace' or 'queue'"
+            )
+        names = ", ".join(repr_of(name) for name in self.holders[:_HOLDERS_SHOWN])
+        more = " and more" if len(self.holders) > _HOLDERS_SHOWN else ""
         return (
-            f"{self._task} is already running: wait for its end with wait_free(), "
-            "or pass over it with if_busy='skip'"
+            f"{self._task} overlaps what is already running ({names}{more}): "
+            "wait for its end with wait_free(), or choose another if_busy: 'skip' or 'replace'"
         )
+
+    def _is_of_its_own_name(self) -> bool:
+        with contextlib.suppress(Exception):  # the name's own __eq__
+            return self.holders == (self.name,)
+        return False
 
 
 class BackoffError(RefusedError):

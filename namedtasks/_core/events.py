@@ -128,6 +128,23 @@ class TaskForgotten(TaskEvent):
     """How many they were."""
 
 
+@attrs.frozen(kw_only=True)
+class TaskQueued(TaskEvent):
+    """A start was put off until its name is free: to replace a run, or to come after it."""
+
+    hook = "task_queued"
+
+    if_busy: str
+    """What the start asked for: ``"replace"`` or ``"queue"``."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskSuperseded(TaskEvent):
+    """A run that was put off will never begin: a newer start of its name took its place."""
+
+    hook = "task_superseded"
+
+
 class Instrument:
     """Hears what happens in a map. Override what you want to hear; the rest costs nothing.
 
@@ -162,6 +179,12 @@ class Instrument:
     def task_forgotten(self, event: TaskForgotten, /) -> None:
         """The failures of a name were forgotten on request."""
 
+    def task_queued(self, event: TaskQueued, /) -> None:
+        """A start was put off until its name is free."""
+
+    def task_superseded(self, event: TaskSuperseded, /) -> None:
+        """A newer start took the place of one that was put off."""
+
 
 EVENTS: tuple[type[TaskEvent], ...] = (
     TaskStarted,
@@ -172,5 +195,7 @@ EVENTS: tuple[type[TaskEvent], ...] = (
     TaskGaveUp,
     TaskOverdue,
     TaskForgotten,
+    TaskQueued,
+    TaskSuperseded,
 )
 """Every event that there is."""

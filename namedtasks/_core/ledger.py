@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Hashable
-from typing import Generic, TypeVar, final
+from typing import Generic, TypeAlias, TypeVar, Union, final
+
+import attrs
 
 from namedtasks._core import checks
 from namedtasks._core.errors import (
@@ -35,6 +37,7 @@ from namedtasks._core.errors import (
     GaveUpError,
     RefusedError,
 )
+from namedtasks._core.names import ANY, Overlaps, check_name
 from namedtasks._core.records import Failure, Record, Records, failure_of
 from namedtasks._core.runs import Run
 from namedtasks._core.table import Table
@@ -69,23 +72,41 @@ class Closed(enum.Enum):
 
 
 @final
+@attrs.frozen(eq=False)
+class Overlapping(Generic[RunT]):
+    """The obstacle of runs under other names, which overlap the one that is asked for."""
+
+    runs: list[RunT]
+    """They, or the first few of them: at least one."""
+
+
+Obstacle: TypeAlias = Union[RunT, Record, Closed, Overlapping[RunT]]  # noqa: UP007 - for mypy
+"""What can stand in the way of a start."""
+
+_HOLDERS_TOLD = 10
+"""How many holders an error names at most: the price of a refusal must not grow with them."""
+
+
+@final
 class Ledger(Generic[RunT]):
     """Which names run, which wait, and until when."""
 
-    __slots__ = ("closed", "records", "running")
+    __slots__ = ("closed", "overlaps", "pending", "records", "running")
 
     def __init__(self, retention: float) -> None:
         self.closed: bool = False
         self.running: Table[Hashable, RunT] = Table()
+        self.pending: Table[Hashable, RunT] = Table()
+        """Runs that were put off; see ``pending``."""
+        self.overlaps: Overlaps[RunT] = Overlaps()
         self.records: Records = Records(retention)
 
-    def obstacle(
-        self, name: Hashable, operation: str | None, now: float
-    ) -> RunT | Record | Closed | None:
+    def obstacle(self, name: Hashable, operation: str | None, now: float) -> Obstacle[RunT] | None:
         """What stands in the way of a start; None if nothing does.
 
         Raises:
             TypeError: the name cannot be hashed, or the operation is no text.
+            ValueError: ANY stands in the name where it may not.
         """
         try:
             run = self.running.get(name)
@@ -98,13 +119,38 @@ class Ledger(Generic[RunT]):
             return Closed.CLOSED
         if run is not None:
             return run
-        record = self.records.get(name, operation, now)
+        return self.obstacle_to_pending(name, operation, now)
+
+    def obstacle_to_pending(
+        self, name: Hashable, operation: str | None, now: float
+    ) -> Overlapping[RunT] | Record | None:
+        """The same for a name that does not run itself, whether closed or not."""
+        if isinstance(name, tuple):
+            holders = self.holders(name, _HOLDERS_TOLD)  # pyright: ignore[reportUnknownArgumentType]
+            if holders:
+                return Overlapping(holders)
+        elif name is ANY:
+            check_name(name)
+        record = self.records.get(name, operation, now)  # pyright: ignore[reportUnknownArgumentType]
         return None if record is None or now >= record.retry_at else record
+
+    def holders(self, name: Hashable, most: int) -> list[RunT]:
+        """Up to *most* runs that hold *name* or one that overlaps it."""
+        if self.overlaps.wants(name):
+            check_name(name)
+            claims = [run for run in self.pending.values() if run.put_off == "replace"]
+            self.overlaps.cover(name, [*self.running.values(), *claims])
+        if self.overlaps.covers(name):
+            return self.overlaps.holders(name, most)
+        run = self.running.get(name)
+        return [] if run is None else [run]
 
     def admit(self, run: RunT, now: float) -> None:
         """Give the name to *run*, with the record that it has; nothing stands in the way."""
         record = self.records.find(run.name, run.operation)
         self.running[run.name] = run
+        if self.overlaps.covers(run.name) and run.put_off != "replace":
+            self.overlaps.add(run)  # one that replaces others is there already
         if record is None:
             return
         self.records.take(record)
@@ -177,6 +223,8 @@ class Ledger(Generic[RunT]):
 
     def _release(self, run: RunT) -> None:
         self.running.discard(run.name, run)
+        if self.overlaps.covers(run.name):
+            self.overlaps.discard(run)
 
     def _drop_record(self, run: RunT) -> None:
         if run.record is not None:
@@ -185,11 +233,15 @@ class Ledger(Generic[RunT]):
 
 
 def refusal(
-    obstacle: Run | Record | Closed, name: Hashable, operation: str | None, now: float
+    obstacle: Obstacle[RunT], name: Hashable, operation: str | None, now: float
 ) -> RefusedError:
     """The error that says what an *obstacle* means for a start of *name*."""
     if isinstance(obstacle, Run):
         return AlreadyRunningError(name, operation, obstacle.started_at, (obstacle.name,))
+    if isinstance(obstacle, Overlapping):
+        runs = obstacle.runs
+        names = tuple(run.name for run in runs)
+        return AlreadyRunningError(name, operation, runs[0].started_at, names)
     if isinstance(obstacle, Closed):
         return ClosedError(name, operation)
     error = (

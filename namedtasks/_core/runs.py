@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from namedtasks._core.errors import TaskCancelledError
 from namedtasks._core.records import Record
@@ -22,6 +22,8 @@ class Run:
     """
 
     __slots__ = (
+        "awaited_by",
+        "blocker",
         "deadline",
         "done",
         "failures",
@@ -29,11 +31,14 @@ class Run:
         "name",
         "operation",
         "overdue",
+        "place",
+        "put_off",
         "reason",
         "record",
         "slots",
         "started_at",
         "stop_asked_at",
+        "supersedes",
         "timeout",
     )
 
@@ -50,6 +55,8 @@ class Run:
         self.record: Record | None = None
         """The record of those failures, in this run's care until it ends."""
         self.has_slot: bool = False
+        self.place: int = 0
+        """Its place in the line for a slot."""
         self.started_at: float | None = None
         """When the body began; None until then."""
         self.deadline: float = math.inf
@@ -58,6 +65,14 @@ class Run:
         self.reason: str | None = None
         self.overdue: bool = False
         self.done: bool = False
+        self.put_off: Literal["replace", "queue"] | None = None
+        """Why it is pending: it holds no name and no slot yet; None if it is not."""
+        self.blocker: Run | None = None
+        """Whose end this pending run waits for; None if it sits out a wait."""
+        self.awaited_by: list[Any] | None = None
+        """The pending runs whose blocker this is."""
+        self.supersedes: Any = None
+        """The pending run whose place it takes, until that is sure."""
 
     def timed_out(self) -> bool:
         """Whether an absorbed cancellation means that the run's own deadline came first."""
@@ -84,7 +99,7 @@ LotT = TypeVar("LotT", bound=Lot)
 class LiveRun(Run, Generic[LotT]):
     """What all shells have of a run; each shell's own run is a subclass."""
 
-    __slots__ = ("at_once", "error", "handle", "now", "returned", "value", "waiters")
+    __slots__ = ("error", "handle", "now", "returned", "value", "waiters")
 
     def __init__(
         self,
@@ -96,8 +111,6 @@ class LiveRun(Run, Generic[LotT]):
     ) -> None:
         super().__init__(name, operation, timeout, slots)
         self.now: Callable[[], float] = now
-        self.at_once: bool = False
-        """Whether it was admitted with a slot, so that its starter is who begins it."""
         self.handle: Any = None
         """What the starter got; kept here while the map can give it out."""
         self.waiters: LotT | None = None

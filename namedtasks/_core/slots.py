@@ -15,14 +15,15 @@ RunT = TypeVar("RunT", bound=Run)
 class Slots(Generic[RunT]):
     """Hands out at most *capacity* slots; who finds none waits in line."""
 
-    __slots__ = ("_waiting", "capacity", "used")
+    __slots__ = ("_next", "_waiting", "capacity", "used")
 
     def __init__(self, capacity: int | None) -> None:
         self.capacity: float = math.inf if capacity is None else capacity
         self.used: int = 0
         # An OrderedDict, as it gives up its first and any entry at the same low
         # price; a dict's first entry is the dearer the more were deleted before it.
-        self._waiting: OrderedDict[RunT, None] = OrderedDict()
+        self._waiting: OrderedDict[int, RunT] = OrderedDict()
+        self._next = 0
 
     @property
     def waiting(self) -> int:
@@ -34,7 +35,9 @@ class Slots(Generic[RunT]):
         if self.used < self.capacity:
             self._give(run)
         else:
-            self._waiting[run] = None
+            self._next += 1
+            run.place = self._next
+            self._waiting[run.place] = run
 
     def leave(self, run: RunT) -> RunT | None:
         """Take back the slot, or the place in line, of *run*.
@@ -43,17 +46,25 @@ class Slots(Generic[RunT]):
             The run that has a slot now because of that, if there is one.
         """
         if not run.has_slot:
-            del self._waiting[run]
+            del self._waiting[run.place]
             self._shrink()
             return None
         run.has_slot = False
         self.used -= 1
         if not self._waiting:
             return None
-        first, _ = self._waiting.popitem(last=False)
+        _, first = self._waiting.popitem(last=False)
         self._shrink()
         self._give(first)
         return first
+
+    def hand_on(self, run: RunT, heir: RunT) -> None:
+        """Give the slot, or the place in line, of *run* to *heir*."""
+        if run.has_slot:
+            run.has_slot, heir.has_slot = False, True
+        else:
+            heir.place = run.place
+            self._waiting[heir.place] = heir
 
     def _shrink(self) -> None:
         if not self._waiting:

@@ -11,7 +11,7 @@ from collections.abc import (
     Mapping,
     ValuesView,
 )
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from namedtasks._core.conductor import Conductor
 from namedtasks._core.engine import TaskMapStatistics
@@ -20,9 +20,6 @@ from namedtasks._core.ledger import State, refusal
 from namedtasks._core.records import Failure
 
 HandleT = TypeVar("HandleT")
-
-IfBusy = Literal["refuse", "skip"]
-"""What to do about a name that cannot start now."""
 
 
 class Verbs(Mapping[Hashable, HandleT]):
@@ -80,27 +77,29 @@ class Verbs(Mapping[Hashable, HandleT]):
     # Stopping
 
     def cancel(self, name: Hashable, *, reason: str | None = None) -> bool:
-        """Ask the run of *name* to stop; tell whether there was one. Not a checkpoint.
+        """Ask the run of *name* to stop, and end its pending one. Not a checkpoint.
 
         The run ends when its body heeds that; one that has not begun ends at
         once. A body that returns or raises regardless has succeeded or failed.
         The first reason given counts.
+
+        Returns:
+            Whether there was a run or a pending one.
         """
-        run = self._shell.running(name)
-        return run is not None and self._shell.cancel(run, reason)
+        return self._shell.cancel_name(name, reason)
 
     def cancel_matching(
         self, predicate: Callable[[Hashable], object], *, reason: str | None = None
     ) -> int:
-        """Ask the runs to stop whose name *predicate* likes; tell how many. Not a checkpoint.
+        """Cancel the names that *predicate* likes; tell how many. Not a checkpoint.
 
-        If the predicate raises, nothing is cancelled.
+        Those with a run or a pending run are asked. If the predicate raises,
+        nothing is cancelled.
         """
-        runs = self._shell.runs()
-        return self._shell.cancel_each([run for run in runs if predicate(run.name)], reason)
+        return self._shell.cancel_names(predicate, reason)
 
     def cancel_all(self, *, reason: str | None = None) -> int:
-        """Ask all runs to stop; tell how many there were. Not a checkpoint."""
+        """Cancel all names that run or are pending; tell how many. Not a checkpoint."""
         return self._shell.cancel_all(reason)
 
     def forget(self, name: Hashable, *, operation: str | None = None) -> bool:

@@ -25,9 +25,11 @@ class TaskFuture(concurrent.futures.Future[T]):
     .. versionadded:: 0.1
     """
 
-    def __init__(self, run: ThreadRun) -> None:
+    def __init__(self, run: ThreadRun, *, is_mirror: bool = False) -> None:
         super().__init__()
         self._run = run
+        self._is_mirror = is_mirror
+        self._told: dict[str, object] = {}  # setdefault() is a single step, for all threads
 
     @property
     def name(self) -> Hashable:
@@ -60,11 +62,16 @@ class TaskFuture(concurrent.futures.Future[T]):
     def cancel(self) -> bool:
         """Cancel the run if its body has not begun; `ThreadTaskMap.cancel` asks a body to stop.
 
+        A future that came of ``if_busy="join"`` cancels only itself, not the
+        run that others wait for.
+
         Returns:
-            Whether the run is cancelled: its body never runs, and its name is
-            free.
+            Whether it is cancelled. If it is the run's own, the body never
+            runs, and the name is free.
         """
         run = self._run
+        if self._is_mirror:
+            return self._cancel()
         return run.shell.cancel_unbegun(run) or self.cancelled()
 
     def result(self, timeout: float | None = None) -> T:
@@ -98,21 +105,32 @@ class TaskFuture(concurrent.futures.Future[T]):
         if not self.done():
             waits.refuse_inside_run(self._run, f"{what} of its own future")
 
-    def settle(self) -> None:
+    def settle(self, *, has_begun: bool) -> None:
         """Tell what the run came to; it has ended."""
         run = self._run
-        if run.error is not None:
+        if not has_begun and run.error is None:
+            self._cancel()
+        elif self._is_mirror and not (self._is_first() and self.set_running_or_notify_cancel()):
+            return  # who joined has left
+        elif run.error is not None:
             self.set_exception(run.error)
         elif run.returned:
             self.set_result(cast(T, run.value))
-            run.value = None
-        elif self.running():
-            self.set_exception(run.cancelled_error())
         else:
-            try:
-                super().cancel()
-            finally:  # whatever a callback raises
+            self.set_exception(run.cancelled_error())
+
+    def _cancel(self) -> bool:
+        """Be cancelled, if that is possible yet; whether it is."""
+        try:
+            return super().cancel()
+        finally:  # whatever a callback raises
+            if self.cancelled() and self._is_first():
                 self.set_running_or_notify_cancel()  # wakes who is in wait() or as_completed()
+
+    def _is_first(self) -> bool:
+        """Whether nobody else has asked: a cancellation must be told only once."""
+        me = object()
+        return self._told.setdefault("by", me) is me
 
     def __repr__(self) -> str:
         return f"<namedtasks.TaskFuture {repr_of(self.name)} {self._tells()}>"

@@ -28,6 +28,8 @@ class OverdueWatch:
 
     def update(self) -> None:
         """Call this when the timers have changed; not under the guard."""
+        if not self._exists and not self._shell.engine.timers:
+            return  # who changes that meanwhile, calls this too
         with self._shell.guard:
             due = self._shell.engine.timers.next_due()
             if self._exists:
@@ -69,4 +71,4 @@ class OverdueWatch:
             shell.clock.wait(sleeper.lock, due)
             with shell.guard:
                 self._bed.leave(sleeper)
-            shell.mark_overdue()
+            shell.on_time()

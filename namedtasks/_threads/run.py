@@ -28,7 +28,7 @@ class ThreadRun(LiveRun[Lot]):
         "args",
         "context",
         "fn",
-        "future",
+        "futures",
         "handed_over",
         "job",
         "outer",
@@ -55,8 +55,8 @@ class ThreadRun(LiveRun[Lot]):
         self.context: contextvars.Context | None = contextvars.copy_context()
         self.pool: PoolOrFactory | None = pool
         """Whose threads or processes run it; None for the map's own threads."""
-        self.future: TaskFuture[Any] | None = None
-        """What the starter has; the run lets go of it when it has told it the end."""
+        self.futures: list[TaskFuture[Any]] = []
+        """What the starter has, and who joined; the run lets go of them when it has told them."""
         self.job: PoolJob | None = None
         self.handed_over: bool = False
         """Whether a pool has it that does not tell when a body begins."""

@@ -15,14 +15,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from namedtasks import _pools
 from namedtasks._core import checks
-from namedtasks._core.conductor import Conductor, Hold
+from namedtasks._core.conductor import Admission, Conductor, Hold
 from namedtasks._core.dispatch import Noted
-from namedtasks._core.engine import Engine
+from namedtasks._core.engine import Engine, Turn
 from namedtasks._core.frames import without_our_frames
+from namedtasks._core.pending import IfBusy
 from namedtasks._core.text import task_text
 from namedtasks._log import complain
 from namedtasks._thread_pool import ThreadPool
@@ -85,7 +86,7 @@ class Shell(Conductor[ThreadRun, Lot]):
         args: tuple[object, ...],
         *,
         pool: _pools.PoolOrFactory | None,
-        skip: bool,
+        if_busy: IfBusy,
         timeout: float,
         operation: str | None,
     ) -> TaskFuture[Any] | None:
@@ -93,34 +94,45 @@ class Shell(Conductor[ThreadRun, Lot]):
         if turnstile.is_inside(self):
             raise RuntimeError(REENTERED)
         slots = self.engine.threads if pool is None else self.engine.slots
-        made: list[TaskFuture[Any]] = []
+        is_inside = False
 
         def make_run() -> ThreadRun:
+            nonlocal is_inside
             run = ThreadRun(self, name, operation, timeout, slots, fn, args, pool)
-            run.handle = run.future = TaskFuture(run)
-            made.append(run.handle)
+            run.handle = TaskFuture(run)
+            run.futures = [run.handle]
+            is_inside = True
             turnstile.enter(self)
             return run
 
         with uninterrupted:
             error: BaseException | None = None
             try:
-                run = self._admit(name, operation, make_run, skip=skip)
-                if run is not None and run.at_once:
-                    error = self._begin_submitted(run)
+                admission = self._admit(name, operation, make_run, if_busy)
+                if admission is not None and admission.begins:
+                    error = self._begin_submitted(admission.run)
             finally:
-                if made:
+                if is_inside:
                     turnstile.leave()
-            if run is None:
+            if admission is None:
                 return None
             if error is not None:
-                self._roll_back(run)
+                self._roll_back(admission.run)
                 try:
                     raise error
                 finally:
-                    del error, run  # no cycle through the traceback
-            self._is_handed_over(run)
-        return made[0]
+                    del error, admission  # no cycle through the traceback
+            if admission.begins:
+                self._is_handed_over(admission.run)
+            elif admission.is_put_off:
+                self._accept(admission.run)
+        return cast("TaskFuture[Any]", admission.handle)
+
+    def _join(self, run: ThreadRun) -> Admission[ThreadRun]:
+        """Give the start a future of its own: who cancels it does nothing to the run."""
+        mirror: TaskFuture[Any] = TaskFuture(run, is_mirror=True)
+        run.futures.append(mirror)
+        return Admission(run, is_joined=True, handle=mirror)
 
     def _begin_submitted(self, run: ThreadRun) -> BaseException | None:
         """Begin *run* for its submitter, inside the turnstile; what went wrong, if it did."""
@@ -129,8 +141,7 @@ class Shell(Conductor[ThreadRun, Lot]):
         turnstile.put_off(self, lambda: self._begin_late(run))  # as this thread hands over another
         return None
 
-    def _begin_following(self, run: ThreadRun) -> BaseException | None:
-        """Begin *run*, which has just got its slot; what went wrong, if it did."""
+    def _begin_soon(self, run: ThreadRun) -> BaseException | None:
         if turnstile.put_off(self, lambda: self._begin_late(run)):
             return None
         turnstile.enter(self)
@@ -141,7 +152,7 @@ class Shell(Conductor[ThreadRun, Lot]):
         return error
 
     def _begin_late(self, run: ThreadRun) -> None:
-        error = self._begin_following(run)
+        error = self._begin_soon(run)
         if error is not None:
             self.end(run, error, stopped=False)
 
@@ -201,10 +212,9 @@ class Shell(Conductor[ThreadRun, Lot]):
             self.engine.begin(run, self.now())
             watch = bool(self.engine.timers)
         if not run.handed_over:
-            assert run.future is not None
             # Not under the guard: who is in a method of the future has its lock, and a
             # signal handler may ask for the guard there.
-            run.future.set_running_or_notify_cancel()
+            run.futures[0].set_running_or_notify_cancel()
         if watch:
             self._overdue.update()
         self.deliver()
@@ -272,33 +282,20 @@ class Shell(Conductor[ThreadRun, Lot]):
         with uninterrupted:
             super().end(run, error, stopped=stopped)
 
-    def _freed(self, run: ThreadRun, following: ThreadRun | None) -> ThreadRun | None:
-        super()._freed(run, following)
-        self._untold += 1
-        return following
-
-    def _ended(self, run: ThreadRun, following: ThreadRun | None) -> None:
-        ended = [run]
-        # One that cannot begin makes room for the next. It is told after all that can have begun.
-        while following is not None:
-            error = self._begin_following(following)
-            if error is None:
-                break
-            ended.append(following)
-            following = self._settle_safely(following, error, stopped=False)
-        for one in ended:
-            self._tell(one)
+    def _woken(self, turn: Turn[ThreadRun], *ended: ThreadRun) -> Turn[ThreadRun]:
+        self._untold += len(ended) + len(turn.dropped)
+        return super()._woken(turn, *ended)
 
     def _tell(self, run: ThreadRun) -> None:
-        """Tell the end of *run* to its future, and to the instruments."""
-        future, run.future, run.job = run.future, None, None
-        assert future is not None
-        try:
-            future.settle()
-        except BaseException as error:  # no Exception: the future has caught those
-            complain(f"a callback of the future of {_text(run)} failed", error)
-        if not self.engine.timers:
-            self._overdue.update()
+        """Tell the end of *run* to its futures, and to the instruments."""
+        futures, run.futures, run.job = run.futures, [], None
+        has_begun = futures[0].running() or run.returned
+        for future in futures:
+            try:
+                future.settle(has_begun=has_begun)
+            except BaseException as error:  # no Exception: the future has caught those
+                complain(f"a callback of the future of {_text(run)} failed", error)
+        run.value = None
         self.deliver()
         with self.guard:
             self._is_told(1)
@@ -316,7 +313,7 @@ class Shell(Conductor[ThreadRun, Lot]):
             self._close_if_over()
 
     def _close_if_over(self) -> None:
-        if self.block_done and not self._untold and not self.engine.ledger.running:
+        if self.block_done and not self._untold and self.is_idle():
             self._close()
 
     def _too_slow(self, text: str) -> Exception:
@@ -343,18 +340,15 @@ class Shell(Conductor[ThreadRun, Lot]):
 
     def cancel_unbegun(self, run: ThreadRun) -> bool:
         """Cancel *run* if its body has not begun; whether it has been."""
-        following: ThreadRun | None = None
+        turn: Turn[ThreadRun] | None = None
         with uninterrupted:
             with self.guard:
                 if run.done:  # its future may not know yet
                     return run.started_at is None and run.error is None
-                unbegun = self._is_unbegun(run)
-                if unbegun:
-                    self.engine.ask_to_stop(run, None, self.now())
-                    following = self._freed(run, self.engine.cancelled(run, self.now()))
-            if unbegun:
-                self._drop(run)
-                self._ended(run, following)
+                if run.put_off is not None or self._is_unbegun(run):
+                    turn = self._woken(self._cancel_unbegun(run, None))
+            if turn is not None:
+                self._carry_out(turn)
                 return True
             job = run.job
             return run.handed_over and job is not None and job.cancel()
@@ -364,10 +358,10 @@ class Shell(Conductor[ThreadRun, Lot]):
         with uninterrupted:
             return super().cancel(run, reason)
 
-    def mark_overdue(self) -> None:
-        """Mark and tell which runs did not stop for all too long."""
+    def on_time(self) -> None:
+        """Do what is due."""
         with uninterrupted:
-            super().mark_overdue()
+            super().on_time()
 
     def forget(self, name: Hashable, operation: str | None) -> bool:
         """Drop failures of *name*, and wake who waited for them to lapse."""
@@ -384,7 +378,8 @@ class Shell(Conductor[ThreadRun, Lot]):
         """Refuse new starts; noted for later if this thread is inside of the map."""
         if self.is_mine():
             self._guard.note(self.close)
-        else:
+            return
+        with uninterrupted:
             super().close()
 
     def cancel_all(self, reason: str | None) -> int:

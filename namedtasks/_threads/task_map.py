@@ -14,8 +14,9 @@ from namedtasks._core.backoff import Backoff, BackoffPolicy
 from namedtasks._core.callables import check_plain_fn
 from namedtasks._core.engine import make_engine
 from namedtasks._core.events import Instrument
+from namedtasks._core.pending import IfBusy
 from namedtasks._core.text import error_text, repr_of
-from namedtasks._core.verbs import IfBusy, Verbs
+from namedtasks._core.verbs import Verbs
 from namedtasks._log import complain
 from namedtasks._threads import waits
 from namedtasks._threads.clock import MonotonicClock
@@ -120,7 +121,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         /,
         *args: *Args,
         executor: _pools.PoolOrFactory | None = None,
-        if_busy: Literal["refuse"] = "refuse",
+        if_busy: Literal["refuse", "join", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
     ) -> TaskFuture[T]: ...
@@ -183,12 +184,13 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         """
         check_plain_fn("submit()", fn, "use a TaskMap or namedtasks.asyncio")
         _check_executor(executor)
+        checks.if_busy(if_busy)
         return self._shell.submit(
             name,
             fn,
             args,
             pool=self._executor if executor is None else executor,
-            skip=checks.is_skip(if_busy),
+            if_busy=if_busy,
             timeout=checks.timeout(timeout),
             operation=operation,
         )
@@ -267,7 +269,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             shell.cancel_all("the map is shutting down")
             until = shell.now() + shell.overdue_after
             if not waits.sleep_while(shell, shell.hold_idle, until):
-                shell.mark_overdue()  # they are due at this very moment
+                shell.on_time()  # they are due at this very moment
         shell.release_threads()
         return tuple(self)
 
@@ -300,9 +302,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     def _leave(self, exc: BaseException | None) -> None:
         shell = self._shell
         waits.refuse_inside_map(shell, "the end of its block")
-        shell.block_done = True
-        shell.deliver()  # what an interrupted call has left
-        shell.close_if_over()
+        shell.end_block()
         raised = exc
         try:
             if raised is None:

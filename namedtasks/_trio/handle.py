@@ -65,8 +65,8 @@ class TaskHandle(Generic[T_co]):
         """Ask this run to stop, and tell why. Not a checkpoint.
 
         The run ends when its body heeds that. A body that returns or raises
-        regardless has succeeded or failed. One that waits for a slot ends at
-        once. The first reason given counts.
+        regardless has succeeded or failed. One that is pending, or waits for a
+        slot, ends at once. The first reason given counts.
 
         Returns:
             Whether the run had not ended yet.

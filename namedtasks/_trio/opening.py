@@ -148,8 +148,7 @@ class _Block:
         assert self._shell is not None
         shell = self._shell
         try:
-            shell.block_done = True
-            shell.close_if_over()
+            shell.end_block()
             if exc is not None:
                 shell.go_up(_reason(exc))
             else:

@@ -51,6 +51,6 @@ class OverdueWatch:
                 self._sleep = trio.CancelScope(shield=True, deadline=due)
                 with self._sleep:
                     await trio.sleep_forever()
-                self._shell.mark_overdue()
+                self._shell.on_time()
         finally:
             self._sleep = None

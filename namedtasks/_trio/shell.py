@@ -11,16 +11,17 @@ import contextvars
 import math
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
-from typing import Any, final
+from typing import Any, cast, final
 
 import trio
 from trio.lowlevel import ParkingLot, current_task, enable_ki_protection
 
 from namedtasks._core.conductor import Conductor
-from namedtasks._core.engine import Engine
+from namedtasks._core.engine import Engine, Turn
 from namedtasks._core.errors import ClosedError, RefusedError
 from namedtasks._core.frames import without_our_frames
 from namedtasks._core.groups import parted
+from namedtasks._core.pending import IfBusy
 from namedtasks._core.slots import Slots
 from namedtasks._core.text import error_text, repr_of, task_text
 from namedtasks._current import running_in
@@ -71,19 +72,22 @@ class Shell(Conductor[TrioRun, ParkingLot]):
         args: tuple[object, ...],
         *,
         slots: Slots[TrioRun],
-        skip: bool,
+        if_busy: IfBusy,
         timeout: float,
         operation: str | None,
     ) -> TaskHandle[Any] | None:
         """Admit a run and see to it that it begins; None if it was refused and may be skipped."""
-        run = self._admit(
+        admission = self._admit(
             name,
             operation,
             lambda: TrioRun(name, operation, timeout, slots, self.now),
-            skip=skip,
+            if_busy,
         )
-        if run is None:
+        if admission is None:
             return None
+        run = admission.run
+        if admission.is_joined:
+            return cast("TaskHandle[Any]", admission.handle)
         handle: TaskHandle[Any] = TaskHandle(self, run)
         run.handle = handle
         try:
@@ -98,6 +102,8 @@ class Shell(Conductor[TrioRun, ParkingLot]):
             run.close_body()
             self._roll_back(run)
             raise
+        if admission.is_put_off:
+            self._accept(run)
         return handle
 
     def _spawn(self, run: TrioRun) -> None:
@@ -202,19 +208,22 @@ class Shell(Conductor[TrioRun, ParkingLot]):
     def _end_by_what_goes_up(self, run: TrioRun, rest: BaseException) -> None:
         if is_cancellation(rest):
             run.reason = run.reason or ENCLOSING_SCOPE
-            following = self._settle_cancelled(run)
+            turn = self._settle_cancelled(run)
         else:
-            following = self._settle_escaped(run, rest)
-        self._ended(run, following)
+            turn = self._settle_escaped(run, rest)
+        self._carry_out(turn, run)
 
     @enable_ki_protection
-    def _ended(self, run: TrioRun, following: TrioRun | None) -> None:  # noqa: ARG002 - the others'
-        if following is not None and following.body is not None:
-            self._spawn(following)
-        if not self.engine.timers:
-            self._overdue.update()
-        self.deliver()
-        self.close_if_over()
+    def _carry_out(self, turn: Turn[TrioRun], *ended: TrioRun) -> None:
+        super()._carry_out(turn, *ended)
+
+    def _begin_soon(self, run: TrioRun) -> BaseException | None:
+        if run.body is not None:  # else its starter is just getting it, and will spawn it
+            self._spawn(run)
+        return None
+
+    def _tell(self, run: TrioRun) -> None:
+        """Nothing is to be told: who waits for the handle waits for the run."""
 
     def _too_slow(self, text: str) -> Exception:
         return trio.TooSlowError(text)
@@ -249,7 +258,7 @@ class Shell(Conductor[TrioRun, ParkingLot]):
 
     async def wait_for_runs(self) -> None:
         """At the end of the block: wait until nothing runs. Not a checkpoint if nothing does."""
-        while self.engine.ledger.running:
+        while not self.is_idle():
             await self.changed.park()
 
     # Whatever the user's threads and signals do, these are not left half done.
@@ -260,14 +269,19 @@ class Shell(Conductor[TrioRun, ParkingLot]):
         return super().cancel(run, reason)
 
     @enable_ki_protection
-    def mark_overdue(self) -> None:
-        """Mark and tell which runs did not stop for all too long."""
-        super().mark_overdue()
+    def on_time(self) -> None:
+        """Do what is due."""
+        super().on_time()
 
     @enable_ki_protection
     def forget(self, name: Hashable, operation: str | None) -> bool:
         """Drop failures of *name*, and wake who waited for them to lapse."""
         return super().forget(name, operation)
+
+    @enable_ki_protection
+    def end_block(self) -> None:
+        """The map's block is over."""
+        super().end_block()
 
     @enable_ki_protection
     def close(self) -> None:

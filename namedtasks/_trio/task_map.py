@@ -16,7 +16,9 @@ from trio.lowlevel import enable_ki_protection
 from namedtasks._core import checks
 from namedtasks._core.callables import check_plain_fn
 from namedtasks._core.coroutines import check_async_fn
-from namedtasks._core.verbs import IfBusy, Verbs
+from namedtasks._core.names import check_name
+from namedtasks._core.pending import IfBusy
+from namedtasks._core.verbs import Verbs
 from namedtasks._trio import waits
 from namedtasks._trio.callables import WORDS, Executor, call_in_executor
 from namedtasks._trio.handle import TaskHandle
@@ -55,7 +57,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         async_fn: Callable[[*Args], Awaitable[T]],
         /,
         *args: *Args,
-        if_busy: Literal["refuse"] = "refuse",
+        if_busy: Literal["refuse", "join", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
     ) -> TaskHandle[T]: ...
@@ -86,32 +88,51 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         refused does not call it; if it raises, nothing was started.
 
         Args:
-            name: Any hashable. Names that are equal are one name.
+            name: Any hashable. Names that are equal are one name. In a tuple of
+                up to four fields, `namedtasks.ANY` stands for all values of its
+                field, and names that overlap exclude each other.
             async_fn: An async function.
             args: Its arguments.
-            if_busy: What to do if the name cannot start now: ``"refuse"``
-                raises, ``"skip"`` gives None, for half of the price or less.
+            if_busy: What to do if the name cannot start now:
+                ``"refuse"`` raises.
+                ``"skip"`` gives None, for half of the price or less.
+                ``"join"`` gives the handle of the run in progress, also of one
+                that was asked to stop: one result for all who ask. *async_fn*
+                is not called, so one name should mean one type of result.
+                ``"replace"`` cancels the run in progress, and what else
+                overlaps the name, and starts when all of them have really
+                ended, however they did. It holds the name from now on.
+                ``"queue"`` starts one more run as soon as the name may start:
+                after the run in progress, and after the wait if there is one.
+                A run that was put off, to replace or to queue, is *pending*. A
+                name has one pending run at most: a newer one supersedes it, and
+                its handle says so.
             timeout: Seconds, from the body's first step, after which the run is
                 cancelled and has failed with `trio.TooSlowError`.
             operation: What the run does, from a small set of words. Failures
                 are recorded for the name and the operation together.
 
         Raises:
-            AlreadyRunningError: a run of the name has not ended.
-            BackoffError: the last run failed, and the wait is not over.
+            AlreadyRunningError: a run of the name, or of one that overlaps it,
+                has not ended; with ``"join"`` and ``"queue"`` only the latter,
+                with ``"replace"`` never.
+            BackoffError: the last run failed, and the wait is not over; not
+                with ``"queue"``.
             GaveUpError: the policy gave the name up.
-            ClosedError: the map is closed, also with ``if_busy="skip"``.
+            ClosedError: the map is closed, whatever *if_busy* says.
             TypeError: *name* cannot be hashed, *async_fn* is no async function,
                 an argument is of the wrong type.
-            ValueError: an argument is out of its range.
+            ValueError: an argument is out of its range, or ANY stands where it
+                means nothing.
         """
         check_async_fn(WORDS, async_fn)
+        checks.if_busy(if_busy)
         return self._shell.start(
             name,
             async_fn,
             args,
             slots=self._shell.engine.slots,
-            skip=checks.is_skip(if_busy),
+            if_busy=if_busy,
             timeout=checks.timeout(timeout),
             operation=operation,
         )
@@ -124,7 +145,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         /,
         *args: *Args,
         executor: Executor | None = None,
-        if_busy: Literal["refuse"] = "refuse",
+        if_busy: Literal["refuse", "join", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
     ) -> TaskHandle[T]: ...
@@ -164,7 +185,8 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             args: Its arguments.
             executor: Anything shaped like `trio.to_thread.run_sync`; by default
                 the one that the map was opened with.
-            if_busy: As for `start_soon`.
+            if_busy: As for `start_soon`. One that replaces a thread waits for
+                as long as that takes.
             timeout: As for `start_soon`; a thread that is not willing to stop
                 does not meet it, it becomes overdue.
             operation: As for `start_soon`.
@@ -176,6 +198,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         """
         check_plain_fn("start_thread_soon()", fn, "use start_soon()")
         checks.executor(executor)
+        checks.if_busy(if_busy)
         chosen = executor or self._executor
         shell = self._shell
         return shell.start(
@@ -183,7 +206,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             call_in_executor,
             (chosen or shell.run_in_thread, fn, args),
             slots=shell.engine.slots if chosen else shell.engine.threads,
-            skip=checks.is_skip(if_busy),
+            if_busy=if_busy,
             timeout=checks.timeout(timeout),
             operation=operation,
         )
@@ -204,6 +227,10 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         *async_fn* that gives no coroutine is logged. Posts from one thread are
         started in their order. Safe in signal handlers.
 
+        *if_busy* is as for `start_soon`: with ``"queue"``, any number of posts
+        while the name runs gives one more run. As nobody gets the handle,
+        ``"join"`` is ``"skip"`` for a name that runs.
+
         Raises:
             ClosedError: the map is known to be closed, or its trio run is over.
             TypeError: as `start_soon`, as far as it can be seen here.
@@ -211,7 +238,8 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         """
         check_async_fn(WORDS, async_fn)
         checks.hashable(name, operation)
-        checks.is_skip(if_busy)
+        check_name(name)
+        checks.if_busy(if_busy)
         checks.timeout(timeout)
 
         def start() -> None:
@@ -228,6 +256,8 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         """Close, wait *grace* seconds for what runs, cancel the rest. Checkpoint.
 
         Without *grace* it waits for as long as it takes, and cancels nothing.
+        What is pending is waited for too, and cancelled with the rest; what
+        would have to sit out a wait is dropped at once.
         After cancelling it waits ``overdue_after`` seconds more.
 
         Returns:
@@ -246,12 +276,13 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         self._shell.cancel_all("the map is shutting down")
         with trio.move_on_after(self._shell.overdue_after):
             await waits.wait_idle(self._shell)
-        self._shell.mark_overdue()  # they are due at this very moment
+        self._shell.on_time()  # they are due at this very moment
         return tuple(self)
 
     async def wait_idle(self) -> None:
-        """Wait until nothing runs; failures on record do not count. Checkpoint.
+        """Wait until nothing runs and nothing is pending. Checkpoint.
 
+        Failures on record do not count, unless a run is queued behind their wait.
         Starts made meanwhile are waited for too: under a constant stream of
         overlapping runs this never returns. On return nothing runs until the
         caller's next checkpoint.
@@ -263,7 +294,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         await waits.wait_idle(self._shell)
 
     async def wait_empty(self) -> None:
-        """Wait until nothing runs and no name waits after a failure. Checkpoint.
+        """Wait until it is idle, and no name waits after a failure. Checkpoint.
 
         A failure on record ends by a run that succeeds, by `forget`, or at the
         end of its retention. Names given up do not count.
@@ -277,7 +308,8 @@ class TaskMap(Verbs[TaskHandle[Any]]):
     async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
         """Wait until *name* may be started. Checkpoint.
 
-        On return a start is admitted, until the caller's next checkpoint.
+        On return a start is admitted, until the caller's next checkpoint. That
+        nothing runs that overlaps *name* belongs to it.
 
         Raises:
             GaveUpError: the policy gave the name up.

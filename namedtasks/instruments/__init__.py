@@ -12,8 +12,10 @@ from namedtasks._core.events import (
     TaskForgotten as TaskForgotten,
     TaskGaveUp as TaskGaveUp,
     TaskOverdue as TaskOverdue,
+    TaskQueued as TaskQueued,
     TaskRefused as TaskRefused,
     TaskStarted as TaskStarted,
     TaskSucceeded as TaskSucceeded,
+    TaskSuperseded as TaskSuperseded,
 )
 from namedtasks.instruments.logging import LoggingInstrument as LoggingInstrument

@@ -12,9 +12,11 @@ from namedtasks._core.events import (
     TaskForgotten,
     TaskGaveUp,
     TaskOverdue,
+    TaskQueued,
     TaskRefused,
     TaskStarted,
     TaskSucceeded,
+    TaskSuperseded,
 )
 
 EventT = TypeVar("EventT", bound=TaskEvent)
@@ -67,5 +69,13 @@ class RecordingInstrument(Instrument):
         self.events.append(event)
 
     def task_forgotten(self, event: TaskForgotten, /) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def task_queued(self, event: TaskQueued, /) -> None:
+        """Keep it."""
+        self.events.append(event)
+
+    def task_superseded(self, event: TaskSuperseded, /) -> None:
         """Keep it."""
         self.events.append(event)

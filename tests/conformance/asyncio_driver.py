@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
-from typing import Any, Literal, final
+from typing import Any, final
+
+import pytest
 
 import namedtasks.asyncio
+from namedtasks._core.pending import IfBusy
 from tests.conformance.driver import Driver, Job, Waiter, World
 from tests.virtual_loop import VirtualLoop, loop_now, run
 
@@ -27,16 +30,21 @@ class AsyncioWorld(World):
         name: Hashable,
         job: Job,
         *,
-        if_busy: Literal["refuse", "skip"] = "refuse",
+        if_busy: IfBusy = "refuse",
         operation: str | None = None,
         timeout: float | None = None,
+        heeds: bool = True,
     ) -> Any:
         async def body() -> Any:
             job.begun += 1
             event = asyncio.Event()
             job.wake = event.set
-            if job.order is None:
-                await event.wait()
+            while job.order is None:
+                try:
+                    await event.wait()
+                except asyncio.CancelledError:
+                    if heeds:
+                        raise
             return job.finish()
 
         return self._map.create_task(
@@ -77,6 +85,11 @@ class AsyncioWorld(World):
 
     async def result(self, handle: Any) -> Any:
         return await handle
+
+    async def was_cancelled(self, handle: Any) -> str | None:
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await handle
+        return str(caught.value) or None
 
     async def settle(self) -> None:
         await self._loop.settle()

@@ -26,6 +26,7 @@ from namedtasks import (
     State,
     TaskMapStatistics,
 )
+from namedtasks._core.pending import IfBusy
 
 Verdict = Literal["accepted", "busy", "backing off", "gave up", "closed"]
 
@@ -86,7 +87,7 @@ class Verbs(Protocol):
     """What is the same in every dialect, and does not wait."""
 
     def check(self, name: Hashable, *, operation: str | None = None) -> RefusedError | None: ...
-    def cancel(self, name: Hashable) -> bool: ...
+    def cancel(self, name: Hashable, *, reason: str | None = None) -> bool: ...
     def cancel_all(self) -> int: ...
     def forget(self, name: Hashable, *, operation: str | None = None) -> bool: ...
     def failure(self, name: Hashable, *, operation: str | None = None) -> Failure | None: ...
@@ -109,11 +110,15 @@ class World(abc.ABC):
         name: Hashable,
         job: Job,
         *,
-        if_busy: Literal["refuse", "skip"] = "refuse",
+        if_busy: IfBusy = "refuse",
         operation: str | None = None,
         timeout: float | None = None,
+        heeds: bool = True,
     ) -> Any:
-        """Start *job* as the dialect starts things; gives its handle, or None if it skipped."""
+        """Start *job* as the dialect starts things; gives its handle, or None if it skipped.
+
+        A body that does not *heed* a cancellation goes on until it has its orders.
+        """
 
     @abc.abstractmethod
     def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
@@ -130,6 +135,10 @@ class World(abc.ABC):
     @abc.abstractmethod
     async def result(self, handle: Any) -> Any:
         """What a run gave back: its value, or raises what its body raised, bare."""
+
+    @abc.abstractmethod
+    async def was_cancelled(self, handle: Any) -> str | None:
+        """The reason why a run was cancelled, as its handle tells it; it must have been."""
 
     @abc.abstractmethod
     async def settle(self) -> None:

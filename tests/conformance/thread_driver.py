@@ -13,12 +13,13 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
-from typing import Any, Literal, final
+from typing import Any, final
 
 import pytest
 
 import namedtasks
 from namedtasks import current_run
+from namedtasks._core.pending import IfBusy
 from namedtasks._thread_pool import ThreadPool
 from namedtasks._threads.locking import Sleeper
 from namedtasks._threads.overdue import OverdueWatch
@@ -126,15 +127,17 @@ class ThreadWorld(World):
         name: Hashable,
         job: Job,
         *,
-        if_busy: Literal["refuse", "skip"] = "refuse",
+        if_busy: IfBusy = "refuse",
         operation: str | None = None,
         timeout: float | None = None,
+        heeds: bool = True,
     ) -> Any:
         def body() -> Any:
             job.begun += 1
             while job.order is None:
                 self._activity.wait_for_orders()
-                current_run().check_cancelled()
+                if heeds:
+                    current_run().check_cancelled()
             return job.finish()
 
         return self._map.submit(name, body, if_busy=if_busy, operation=operation, timeout=timeout)
@@ -165,6 +168,13 @@ class ThreadWorld(World):
     async def result(self, handle: Any) -> Any:
         await self.settle()
         return handle.result(timeout=0)
+
+    async def was_cancelled(self, handle: Any) -> str | None:
+        if handle.cancelled():  # a future of this kind has no place for a reason
+            return str(handle._run.reason)
+        error = handle.exception(timeout=0)
+        assert isinstance(error, namedtasks.TaskCancelledError)
+        return error.reason
 
     async def settle(self) -> None:
         self._activity.settle()

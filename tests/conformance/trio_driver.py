@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
-from typing import Any, Literal, final
+from typing import Any, final
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
+from namedtasks._core.pending import IfBusy
 from tests.conformance.driver import Driver, Job, Waiter, World
 
 
@@ -28,16 +30,18 @@ class TrioWorld(World):
         name: Hashable,
         job: Job,
         *,
-        if_busy: Literal["refuse", "skip"] = "refuse",
+        if_busy: IfBusy = "refuse",
         operation: str | None = None,
         timeout: float | None = None,
+        heeds: bool = True,
     ) -> Any:
         async def body() -> Any:
             job.begun += 1
             event = trio.Event()
             job.wake = event.set
             if job.order is None:
-                await event.wait()
+                with trio.CancelScope(shield=not heeds):
+                    await event.wait()
             return job.finish()
 
         return self._map.start_soon(
@@ -82,6 +86,11 @@ class TrioWorld(World):
         except namedtasks.TaskFailedError as error:
             assert error.__cause__ is not None
             raise error.__cause__ from None
+
+    async def was_cancelled(self, handle: Any) -> str | None:
+        with pytest.raises(namedtasks.TaskCancelledError) as caught:
+            await handle.wait()
+        return caught.value.reason
 
     async def settle(self) -> None:
         await wait_all_tasks_blocked()

@@ -8,7 +8,7 @@ import pytest
 
 from namedtasks import AlreadyRunningError, Backoff, BackoffError, ClosedError, GaveUpError, State
 from namedtasks._core import checks
-from namedtasks._core.engine import Engine
+from namedtasks._core.engine import Engine, Turn
 from namedtasks._core.ledger import refusal
 from namedtasks._core.runs import Run
 from namedtasks.instruments import (
@@ -192,7 +192,7 @@ def test_a_name_that_gave_up_is_refused_for_ever_until_forgotten() -> None:
         w.start()
     assert caught.value.failures == 1
     assert repr(caught.value.__cause__) == "ValueError('boom')"
-    assert w.engine.forget("a", None, w.now)
+    assert w.engine.forget("a", None, w.now) == (True, Turn())
     assert w.state() is State.FREE
 
 
@@ -202,8 +202,8 @@ def test_forgetting_a_running_name_sets_its_count_to_zero_for_good() -> None:
     w.now = 0.5
     run = w.start()
     assert run.failures == 1
-    assert w.engine.forget("a", None, w.now)
-    assert not w.engine.forget("a", None, w.now), "there was nothing left"
+    assert w.engine.forget("a", None, w.now) == (True, Turn())
+    assert w.engine.forget("a", None, w.now) == (False, Turn()), "there was nothing left"
     assert run.failures == 0
     w.engine.cancelled(run, w.now)
     assert w.state() is State.FREE
@@ -215,7 +215,7 @@ def test_forgetting_one_operation_keeps_the_others() -> None:
     w.fail(w.start(operation="umount"))
     w.now = 0.5
     run = w.start(operation="mount")
-    assert w.engine.forget("a", "umount", w.now)
+    assert w.engine.forget("a", "umount", w.now) == (True, Turn())
     assert run.failures == 1
     assert w.engine.ledger.failure("a", "umount", w.now) is None
     assert w.engine.ledger.failure("a", "mount", w.now) is not None
@@ -345,10 +345,10 @@ def test_a_run_asked_to_stop_is_overdue_exactly_after_the_time_given() -> None:
     assert w.engine.ask_to_stop(run, None, w.now)
     assert w.engine.ask_to_stop(run, "again", 5.5), "asking again changes nothing"
     assert w.engine.timers.next_due() == 6.0
-    w.engine.mark_overdue(math.nextafter(6.0, 0))
+    assert w.engine.on_time(math.nextafter(6.0, 0)) == Turn()
     assert not run.overdue
-    w.engine.mark_overdue(6.0)
-    w.engine.mark_overdue(7.0)
+    assert w.engine.on_time(6.0) == Turn()
+    assert w.engine.on_time(7.0) == Turn()
     assert run.overdue
     assert w.engine.statistics(7.0).overdue == 1
     assert w.events()[1:] == [
@@ -378,7 +378,8 @@ def test_deadline_or_cancel_whichever_came_first(
 def test_an_overdue_run_that_is_cancelled_is_not_told_of_twice() -> None:
     w = world()
     run = w.start(timeout=1.0)
-    w.engine.mark_overdue(2.0)
+    w.engine.on_time(2.0)
+    assert run.overdue
     w.engine.ask_to_stop(run, None, 3.0)
     assert w.engine.timers.next_due() is None
 
@@ -397,9 +398,13 @@ def test_statistics_count_what_there_is() -> None:
     w.fail(w.start("given up"))
     for name in "abc":
         w.start(name)
+    obstacle = w.engine.ledger.obstacle("a", None, w.now)
+    assert obstacle is not None
+    w.engine.put_off(Run("a", None, math.inf, w.engine.slots), "queue", obstacle)
     statistics = w.engine.statistics(w.now)
     assert attrs.asdict(statistics) == {
         "running": 3,
+        "pending": 1,
         "waiting_for_slot": 1,
         "overdue": 0,
         "waiting": 1,
@@ -471,7 +476,9 @@ def test_an_error_of_the_names_own_is_passed_on() -> None:
         world().start(Shy())
 
 
-def test_if_busy_takes_two_words() -> None:
-    assert [checks.is_skip(word) for word in ("refuse", "skip")] == [False, True]
-    with pytest.raises(ValueError, match=r"^if_busy must be 'refuse' or 'skip', not 'wait'$"):
-        checks.is_skip("wait")
+def test_if_busy_takes_five_words() -> None:
+    for word in ("refuse", "skip", "join", "replace", "queue"):
+        checks.if_busy(word)
+    message = r"^if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not 'wait'$"
+    with pytest.raises(ValueError, match=message):
+        checks.if_busy("wait")

@@ -8,6 +8,7 @@ import pytest
 
 import namedtasks
 from namedtasks import (
+    ANY,
     AlreadyRunningError,
     BackoffError,
     ClosedError,
@@ -105,7 +106,18 @@ def test_facts_can_be_read() -> None:
         (
             AlreadyRunningError("a", None, None, ("a",)),
             "task 'a' is already running: wait for its end with wait_free(), "
-            "or pass over it with if_busy='skip'",
+            "or choose another if_busy: 'skip', 'join', 'replace' or 'queue'",
+        ),
+        (
+            AlreadyRunningError(("v", ANY), None, None, (("v", 1),)),
+            "task ('v', namedtasks.ANY) overlaps what is already running (('v', 1)): "
+            "wait for its end with wait_free(), or choose another if_busy: 'skip' or 'replace'",
+        ),
+        (
+            AlreadyRunningError(("v", ANY), None, None, tuple(("v", n) for n in range(4))),
+            "task ('v', namedtasks.ANY) overlaps what is already running "
+            "(('v', 0), ('v', 1), ('v', 2) and more): "
+            "wait for its end with wait_free(), or choose another if_busy: 'skip' or 'replace'",
         ),
         (
             GaveUpError("a", "mount", 3),
@@ -122,6 +134,21 @@ def test_sentences_say_what_happened_and_what_may_be_done(
     error: NamedTasksError, sentence: str
 ) -> None:
     assert str(error) == sentence
+
+
+def test_a_name_that_cannot_be_compared_makes_a_sentence_all_the_same() -> None:
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ZeroDivisionError
+
+        def __hash__(self) -> int:
+            return 1
+
+        def __repr__(self) -> str:
+            return "Odd"
+
+    error = AlreadyRunningError(Odd(), None, None, (Odd(),))
+    assert str(error).startswith("task Odd overlaps what is already running (Odd): ")
 
 
 def test_refusals_are_one_family_and_closed_is_a_runtime_error_too() -> None:

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from namedtasks import Backoff, BackoffError, ClosedError, GaveUpError, State
-from namedtasks._core.engine import Engine
+from namedtasks._core.engine import Engine, Turn
 from namedtasks._core.ledger import Closed, refusal
 from namedtasks._core.runs import Run
 from namedtasks.testing import RecordingInstrument
@@ -116,12 +116,14 @@ class LedgerMachine(RuleBasedStateMachine):
         elif before is State.GAVE_UP:
             assert isinstance(error, GaveUpError)
 
-    def ended(self, run: Run, following: Run | None) -> None:
+    def ended(self, run: Run, turn: Turn[Run]) -> None:
         assert run.done
         del self.running[run.name]
-        if following is None:
+        assert turn.dropped == (), "nothing is pending here"
+        if not turn.begin:
             assert not run.has_slot
             return
+        (following,) = turn.begin
         assert following is self.line.pop(0), "slots go by order of admission"
         assert following.has_slot
 
@@ -158,7 +160,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(run=consumes(runs))
     def roll_back(self, run: Run) -> None:
         if run.done:
-            assert self.engine.roll_back(run, self.now) is None
+            assert self.engine.roll_back(run, self.now) == Turn()
             return
         if not run.has_slot:
             self.line.remove(run)
@@ -176,7 +178,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for key in self.failed
             if key[0] == name and (asked is None or key[1] == asked) and self.is_known(*key)
         ]
-        assert self.engine.forget(name, asked, self.now) == bool(doomed)
+        assert self.engine.forget(name, asked, self.now) == (bool(doomed), Turn())
         for key in doomed:
             del self.failed[key]
         run = self.running.get(name)

@@ -75,7 +75,7 @@ ASYNC = "is async: use a TaskMap or namedtasks.asyncio"
             lambda: ("a", int),
             {"if_busy": "wait"},
             ValueError,
-            "if_busy must be 'refuse' or 'skip', not 'wait'",
+            "if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not 'wait'",
         ),
         (
             lambda: ("a", int),

@@ -227,7 +227,7 @@ def test_a_second_ctrl_c_leaves_the_block_at_once() -> None:
 
 
 def is_asked_to_stop(tasks: ThreadTaskMap) -> bool:
-    (run,) = tasks._shell.runs()
+    (run,) = tasks._shell.engine.ledger.running.values()
     return run.stop_asked_at is not None
 
 

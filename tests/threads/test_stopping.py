@@ -94,7 +94,7 @@ def test_who_does_not_stop_is_overdue_once() -> None:
         assert tasks.statistics().overdue == 1
         assert tasks.cancel("a"), "that makes it no more overdue than it is"
         clock.advance(100)
-        tasks._shell.mark_overdue()
+        tasks._shell.on_time()
         gate.open()
         assert future.result() == "late"
         assert tasks.statistics().overdue == 0

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import namedtasks
-from namedtasks import Backoff
+from namedtasks import ANY, Backoff
 from namedtasks.testing import RecordingInstrument
 
 
@@ -71,9 +71,9 @@ class Reprless:
         (lambda: ("a", noop), {"timeout": "1"}, TypeError, "timeout must be a number, not '1'"),
         (
             lambda: ("a", noop),
-            {"if_busy": "queue"},
+            {"if_busy": "wait"},
             ValueError,
-            "if_busy must be 'refuse' or 'skip', not 'queue'",
+            "if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not 'wait'",
         ),
         (lambda: ("a", 5), {}, TypeError, "start_soon() takes an async function, not 5"),
         (
@@ -128,6 +128,14 @@ async def test_what_gives_no_coroutine_is_named(function: Any, message: str) -> 
         with pytest.raises(TypeError, match=message):
             tasks.start_soon("a", function)
         assert tasks.check("a") is None
+
+
+async def test_a_bad_name_is_refused_by_post_too() -> None:
+    async with namedtasks.open_task_map() as tasks:
+        with pytest.raises(ValueError, match=r"^namedtasks\.ANY is no name: "):
+            tasks.post(ANY, noop)
+        with pytest.raises(TypeError, match=r"^a task's name must be hashable, "):
+            tasks.post([], noop)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def test_a_refused_start_does_not_call_the_function() -> None:

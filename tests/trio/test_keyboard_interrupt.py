@@ -75,6 +75,9 @@ async def scenario(maps: list[namedtasks.TaskMap]) -> None:
         tasks.start_soon("waits for a slot", trio.sleep, 1)
         tasks.start_soon("dropped", fine)
         tasks.start_soon("fine", fine, if_busy="skip")
+        tasks.start_soon("cancelled", trio.sleep_forever, if_busy="replace")
+        tasks.start_soon("fine", fine, if_busy="queue")
+        tasks.start_soon("fine", fine, if_busy="queue")
         tasks.cancel("dropped")
         assert await handle.wait() == "fine"
         tasks.cancel("cancelled")
@@ -112,6 +115,7 @@ def assert_nothing_leaked(tasks: namedtasks.TaskMap) -> None:
     assert shell.engine.slots.used == 0
     assert shell.engine.slots.waiting == 0
     assert len(shell.engine.timers) == 0
+    assert len(shell.engine.pending.runs) == 0
     for name in ("fine", "cancelled", "dropped", "waits for a slot"):
         assert tasks.state(name) is State.FREE
     assert isinstance(tasks.check("new"), NamedTasksError), "the map is closed"

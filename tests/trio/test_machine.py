@@ -85,7 +85,7 @@ class Model:
             at, name = ends[0]
             self.end(self.running.pop(name), at)
             line = [job for job in self.running.values() if job.began is None]
-            if line:
+            if line and len(self.running) - len(line) < LIMIT:  # else its body has told already
                 line[0].began = at
 
     def end_of(self, job: Job) -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 
 import namedtasks.asyncio
-from namedtasks import Backoff, TaskHandle, TaskMap
+from namedtasks import ANY, Backoff, TaskFuture, TaskHandle, TaskMap, ThreadTaskMap
+from namedtasks._core.pending import IfBusy
 from namedtasks.executors import from_pool
 from namedtasks.instruments import Instrument, TaskFailed
 
@@ -56,6 +57,18 @@ def pools() -> None:
     from_pool(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     from_pool(lambda: 5)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
     from_pool(compute)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def busy_names(tasks: TaskMap, in_threads: ThreadTaskMap, said: IfBusy) -> None:
+    handle: TaskHandle[bytes] = tasks.start_soon("a", fetch, "x", if_busy=said)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    thread: TaskHandle[float] = tasks.start_thread_soon("a", compute, 5, if_busy=said)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    future: TaskFuture[float] = in_threads.submit("a", compute, 5, if_busy="skip")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    joined: TaskHandle[str] = tasks.start_soon("a", fetch, "x", if_busy="join")  # type: ignore[call-overload]  # pyright: ignore[reportAssignmentType]
+    tasks.start_soon("a", fetch, "x", if_busy=None)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.start_thread_soon("a", compute, 5, if_busy="wait")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    in_threads.submit("a", compute, 5, if_busy="wait")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.start_soon({"a", ANY}, fetch, "x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    print(handle, thread, future, joined)
 
 
 def settings() -> None:

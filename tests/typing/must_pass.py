@@ -10,12 +10,25 @@ from collections.abc import Hashable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, assert_type
+from typing import Any, NewType, assert_type
 
+import attrs
 import trio
 
 import namedtasks.asyncio
-from namedtasks import Failure, RefusedError, State, TaskHandle, TaskMap, TaskMapStatistics
+from namedtasks import (
+    ANY,
+    AlreadyRunningError,
+    Failure,
+    RefusedError,
+    State,
+    TaskFuture,
+    TaskHandle,
+    TaskMap,
+    TaskMapStatistics,
+    ThreadTaskMap,
+)
+from namedtasks._core.pending import IfBusy
 from namedtasks.abc import BackoffPolicy, Instrument
 from namedtasks.executors import from_pool
 from namedtasks.instruments import TaskFailed
@@ -76,6 +89,44 @@ async def pools(tasks: TaskMap, pool: ThreadPoolExecutor) -> None:
     tasks.start_thread_soon("a", compute, 3, executor=from_pool(get_pool))
     tasks.start_thread_soon("a", compute, 3, executor=from_pool(partial(get_pool, workers=3)))
     namedtasks.open_task_map(executor=from_pool(lambda: pool))
+
+
+def busy_names(tasks: TaskMap, in_threads: ThreadTaskMap, said: IfBusy) -> None:
+    """What is never None is typed so; who cannot say which it is must look."""
+    assert_type(tasks.start_soon("a", fetch, "x", 3, if_busy="join"), TaskHandle[bytes])
+    assert_type(tasks.start_soon("a", fetch, "x", 3, if_busy="replace"), TaskHandle[bytes])
+    assert_type(tasks.start_soon("a", fetch, "x", 3, if_busy="queue"), TaskHandle[bytes])
+    assert_type(tasks.start_soon("a", fetch, "x", 3, if_busy=said), TaskHandle[bytes] | None)
+    assert_type(tasks.start_thread_soon("a", compute, 3, if_busy="join"), TaskHandle[float])
+    assert_type(tasks.start_thread_soon("a", compute, 3, if_busy="replace"), TaskHandle[float])
+    assert_type(tasks.start_thread_soon("a", compute, 3, if_busy="queue"), TaskHandle[float])
+    assert_type(tasks.start_thread_soon("a", compute, 3, if_busy=said), TaskHandle[float] | None)
+    assert_type(in_threads.submit("a", compute, 3), TaskFuture[float])
+    assert_type(in_threads.submit("a", compute, 3, if_busy="refuse"), TaskFuture[float])
+    assert_type(in_threads.submit("a", compute, 3, if_busy="join"), TaskFuture[float])
+    assert_type(in_threads.submit("a", compute, 3, if_busy="replace"), TaskFuture[float])
+    assert_type(in_threads.submit("a", compute, 3, if_busy="queue"), TaskFuture[float])
+    assert_type(in_threads.submit("a", compute, 3, if_busy="skip"), TaskFuture[float] | None)
+    assert_type(in_threads.submit("a", compute, 3, if_busy=said), TaskFuture[float] | None)
+    tasks.post("a", fetch, "x", 3, if_busy=said)
+
+
+VolumeId = NewType("VolumeId", str)
+
+
+@attrs.frozen
+class PodOf:
+    volume: VolumeId
+    pod: str
+
+
+def names(tasks: TaskMap, refusal: AlreadyRunningError) -> None:
+    tasks.start_soon(VolumeId("vol-1"), fetch, "x", 3)
+    tasks.start_soon(PodOf(VolumeId("vol-1"), "pod-a"), fetch, "x", 3)
+    tasks.start_soon((VolumeId("vol-1"), ANY), fetch, "x", 3)
+    whole: tuple[VolumeId, Hashable] = (VolumeId("vol-1"), ANY)
+    assert_type(tasks.check(whole), RefusedError | None)
+    assert_type(refusal.holders, tuple[Hashable, ...])
 
 
 async def looks(tasks: TaskMap) -> None:

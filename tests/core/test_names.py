@@ -1,0 +1,128 @@
+"""Names that overlap."""
+
+import copy
+import pickle
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+import namedtasks
+from namedtasks import ANY
+from namedtasks._core.names import Overlaps, check_name
+from namedtasks._core.runs import Run
+from namedtasks._core.slots import Slots
+
+SLOTS: Slots[Run] = Slots(None)
+FIELDS = st.sampled_from(["a", "b", None, ANY])
+TUPLES = st.lists(FIELDS, min_size=1, max_size=4).map(tuple)
+
+
+def run(name: Any) -> Run:
+    return Run(name, None, 0.0, SLOTS)
+
+
+def overlap(one: Any, other: Any) -> bool:
+    return len(one) == len(other) and all(
+        a is ANY or b is ANY or a == b for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_any_is_the_one_and_only() -> None:
+    assert pickle.loads(pickle.dumps(ANY)) is ANY
+    assert copy.deepcopy(("v", ANY))[1] is ANY
+    assert repr(("vol-1", ANY)) == "('vol-1', namedtasks.ANY)"
+    assert namedtasks.ANY is ANY
+
+
+@given(st.sets(TUPLES), TUPLES)
+def test_the_index_finds_what_a_comparison_of_all_finds(names: Any, asked: Any) -> None:
+    overlaps: Overlaps[Run] = Overlaps()
+    runs = {name: run(name) for name in names}
+    for length in range(1, 5):
+        overlaps.cover((ANY,) * length, runs.values())
+    found = overlaps.holders(asked, 100)
+    assert {one.name for one in found} == {name for name in names if overlap(name, asked)}
+    assert len(found) == len(set(found))
+    assert len(overlaps.holders(asked, 2)) == min(2, len(found))
+    for one in runs.values():
+        overlaps.discard(one)
+    assert overlaps.is_empty()
+
+
+def test_only_lengths_in_which_any_was_used_are_covered() -> None:
+    overlaps: Overlaps[Run] = Overlaps()
+    assert not overlaps.covers(("a", "b"))
+    assert not overlaps.wants(("a", "b"))
+    assert not overlaps.wants("ab")
+    assert overlaps.wants(("a", ANY))
+    overlaps.cover(("a", ANY), [run("ab"), run(("a", "b")), run(("a", "b", "c"))])
+    assert overlaps.covers(("x", "y"))
+    assert not overlaps.covers(("x", "y", "z"))
+    assert not overlaps.wants(("a", ANY))
+    assert [one.name for one in overlaps.holders((ANY, "b"), 10)] == [("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            ANY,
+            r"^namedtasks\.ANY is no name: it stands for a field of a tuple, "
+            r"as in \('vol-1', ANY\)$",
+        ),
+        (
+            (1, 2, 3, 4, ANY),
+            r"^a name with namedtasks\.ANY may have at most 4 fields, "
+            r"and \(1, 2, 3, 4, namedtasks\.ANY\) has 5$",
+        ),
+    ],
+)
+def test_any_where_it_means_nothing_is_refused(name: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_name(name)
+
+
+def test_any_inside_of_a_field_is_an_ordinary_value() -> None:
+    check_name((("v", ANY), 2, 3, 4, 5))
+    check_name((1, 2, 3, ANY))
+    check_name("ANY")
+
+
+class Fickle:
+    """A field whose hash changes: nobody should use one, and nothing hangs on it."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        if self.value < 0:
+            raise ZeroDivisionError
+        return self.value
+
+
+@pytest.mark.parametrize("value", [7, -1])
+def test_a_field_whose_hash_changes_is_found_all_the_same(value: int) -> None:
+    overlaps: Overlaps[Run] = Overlaps()
+    field = Fickle(1)
+    odd, other = run((field, "a")), run(("v", "a"))
+    overlaps.cover((ANY, "a"), [odd, other])
+    field.value = value
+    overlaps.discard(odd)
+    assert overlaps.holders((ANY, "a"), 10) == [other]
+    overlaps.discard(other)
+    assert overlaps.is_empty()
+
+
+def test_memory_goes_back() -> None:
+    overlaps: Overlaps[Run] = Overlaps()
+    overlaps.cover((ANY, ANY), ())
+    runs = [run(("v", number)) for number in range(2000)]
+    for one in runs:
+        overlaps.add(one)
+    full = sys.getsizeof(overlaps._entries)
+    for one in runs[:-1]:
+        overlaps.discard(one)
+    assert sys.getsizeof(overlaps._entries) < full / 8
+    assert overlaps.holders(("v", ANY), 10) == [runs[-1]]

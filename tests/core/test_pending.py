@@ -1,0 +1,319 @@
+"""Runs that were put off, case by case: what becomes of each, and of who waits behind it."""
+
+import math
+from typing import Any, Literal
+
+import attrs
+import pytest
+
+from namedtasks import ANY, AlreadyRunningError, Backoff
+from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.ledger import Overlapping, refusal
+from namedtasks._core.runs import Run
+from namedtasks.instruments import TaskCancelled, TaskEvent, TaskQueued, TaskSuperseded
+from namedtasks.testing import RecordingInstrument
+
+
+def complain(what: str, error: BaseException) -> None:
+    raise AssertionError(what) from error
+
+
+@attrs.define
+class World:
+    """An engine, and the turns that it gives."""
+
+    engine: Engine[Run]
+    heard: RecordingInstrument
+    now: float = 0.0
+
+    def start(self, name: Any, operation: str | None = None) -> Run:
+        assert self.engine.ledger.obstacle(name, operation, self.now) is None
+        run = Run(name, operation, math.inf, self.engine.slots)
+        self.engine.admit(run, self.now)
+        return run
+
+    def put_off(self, name: Any, how: Literal["replace", "queue"], *, accept: bool = True) -> Run:
+        obstacle = self.engine.ledger.obstacle(name, None, self.now)
+        assert obstacle is not None
+        run = Run(name, None, math.inf, self.engine.slots)
+        self.engine.put_off(run, how, obstacle)
+        if accept:
+            self.engine.accept(run, self.now)
+        return run
+
+    def fail(self, run: Run) -> Turn[Run]:
+        return self.engine.failed(run, self.engine.judge(run, ValueError("boom")), self.now)
+
+    def succeed(self, run: Run) -> Turn[Run]:
+        return self.engine.succeeded(run, self.now)
+
+    def events(self) -> list[TaskEvent]:
+        self.engine.dispatch.deliver()
+        events, self.heard.events = self.heard.events, []
+        return events
+
+
+BACKOFF = Backoff(initial=1.0)
+
+
+def world(*, limit: int | None = None, backoff: Any = BACKOFF) -> World:
+    heard = RecordingInstrument()
+    engine: Engine[Run] = Engine(
+        backoff=backoff,
+        retention=None,
+        limit=limit,
+        overdue_after=1.0,
+        instruments=[heard],
+        random=lambda: 0.0,
+        complain=complain,
+    )
+    return World(engine, heard)
+
+
+@pytest.mark.parametrize("how", ["replace", "queue"])
+def test_a_run_that_was_put_off_begins_when_the_one_before_succeeds(how: Any) -> None:
+    w = world()
+    old = w.start("a")
+    new = w.put_off("a", how)
+    assert w.engine.statistics(w.now).pending == 1
+    assert w.succeed(old) == Turn((new,))
+    assert (new.put_off, new.has_slot, w.engine.ledger.running["a"]) == (None, True, new)
+    assert w.engine.statistics(w.now).pending == 0
+
+
+def test_one_that_queues_sits_out_the_wait_and_one_that_replaces_does_not() -> None:
+    w = world()
+    old, other = w.start("a"), w.start("b")
+    queued, replacing = w.put_off("a", "queue"), w.put_off("b", "replace")
+    assert w.fail(old) == Turn()
+    assert w.fail(other) == Turn((replacing,))
+    assert replacing.failures == 1
+    w.now = 0.999
+    assert w.engine.on_time(w.now) == Turn()
+    w.now = 1.0
+    assert w.engine.on_time(w.now) == Turn((queued,))
+    assert queued.failures == 1
+
+
+def test_one_may_queue_on_a_name_that_waits_and_forget_begins_it() -> None:
+    w = world()
+    w.fail(w.start("a"))
+    queued = w.put_off("a", "queue")
+    assert w.engine.forget("a", None, w.now) == (True, Turn((queued,)))
+    assert (queued.failures, len(w.engine.timers)) == (0, 0)
+
+
+def test_a_name_that_gives_up_drops_who_queues_and_lets_who_replaces_begin() -> None:
+    w = world(backoff=Backoff(give_up_after=1))
+    old, other = w.start("a"), w.start("b")
+    queued, replacing = w.put_off("a", "queue"), w.put_off("b", "replace")
+    assert w.fail(old) == Turn((), (queued,))
+    assert (queued.done, queued.reason) == (True, "its name gave up")
+    assert w.fail(other) == Turn((replacing,))
+    assert replacing.failures == 1
+
+
+def test_a_newer_one_supersedes_the_pending_run_and_says_so() -> None:
+    w = world()
+    old = w.start("a")
+    first = w.put_off("a", "replace")
+    obstacle = w.engine.ledger.obstacle("a", None, w.now)
+    assert obstacle is old
+    second = Run("a", None, math.inf, w.engine.slots)
+    w.engine.put_off(second, "queue", old)
+    assert not first.done, "not before it is sure"
+    assert w.engine.accept(second, w.now) == Turn((), (first,))
+    assert first.done
+    assert str(first.cancelled_error()) == (
+        "task 'a' was cancelled: superseded by a newer start of its name"
+    )
+    assert [type(event) for event in w.events()] == [TaskQueued, TaskQueued, TaskSuperseded]
+    assert w.succeed(old) == Turn((second,))
+
+
+def test_a_start_that_raises_leaves_the_pending_run_before_it_in_its_place() -> None:
+    w = world()
+    old = w.start("a")
+    first = w.put_off("a", "queue")
+    broken = w.put_off("a", "replace", accept=False)
+    assert w.engine.roll_back(broken, w.now) == Turn()
+    assert (broken.done, first.done) == (True, False)
+    assert w.succeed(old) == Turn((first,))
+
+
+@pytest.mark.parametrize("how", ["queue", "replace"])
+def test_and_if_its_turn_has_come_meanwhile_that_one_is_next(how: Any) -> None:
+    w = world()
+    old = w.start("a")
+    first = w.put_off("a", how)
+    broken = w.put_off("a", how, accept=False)
+    assert w.succeed(old) == Turn((broken,))
+    assert w.engine.roll_back(broken, w.now) == Turn((first,))
+    assert (broken.done, first.done) == (True, False)
+
+
+def test_or_is_superseded_if_there_is_a_newer_one() -> None:
+    w = world()
+    old = w.start("a")
+    first = w.put_off("a", "queue")
+    broken = w.put_off("a", "queue", accept=False)
+    w.succeed(old)
+    newer = w.put_off("a", "queue")
+    assert w.engine.roll_back(broken, w.now) == Turn((newer,), (first,))
+
+
+@pytest.mark.parametrize("superseded", [True, False])
+def test_and_if_it_is_over_already_so_is_that_one(superseded: Any) -> None:
+    w = world()
+    w.start("a")
+    first = w.put_off("a", "queue")
+    broken = w.put_off("a", "queue", accept=False)
+    if superseded:
+        w.put_off("a", "queue")
+    else:
+        w.engine.drop(broken, None, w.now)
+    assert not first.done
+    assert w.engine.roll_back(broken, w.now) == Turn((), (first,))
+    assert w.engine.roll_back(broken, w.now) == Turn()
+
+
+def test_who_is_in_line_behind_a_start_that_raises_is_not_lost() -> None:
+    w = world()
+    w.start(("v", 1))
+    broken = w.put_off(("v", ANY), "replace", accept=False)
+    behind = w.put_off(("v", 2), "replace")
+    assert behind.blocker is broken
+    assert w.engine.roll_back(broken, w.now) == Turn((behind,))
+
+
+def test_close_drops_what_sits_out_a_wait_and_keeps_what_comes_next() -> None:
+    w = world()
+    w.fail(w.start("waits"))
+    waits = w.put_off("waits", "queue")
+    old, failing = w.start("a"), w.start("b")
+    queued, doomed = w.put_off("a", "queue"), w.put_off("b", "queue")
+    w.engine.ledger.closed = True
+    assert w.engine.drain(w.now) == Turn((), (waits,))
+    assert waits.reason == "the map is closing"
+    assert w.succeed(old) == Turn((queued,))
+    assert w.fail(failing) == Turn((), (doomed,))
+    assert doomed.reason == "the map is closing"
+
+
+def test_the_slot_goes_straight_to_who_replaces() -> None:
+    w = world(limit=1)
+    old, in_line = w.start("a"), w.start("b")
+    replacing = w.put_off("a", "replace")
+    assert w.engine.cancelled(old, w.now) == Turn((replacing,))
+    assert replacing.has_slot
+    assert not in_line.has_slot
+
+
+def test_the_place_in_line_goes_straight_to_who_replaces() -> None:
+    """Else a name that is replaced again and again would never get a slot."""
+    w = world(limit=1)
+    first = w.start("a")
+    second, third = w.start("b"), w.start("c")
+    replacing = w.put_off("b", "replace")
+    assert w.engine.cancelled(second, w.now) == Turn()
+    assert not replacing.has_slot
+    assert w.succeed(first) == Turn((replacing,))
+    assert w.succeed(replacing) == Turn((third,))
+
+
+def test_who_queues_takes_a_place_at_the_end_of_the_line() -> None:
+    w = world(limit=1)
+    old, in_line = w.start("a"), w.start("b")
+    queued = w.put_off("a", "queue")
+    assert w.succeed(old) == Turn((in_line,))
+    assert w.succeed(in_line) == Turn((queued,))
+
+
+def test_a_replacement_in_another_kind_of_slot_takes_one_of_its_own() -> None:
+    w = world()
+    old = w.start("a")
+    obstacle = w.engine.ledger.obstacle("a", None, w.now)
+    assert obstacle is old
+    new = Run("a", None, math.inf, w.engine.threads)
+    w.engine.put_off(new, "replace", old)
+    assert w.succeed(old) == Turn((new,))
+    assert (w.engine.slots.used, w.engine.threads.used) == (0, 1)
+
+
+def test_one_that_replaces_all_that_overlaps_waits_for_the_last() -> None:
+    w = world()
+    olds = [w.start(("v", pod)) for pod in "abc"]
+    other = w.start(("w", "a"))
+    new = w.put_off(("v", ANY), "replace")
+    assert w.engine.in_the_way(new) == olds
+    assert w.engine.cancelled(olds[1], w.now) == Turn()
+    assert w.engine.cancelled(olds[0], w.now) == Turn()
+    assert w.engine.cancelled(olds[2], w.now) == Turn((new,))
+    assert w.engine.cancelled(other, w.now) == Turn()
+
+
+def test_its_claim_keeps_others_out_while_it_is_pending() -> None:
+    w = world()
+    old = w.start(("v", "a"))
+    new = w.put_off(("v", ANY), "replace")
+    obstacle = w.engine.ledger.obstacle(("v", "b"), None, w.now)
+    assert isinstance(obstacle, Overlapping)
+    assert obstacle.runs == [new]
+    error = refusal(obstacle, ("v", "b"), None, w.now)
+    assert isinstance(error, AlreadyRunningError)
+    assert (error.holders, error.started_at) == ((("v", ANY),), None)
+    w.engine.drop(new, "enough", w.now)
+    assert w.engine.ledger.obstacle(("v", "b"), None, w.now) is None
+    assert [type(event) for event in w.events()] == [TaskQueued, TaskCancelled]
+    assert w.succeed(old) == Turn()
+
+
+def test_who_queued_behind_a_claim_begins_when_that_is_dropped() -> None:
+    w = world()
+    old = w.start(("v", "a"))
+    claim = w.put_off(("v", ANY), "replace")
+    queued = w.put_off(("v", "a"), "queue")
+    assert w.succeed(old) == Turn((claim,))
+    assert queued.blocker is claim
+    assert w.succeed(claim) == Turn((queued,))
+    again = w.put_off(("v", ANY), "replace")
+    late = w.put_off(("v", "a"), "queue")
+    w.engine.pending.reconsider(late, w.now)
+    assert w.engine.drop(again, None, w.now) == Turn((), (again,))
+    assert w.succeed(queued) == Turn((late,))
+
+
+def test_a_claim_from_before_the_first_name_with_any_counts_too() -> None:
+    w = world()
+    old = w.start(("v", "a"))
+    claim = w.put_off(("v", "a"), "replace")
+    holders = w.engine.ledger.holders((ANY, "a"), 10)
+    assert holders == [old, claim]
+    w.engine.drop(claim, None, w.now)
+    w.succeed(old)
+    assert w.engine.ledger.overlaps.is_empty()
+
+
+def test_a_plain_start_may_be_faster_than_who_queues_for_the_end_of_a_wait() -> None:
+    """Exactly at the end of the wait a start is admitted; who queues comes after it."""
+    w = world()
+    w.fail(w.start("a"))
+    queued = w.put_off("a", "queue")
+    w.now = 1.0
+    faster = w.start("a")
+    assert w.engine.on_time(w.now) == Turn()
+    assert w.succeed(faster) == Turn((queued,))
+
+
+def test_a_pending_run_of_a_name_whose_wait_grew_waits_longer() -> None:
+    w = world()
+    w.fail(w.start("a"))
+    queued = w.put_off("a", "queue")
+    w.now = 1.0
+    again = w.start("a")
+    w.engine.on_time(w.now)
+    assert w.fail(again) == Turn()
+    w.now = 2.999
+    assert w.engine.on_time(w.now) == Turn()
+    w.now = 3.0
+    assert w.engine.on_time(w.now) == Turn((queued,))
