@@ -12,7 +12,7 @@ import attrs
 import trio
 
 import namedtasks
-from benchmarks import size, speed
+from benchmarks import overlap, size, speed
 from benchmarks.measure import Case, Comparison
 
 
@@ -33,6 +33,7 @@ async def measure(rounds: int, quick: bool, as_json: bool, only: str) -> list[Co
     """Measure every case, and print each row as it comes."""
     million, thousands = (10_000, 1_000) if quick else (1_000_000, 100_000)
     counts = [0, 100, million // 10, million]
+    overlapping = [100, 1_000] if quick else [1_000, 100_000]
 
     def wanted(case: Case) -> bool:
         return only in case[0]
@@ -40,6 +41,8 @@ async def measure(rounds: int, quick: bool, as_json: bool, only: str) -> list[Co
     parts: list[AsyncIterator[Comparison]] = [
         speed.starts(rounds, wanted),
         speed.refusals(rounds, wanted),
+        overlap.price(rounds, wanted),
+        overlap.flatness([10, *overlapping], rounds, wanted),
     ]
     if only in "wait_idle()":
         parts.append(size.flatness(counts, rounds))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 
 import trio
 import trio.testing
@@ -155,7 +155,7 @@ async def cold_bare() -> int:
 
 
 async def refusals(rounds: int, wanted: Wanted) -> AsyncIterator[Comparison]:
-    """Refusals and skips, of a name that runs and of one that waits."""
+    """Refusals and their alternatives, of a name that runs and of one that waits."""
     for_an_hour = Backoff(initial=3600.0, maximum=3600.0)
     async with namedtasks.open_task_map(backoff=for_an_hour, instruments=()) as tasks:
         tasks.start_soon("runs", trio.sleep_forever)
@@ -167,13 +167,20 @@ async def refusals(rounds: int, wanted: Wanted) -> AsyncIterator[Comparison]:
             ("refuse a name that waits", raised, refuse(tasks, "waits"), raise_and_catch),
             ("skip a name that runs", returned, skip(tasks, "runs"), look_up),
             ("skip a name that waits", returned, skip(tasks, "waits"), look_up),
+            ("join a name that runs", returned, join(tasks, "runs"), look_up),
+            (
+                "queue a name that runs, superseding",
+                "nursery.start_soon",
+                queue(tasks, "runs"),
+                bare_batch,
+            ),
         ]
         for case in filter(wanted, cases):
             yield await compare(*case, rounds=rounds, unit="ns")
         tasks.cancel_all()
 
 
-def refuse(tasks: TaskMap, name: str) -> Work:
+def refuse(tasks: TaskMap, name: Hashable) -> Work:
     """Be refused *name*, and catch that."""
 
     async def work() -> int:
@@ -194,6 +201,29 @@ def skip(tasks: TaskMap, name: str) -> Work:
         for _ in range(REFUSALS):
             tasks.start_soon(name, noop, if_busy="skip")
         return REFUSALS
+
+    return work
+
+
+def join(tasks: TaskMap, name: str) -> Work:
+    """Share the run of *name* with ``if_busy="join"``."""
+
+    async def work() -> int:
+        for _ in range(REFUSALS):
+            tasks.start_soon(name, noop, if_busy="join")
+        return REFUSALS
+
+    return work
+
+
+def queue(tasks: TaskMap, name: str) -> Work:
+    """Put off one more run of *name*, each in the place of the one before; drop the last."""
+
+    async def work() -> int:
+        for _ in range(BATCH):
+            handle = tasks.start_soon(name, noop, if_busy="queue")
+        handle.cancel()
+        return BATCH
 
     return work
 

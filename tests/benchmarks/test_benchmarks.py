@@ -22,7 +22,7 @@ def test_the_json_has_every_row_with_its_floor_and_spread() -> None:
     printed: dict[str, Any] = json.loads(run("--json"))
     assert printed["on"]["python"] == ".".join(map(str, sys.version_info[:3]))
     rows = printed["rows"]
-    assert len(rows) == 15
+    assert len(rows) == 28
     for row in rows:
         assert row["ours"] > 0
         assert row["theirs"] > 0
