@@ -191,6 +191,20 @@ def test_each_phase_says_what_differs_from_the_one_before(file: Path) -> None:
         ('{ a = "n2" }', '{ a = "n1" }', "moves of phase number 2: volume 'a' is on 'n1' by then"),
         (
             '{ a = "n2" }',
+            '{ a = ["n1", "n2"] }',
+            "moves of phase number 2: volume 'a' is on 'n1' by then",
+        ),
+        *(
+            (
+                '{ a = "n2" }',
+                f"{{ a = {path} }}",
+                "the node of 'a' in moves of phase number 2 must be one, or a list of two: "
+                "which to set out for, and which to reach",
+            )
+            for path in ("[]", '["n2", "n2"]', '["n2", "n1", "n2"]')
+        ),
+        (
+            '{ a = "n2" }',
             '{ a = "n3" }',
             "moves of phase number 2: node 'n3' is not listed: choose from n1, n2",
         ),
@@ -224,6 +238,13 @@ def test_a_mistake_in_a_phase_is_told_with_its_place(
     file.write_text(GOOD + DAY.replace(old, new, 1))
     with pytest.raises(InputError, match=f"^{re.escape(f'{file}: {message}')}$"):
         load(file)
+
+
+def test_a_volume_may_set_out_for_another_node_first(file: Path) -> None:
+    """And go back to where it was."""
+    file.write_text(GOOD + DAY.replace('{ a = "n2" }', '{ a = ["n2", "n1"] }'))
+    phase = load(file).phases[1]
+    assert (phase.at_first, phase.desired["a"]) == ({"a": "n2"}, "n1")
 
 
 def test_phases_may_not_be_empty(file: Path) -> None:

@@ -184,6 +184,33 @@ def test_a_day_with_three_faults_is_survived(
     assert 0.4 < failed[0]["duration"] < 5.0
 
 
+@pytest.mark.parametrize("backend", ["dir", pytest.param("loop", marks=pytest.mark.root), "fuse"])
+def test_a_volume_whose_node_changes_under_way_is_turned_back(
+    loop_obstacle: str | None, fuse_obstacle: str | None, day: Path, work: Path, backend: str
+) -> None:
+    """What was on its way there has really ended before the volume goes anywhere else."""
+    obstacle = {"loop": loop_obstacle, "fuse": fuse_obstacle}.get(backend)
+    if obstacle is not None:
+        pytest.skip(obstacle)
+    day.write_text(day.read_text().replace('d = "n1"', 'd = ["n1", "n2"]'))
+    done = run(day, "--backend", backend, "--work", work, "--json")
+    assert (done.stderr, done.returncode) == ("", 0), done.stdout
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (told[-1]["reached"], told[-1]["overlapping_runs"]) == (True, 0)
+    of_d = [
+        (event.get("operation"), event["event"])
+        for event in told
+        if event.get("volume") == "d" or event["event"] == "change of mind"
+    ]
+    _, *turned = of_d[of_d.index((None, "change of mind")) :]
+    assert turned[0] in [("attach", "cancelled"), ("attach", "succeeded")], "if it does not stop"
+    assert turned[1:3] == [("leave", "started"), ("leave", "succeeded")]
+    assert [one for one in turned[3:] if one[1] == "succeeded"][:2] == [
+        ("attach", "succeeded"),
+        ("mount", "succeeded"),
+    ]
+
+
 def test_a_fault_that_was_not_survived_is_exit_code_1(day: Path, work: Path) -> None:
     """The summary says which."""
     done = run(day, "--backend", "dir", "--work", work, "--timeout", "0.3")

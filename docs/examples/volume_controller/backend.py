@@ -46,7 +46,7 @@ class VolumeState:
 class Backend(Protocol):
     """Works on volumes. No method may be called for a volume while another one works on it.
 
-    That is the task map's duty. An operation raises an `Exception` if it
+    That is the controller's duty, and the task map's. An operation raises an `Exception` if it
     fails, and may be tried again.
     """
 

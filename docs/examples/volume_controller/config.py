@@ -62,7 +62,7 @@ class Volume:
     """A volume, wherever it is."""
 
     name: str
-    """Its name; also the name of its tasks and of its files."""
+    """Its name; also that of its files, and half of the names of its tasks."""
     size: int
     """Its size in bytes."""
 
@@ -75,6 +75,8 @@ class Phase:
     """What it is about, for people."""
     desired: Mapping[str, Desired]
     """What is desired of each volume, by the volumes' names."""
+    at_first: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """Nodes that volumes are sent to first: until they are on their way there."""
 
 
 @attrs.frozen
@@ -223,19 +225,20 @@ def _phase(
     detached = [name for name, node in before.items() if node is None]
     present = [*attached, *detached]
     attach = _names(f"attach of {where}", table.get("attach", []), detached, before)
-    moves = _moves(f"moves of {where}", table.get("moves", {}), before, nodes)
+    moves = list(_moves(f"moves of {where}", table.get("moves", {}), before, nodes))
     detach = _names(f"detach of {where}", table.get("detach", []), attached, before)
     delete = _names(f"delete of {where}", table.get("delete", []), present, before)
     changes: list[tuple[str, Desired]] = [
         *((name, home[name]) for name in attach),
-        *moves,
+        *((name, path[-1]) for name, path in moves),
         *((name, None) for name in detach),
         *((name, DELETED) for name in delete),
     ]
     _check_unique(f"{where}: volume", [name for name, _ in changes])
     if not changes:
         raise InputError(f"{where} changes nothing: say what to attach, move, detach or delete")
-    return Phase(title, {**before, **dict(changes)})
+    at_first = {name: path[0] for name, path in moves if len(path) > 1}
+    return Phase(title, {**before, **dict(changes)}, at_first)
 
 
 def _names(
@@ -255,17 +258,25 @@ def _names(
 
 def _moves(
     where: str, value: object, before: Mapping[str, Desired], nodes: Collection[str]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, list[str]]]:
+    """Each volume that moves, with the node that it goes to, and one that it sets out for first."""
     for name, to in _table(where, value).items():
         _check_listed(where, name, before)
-        node = _text(f"the node of {name!r} in {where}", to)
-        if node not in nodes:
+        what = f"the node of {name!r} in {where}"
+        steps = cast("list[object]", to) if isinstance(to, list) else [to]
+        path = [_text(what, one) for one in steps]
+        if not 1 <= len(path) == len(set(path)) <= 2:
             raise InputError(
-                f"{where}: node {node!r} is not listed: choose from {', '.join(nodes)}"
+                f"{what} must be one, or a list of two: which to set out for, and which to reach"
             )
-        if not isinstance(before[name], str) or before[name] == node:
+        for node in path:
+            if node not in nodes:
+                raise InputError(
+                    f"{where}: node {node!r} is not listed: choose from {', '.join(nodes)}"
+                )
+        if not isinstance(before[name], str) or before[name] == path[0]:
             raise InputError(f"{where}: volume {name!r} is {_told(before[name])} by then")
-        yield name, node
+        yield name, path
 
 
 def _told(desired: Desired) -> str:

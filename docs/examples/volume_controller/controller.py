@@ -1,9 +1,10 @@
 """The controller: compares what is desired with what is, and starts what is missing.
 
 This is the page to copy. `next_step` decides and touches nothing. `reconcile`
-looks, asks it, and starts the answers under the volumes' names. All the rest is
-the task map's: one operation of a volume at a time, and a pause after each
-failure that gets longer and longer.
+looks, asks it, and starts the answers: what is done on a node under the volume and
+that node, what is done to the volume as a whole under the volume and `ANY`. All
+the rest is the task map's: who excludes whom, and a pause after each failure that
+gets longer and longer.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import trio
 from namedtasks import TaskMap
 from volume_controller.backend import Backend, VolumeState
 from volume_controller.config import DELETED, Desired, Volume
-from volume_controller.faults import Faults
+from volume_controller.faults import OPERATION_TIMEOUT, Faults
 from volume_controller.journal import Journal
-from volume_controller.steps import Step
+from volume_controller.steps import Step, parts, perform, whole
 
 PERIOD = 0.1
 """Seconds between two looks at the world."""
+
+TOWARDS = ("attach", "mount", "write")
+"""The operations that bring a volume to a node, or use it there."""
 
 
 def next_step(desired: Desired, actual: VolumeState) -> Step | None:
@@ -74,22 +78,46 @@ class Controller:
     async def reconcile(self, desired: Mapping[str, Desired]) -> None:
         """Come back when nothing is missing and nothing runs any more.
 
-        There is no checkpoint between a look and its starts: a name that is
-        free now was free when we looked, so nobody has touched its volume since.
+        May be cancelled, and called again with what is desired now. There is no
+        checkpoint between a look and its starts: so a name that is free now was
+        free when we looked, and nobody has touched what it stands for since.
         """
+        self._turn_back(desired)
         while (missing := missing_steps(self.backend, desired)) or len(self.tasks) > 0:
-            for name, step in missing.items():
+            for volume, step in missing.items():
+                if step.operation == "attach" and self.tasks.check(whole(volume)):
+                    continue  # gone from its old node, to the eye, but not left it in full
                 self.tasks.start_soon(
-                    name,
+                    step.name(volume),
                     self._run,
-                    self.volumes[name],
+                    self.volumes[volume],
                     step,
                     if_busy="skip",
-                    timeout=self.faults.timeout(name, step),
+                    timeout=self.faults.timeout(volume, step),
                     operation=step.operation,
                 )
             await trio.sleep(PERIOD)
 
+    def _turn_back(self, desired: Mapping[str, Desired]) -> None:
+        """Stop what is on its way to a node that is not desired any more."""
+        for name, handle in self.tasks.items():
+            volume, node = parts(name)
+            if handle.operation in TOWARDS and node != desired[volume]:
+                self.tasks.start_soon(
+                    whole(volume),
+                    self._leave,
+                    self.volumes[volume],
+                    if_busy="replace",
+                    timeout=OPERATION_TIMEOUT,
+                    operation="leave",
+                )
+
     async def _run(self, volume: Volume, step: Step) -> None:
         with self.journal.run(volume.name, step.operation):
             await self.faults.perform(self.backend, volume, step)
+
+    async def _leave(self, volume: Volume) -> None:
+        """Take the volume off its node, however far it had come when it was stopped."""
+        with self.journal.run(volume.name, "leave"):
+            while (step := next_step(None, self.backend.observe()[volume.name])) and step.node:
+                await perform(self.backend, volume, step)

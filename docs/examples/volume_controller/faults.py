@@ -1,9 +1,9 @@
 """Three things that go wrong, each for real, and each over after a few failures.
 
 The destroyed superblock: the volume's mount fails, so its name waits. The repair
-is another operation of the same name: the task map keeps failures apart by
-operation, so the wait of the mount does not hold the repair back, and no mount
-runs while the repair does.
+runs under the volume and any node: no mount runs while it does, and the wait of
+the mount does not hold it back, as each name has failures of its own. It *queues*:
+if an earlier repair failed, it comes when that one's wait is over.
 
 The busy mount point: a process works in it, so it cannot be unmounted until that
 process has gone.
@@ -21,13 +21,13 @@ import attrs
 import trio
 
 from namedtasks import TaskFailedError, TaskMap
-from namedtasks.instruments import Instrument, TaskFailed, TaskSucceeded
+from namedtasks.instruments import Instrument, TaskEvent, TaskFailed, TaskSucceeded
 from volume_controller import commands
 from volume_controller.backend import Backend
 from volume_controller.config import Config, FaultKind, Volume
 from volume_controller.journal import Journal
 from volume_controller.layout import Layout
-from volume_controller.steps import Operation, Step, perform
+from volume_controller.steps import Operation, Step, parts, perform, whole
 
 MOUNT_FAILURES = 2
 """How often the mount fails before somebody comes to repair."""
@@ -59,14 +59,18 @@ class Fault(Instrument):
 
     def task_failed(self, event: TaskFailed, /) -> None:
         """Count it, if it is our operation's failure."""
-        if (event.name, event.operation) == (self.volume.name, self.operation):
+        if self._is_ours(event):
             self.failures += 1
             self.failed()
 
     def task_succeeded(self, event: TaskSucceeded, /) -> None:
         """Note that it is over."""
-        if (event.name, event.operation) == (self.volume.name, self.operation):
+        if self._is_ours(event):
             self.survived = self.survived or self.failures > 0
+
+    def _is_ours(self, event: TaskEvent) -> bool:
+        volume, _ = parts(event.name)
+        return (volume, event.operation) == (self.volume.name, self.operation)
 
     def failed(self) -> None:
         """The operation has failed once more."""
@@ -99,33 +103,23 @@ class DestroyedSuperblock(Fault):
 
     backend: Backend
     journal: Journal
-    _called: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _tasks: TaskMap | None = attrs.field(default=None, init=False)
 
     def failed(self) -> None:
-        """Call for the repair once the mount has failed often enough."""
-        if self.failures >= MOUNT_FAILURES:
-            self._called.set()
+        """Have the volume repaired once the mount has failed often enough."""
+        if self._tasks is not None and self.failures >= MOUNT_FAILURES:
+            name = whole(self.volume.name)
+            self._tasks.start_soon(name, self._repair, operation="repair", if_busy="queue")
 
-    async def run(self, tasks: TaskMap, nursery: trio.Nursery) -> None:
+    async def run(self, tasks: TaskMap, nursery: trio.Nursery) -> None:  # noqa: ARG002
         """Destroy the superblock, unless the volume is in use. Checkpoint."""
         name = self.volume.name
         if self.backend.observe()[name].attached_to is not None:
             return
-        handle = tasks.start_soon(name, self._damage, operation="damage")
+        handle = tasks.start_soon(whole(name), self._damage, operation="damage")
         with suppress(TaskFailedError):  # the report has told it
             await handle.wait()
-        nursery.start_soon(self._repair_when_called, tasks)
-
-    async def _repair_when_called(self, tasks: TaskMap) -> None:
-        """Repair the volume while its mount waits; a repair that fails waits, too."""
-        await self._called.wait()
-        name, repaired = self.volume.name, False
-        while not repaired:
-            await tasks.wait_free(name, operation="repair")
-            handle = tasks.start_soon(name, self._repair, operation="repair")
-            with suppress(TaskFailedError):
-                await handle.wait()
-                repaired = True
+        self._tasks = tasks
 
     async def _damage(self) -> None:
         with self.journal.run(self.volume.name, "damage"):

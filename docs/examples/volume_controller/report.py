@@ -26,6 +26,7 @@ from namedtasks.instruments import (
 from volume_controller.backend import VolumeState
 from volume_controller.faults import Fault
 from volume_controller.journal import Findings
+from volume_controller.steps import parts
 
 
 @attrs.frozen
@@ -149,8 +150,9 @@ class Report(Instrument):
         )
 
     def task_cancelled(self, event: TaskCancelled, /) -> None:
-        """Tell that an operation was cancelled."""
-        self._show_task(event, "cancelled", "cancelled")
+        """Tell that an operation was cancelled, and why, if anybody said so."""
+        why = f": {event.reason}" if event.reason else ""
+        self._show_task(event, "cancelled", f"cancelled{why}")
 
     def task_overdue(self, event: TaskOverdue, /) -> None:
         """Tell that an operation cannot be stopped."""
@@ -185,8 +187,9 @@ class Report(Instrument):
         )
 
     def _show_task(self, event: TaskEvent, what: str, text: str, **facts: object) -> None:
-        about = {"volume": event.name, "operation": event.operation, **facts}
-        whole = text and f"{event.name}: {event.operation} {text}"
+        volume, _ = parts(event.name)
+        about = {"volume": volume, "operation": event.operation, **facts}
+        whole = text and f"{volume}: {event.operation} {text}"
         self._show(event.at, what, whole, about)
 
     def _show(self, at: float, event: str, text: str, facts: Mapping[str, object]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 
 import attrs
 import trio
 
 from namedtasks import Backoff, TaskMap, open_task_map
+from namedtasks.instruments import Instrument, TaskStarted
 from volume_controller import cleanup
 from volume_controller.backend import Backend, BackendKind, choose
-from volume_controller.config import Config, Desired
+from volume_controller.config import Config, Desired, Phase
 from volume_controller.controller import Controller, missing_steps
 from volume_controller.faults import Faults, make_faults
 from volume_controller.journal import Journal, findings, read
@@ -31,6 +32,21 @@ CLEAN_UP_TIMEOUT = 60.0
 
 
 @attrs.define(eq=False)
+class Watch(Instrument):
+    """Ends *scope* when something has begun under each of *names*."""
+
+    names: set[Hashable] = attrs.field(factory=set[Hashable])
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    def task_started(self, event: TaskStarted, /) -> None:
+        """Take it off the list."""
+        if event.name in self.names:
+            self.names.remove(event.name)
+            if not self.names:
+                self.scope.cancel()
+
+
+@attrs.define(eq=False)
 class Session:
     """Goes through the phases of a config, and leaves nothing behind."""
 
@@ -44,6 +60,7 @@ class Session:
     time_limit: float
     _backend: Backend | None = attrs.field(default=None, init=False)
     _faults: Faults = attrs.field(factory=lambda: Faults({}), init=False)
+    _watch: Watch = attrs.field(factory=Watch, init=False)
     _reached: bool = attrs.field(default=False, init=False)
     _desired: Mapping[str, Desired] = attrs.field(factory=dict[str, Desired], init=False)
     _found: Collection[str] = attrs.field(default=(), init=False)
@@ -99,7 +116,7 @@ class Session:
             await backend.clean_up()
 
     async def _go_through_phases(self, backend: Backend, journal: Journal) -> None:
-        hear = [self.report, *self._faults.all.values()]
+        hear = [self.report, self._watch, *self._faults.all.values()]
         with trio.move_on_after(self.time_limit):
             async with (
                 open_task_map(backoff=BACKOFF, limit=LIMIT, instruments=hear) as tasks,
@@ -121,9 +138,19 @@ class Session:
             self._desired = phase.desired
             text = f"phase {number} of {len(phases)}: {phase.title}"
             self.report.tell("phase", text, phase=number, title=phase.title)
+            if phase.at_first:
+                await self._set_out(controller, phase)
             await controller.reconcile(phase.desired)
             self.report.tell("phase reached", f"phase {number} reached", phase=number)
         self._reached = True
+
+    async def _set_out(self, controller: Controller, phase: Phase) -> None:
+        """Pursue another wish first; once its moves are under way, somebody changes their mind."""
+        self._watch.names |= set(phase.at_first.items())
+        with trio.CancelScope() as self._watch.scope:
+            await controller.reconcile({**phase.desired, **phase.at_first})
+        wrong = ", ".join(f"{name} not to {node}" for name, node in phase.at_first.items())
+        self.report.tell("change of mind", f"change of mind: {wrong}")
 
     def _tell_end(self, backend: Backend) -> None:
         if self._reached:

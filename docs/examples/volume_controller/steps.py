@@ -1,11 +1,13 @@
-"""The steps that a volume can take, and how a backend takes one."""
+"""The steps that a volume can take, the names they run under, and how a backend takes one."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Hashable
+from typing import Literal, cast
 
 import attrs
 
+from namedtasks import ANY
 from volume_controller.backend import Backend
 from volume_controller.config import Volume
 
@@ -22,6 +24,21 @@ class Step:
     """What to do."""
     node: str | None = None
     """Where, if it matters."""
+
+    def name(self, volume: str) -> tuple[str, Hashable]:
+        """What it runs under: *volume* and its node, or all of them if it has none."""
+        return whole(volume) if self.node is None else (volume, self.node)
+
+
+def whole(volume: str) -> tuple[str, Hashable]:
+    """The name that excludes all other operations of *volume*, on whatever node."""
+    return volume, ANY
+
+
+def parts(name: Hashable) -> tuple[str, Hashable]:
+    """The volume and the node of a task's name: all names here have both."""
+    volume, node = cast("tuple[str, Hashable]", name)
+    return volume, node
 
 
 async def perform(backend: Backend, volume: Volume, step: Step) -> None:

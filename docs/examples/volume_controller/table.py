@@ -25,7 +25,10 @@ PERIOD = 0.2
 _FRAME = 6
 """Lines of a terminal that are not rows: the table's frame, its head, what is left out."""
 
-_ABOVE = ("phase", "phase reached", "fault", "stopping", "time is up", "cleaning up", "begin")
+_ABOVE = (
+    *("begin", "phase", "change of mind", "phase reached"),
+    *("fault", "stopping", "time is up", "cleaning up"),
+)
 """The events that are told above the table; the others are in it."""
 
 
