@@ -1,6 +1,6 @@
 """Prints which shell has which behaviour: ``python -m tests.conformance.table``.
 
-It runs the suite and says what came of it. The page in the docs is the same
+It runs the suite and says what came of it. The page in the docs has the same
 table, made of what the drivers declare; a test keeps that in step.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pathlib
 import re
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,15 @@ import pytest
 
 from tests.conformance.conftest import DRIVERS
 
-MODULES = ("test_ancestor_cases", "test_ancestor_rules", "test_ancestor_faults")
+MODULES = (
+    "test_ancestor_cases",
+    "test_ancestor_rules",
+    "test_overlapping_names",
+    "test_ancestor_faults",
+    "test_busy_names",
+)
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "explanation" / "conformance.md"
+MARKS = "<!-- made by make conformance -->\n", "<!-- end of what was made -->\n"
 
 
 def behaviours() -> dict[str, str]:
@@ -87,10 +96,18 @@ class Results:
         self.verdicts[found[1], found[2]] = verdict
 
 
+def page() -> str:
+    """The page in the docs, with the table as the drivers declare it."""
+    before, _, rest = PAGE.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    return f"{before}{MARKS[0]}\n{table(declared())}\n\n{MARKS[1]}{after}"
+
+
 def main() -> int:
     results = Results()
     code = pytest.main(["-q", "--no-header", "-p", "no:randomly", "tests/conformance"], [results])
     print(table(results.verdicts))
+    PAGE.write_text(page())
     return int(code)
 
 
