@@ -139,7 +139,11 @@ async def test_wrong_options_are_told_at_the_call() -> None:
             start: Any = functools.partial(getattr(any_tasks, verb), "a", fn)
             wrong: list[tuple[type[Exception], str, dict[str, Any]]] = [
                 (ValueError, "timeout must be at least 0, not -1", {"timeout": -1}),
-                (ValueError, "if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not 'wait'", {"if_busy": "wait"}),
+                (
+                    ValueError,
+                    "if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not 'wait'",
+                    {"if_busy": "wait"},
+                ),
                 (TypeError, "operation must be a str or None, not 5", {"operation": 5}),
             ]
             for kind, message, options in wrong:
