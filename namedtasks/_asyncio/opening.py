@@ -128,14 +128,14 @@ def _reason(exc: BaseException) -> str:
 
 
 async def _wait_for_runs(shell: Shell) -> asyncio.CancelledError | None:
-    """Wait until nothing runs; the first cancellation on the way cancels what runs.
+    """Wait until nothing runs and all Tasks are done; the first cancellation cancels what runs.
 
     Returns:
         That cancellation. Further ones are counted by the Task, and not lost:
         what the block raises in the end leaves all the same.
     """
     cancelled: asyncio.CancelledError | None = None
-    while not shell.is_idle():
+    while not shell.is_over():
         try:
             await shell.changed.park()
         except asyncio.CancelledError as request:

@@ -50,7 +50,7 @@ class AsyncioRun(LiveRun[Lot]):
         """The Task, from when it is known until it is done."""
         self.turn: asyncio.Future[None] | None = None
         """What the Task awaits while it is pending, or waits for a slot."""
-        self.joined: list[asyncio.Future[Any]] = []
+        self.joined: dict[asyncio.Future[Any], None] = {}
         """What those have who share the run; they are told when the Task is done."""
         self.deadline_timer: asyncio.TimerHandle | None = None
         self.deadline_was_first: bool | None = None
@@ -75,6 +75,10 @@ class AsyncioRun(LiveRun[Lot]):
         """Let go of a body that never began."""
         body, self.body = self.body, None
         close_unbegun(body, lambda: task_text(self.name, self.operation), complain)
+
+    def forget_joined(self, future: asyncio.Future[Any]) -> None:
+        """Let go of the *future* of who joined, and has left or been told."""
+        self.joined.pop(future, None)
 
     def disarm(self) -> None:
         """Take the deadline's timer back."""

@@ -22,6 +22,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast, final
 
+from namedtasks._asyncio.joined import JoinedFuture, tell_joined
 from namedtasks._asyncio.lots import Lot
 from namedtasks._asyncio.overdue import OverdueWatch
 from namedtasks._asyncio.run import AsyncioRun
@@ -48,6 +49,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         "_overdue",
         "block",
         "block_was_cancelled",
+        "going",
         "gone_up",
         "loop",
         "opened_in",
@@ -72,6 +74,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
         self.gone_up: list[BaseException] = []
         """What leaves the block, beside its own exception."""
         opened_in = running_in.get(None)
+        self.going: int = 0
+        """How many Tasks are not done; one whose run has ended may need another step."""
         self.opened_in: AsyncioRun | None = opened_in if isinstance(opened_in, AsyncioRun) else None
         """The run, of another map or of this one's surroundings, that waits for the block."""
         self.threads: ThreadPool = ThreadPool("namedtasks")
@@ -102,8 +106,10 @@ class Shell(Conductor[AsyncioRun, Lot]):
         run = admission.run
         if admission.is_joined:
             return cast("asyncio.Future[Any]", admission.handle)
-        shared = self._shared(run) if if_busy == "join" else None
+        shared: asyncio.Future[Any] | None = None
         try:
+            if if_busy == "join":
+                shared = JoinedFuture(run, self.loop)
             run.body = make_body(run)
             task = self._make_task(run)
         except BaseException:
@@ -121,13 +127,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         return task if shared is None else shared
 
     def _join(self, run: AsyncioRun) -> Admission[AsyncioRun]:
-        return Admission(run, is_joined=True, handle=self._shared(run))
-
-    def _shared(self, run: AsyncioRun) -> asyncio.Future[Any]:
-        """Make a future that tells what becomes of *run*, and does nothing to it if cancelled."""
-        future: asyncio.Future[Any] = self.loop.create_future()
-        run.joined.append(future)
-        return future
+        return Admission(run, is_joined=True, handle=JoinedFuture(run, self.loop))
 
     def _make_task(self, run: AsyncioRun) -> asyncio.Task[Any]:
         coroutine = self._drive(run)
@@ -140,6 +140,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
     def _know(self, run: AsyncioRun, task: asyncio.Task[Any]) -> None:
         """Note which Task is the run's; an eager one begins before its maker has it."""
         run.task = task
+        self.going += 1
         if not run.done:
             run.handle = task
         task.add_done_callback(partial(self._on_done, run))
@@ -243,17 +244,22 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
     # Ending
 
+    def is_over(self) -> bool:
+        """Whether nothing runs, nothing is pending, and no Task is on its way out."""
+        return self.is_idle() and not self.going
+
     def _on_done(self, run: AsyncioRun, task: asyncio.Task[Any]) -> None:
         """The Task is done: see to it that the run is, too."""
         run.close_body()
-        run.task = None
-        joined, run.joined = run.joined, []
-        for future in joined:
-            _copy(task, future, run.reason)
+        if run.task is not None:
+            run.task = None
+            self.going -= 1
+        tell_joined(run, task)
         error = None if task.cancelled() else task.exception()  # it is marked as retrieved now
         if run.done:
-            return
-        if error is not None:
+            if self.is_over():
+                self.changed.unpark_all()
+        elif error is not None:
             self._finish(run, error)
         elif run.put_off is not None:
             self.cancel(run, None)
@@ -269,7 +275,11 @@ class Shell(Conductor[AsyncioRun, Lot]):
         failure, rest = parted(error, (Exception, CancelledError))
         if rest is not None:
             self.go_up(f"{task_text(run.name, run.operation)} raised {error_text(rest)}", rest)
-        if failure is not None:
+        if run.done:
+            return  # it had not begun, and was dropped because of what goes up
+        if run.put_off is not None:  # somebody else's coroutine around ours has not waited
+            self.cancel(run, f"its task raised {error_text(error)}")
+        elif failure is not None:
             self.end(run, failure, stopped=False)
         else:
             self._carry_out(self._settle_escaped(run, error), run)
@@ -292,9 +302,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
     def _tell(self, run: AsyncioRun) -> None:
         run.error = None  # the Task keeps what its starter may want
         if run.task is None:  # it never had one, else who joined has been told
-            joined, run.joined = run.joined, []
-            for future in joined:
-                future.cancel(run.reason)
+            tell_joined(run, None)
 
     def _too_slow(self, text: str) -> Exception:
         return TimeoutError(text)
@@ -343,18 +351,3 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
 def _cancelled(run: AsyncioRun) -> CancelledError:
     return CancelledError() if run.reason is None else CancelledError(run.reason)
-
-
-def _copy(task: asyncio.Task[Any], future: asyncio.Future[Any], reason: str | None) -> None:
-    """Have *future* say what the *task* says, unless it was cancelled itself."""
-    if future.done():
-        return
-    if task.cancelled():
-        future.cancel(reason)
-        return
-    error = task.exception()
-    if error is None:
-        future.set_result(task.result())
-    else:
-        future.set_exception(error)
-        future.exception()  # marks it as retrieved, as the Task's is
