@@ -107,12 +107,26 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         raises, nothing was started.
 
         Args:
-            name: Any hashable. Names that are equal are one name. The Task
-                bears it as its text.
+            name: Any hashable. Names that are equal are one name. In a tuple of
+                up to four fields, `namedtasks.ANY` stands for all values of its
+                field, and names that overlap exclude each other. The Task bears
+                the name as its text.
             coro_fn: An async function.
             args: Its arguments.
-            if_busy: What to do if the name cannot start now: ``"refuse"``
-                raises, ``"skip"`` gives None, for half of the price or less.
+            if_busy: What to do if the name cannot start now:
+                ``"refuse"`` raises.
+                ``"skip"`` gives None, for half of the price or less.
+                ``"join"`` gives a future of the run in progress, also of one
+                that was asked to stop: one result for all who ask. *coro_fn* is
+                not called, so one name should mean one type of result.
+                ``"replace"`` cancels the run in progress, and what else
+                overlaps the name, and starts when all of them have really
+                ended, however they did. It holds the name from now on.
+                ``"queue"`` starts one more run as soon as the name may start:
+                after the run in progress, and after the wait if there is one.
+                A run that was put off, to replace or to queue, is *pending*. A
+                name has one pending run at most: a newer one supersedes it, and
+                its Task is cancelled, with a message that says so.
             timeout: Seconds, from the body's first step, after which the run is
                 cancelled and has failed with `TimeoutError`.
             operation: What the run does, from a small set of words. Failures
@@ -123,15 +137,23 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             body raised; who never looks at it is not told "exception was never
             retrieved", as the instruments and the log have heard of it.
             Cancelling it cancels the run.
+            With ``"join"`` it is a future of the caller's own, also for who is
+            the first. It tells what the Task tells. Cancelling it, or a task
+            that awaits it, does nothing to the run. To await it from inside of
+            that run raises RuntimeError.
 
         Raises:
-            AlreadyRunningError: a run of the name has not ended.
-            BackoffError: the last run failed, and the wait is not over.
+            AlreadyRunningError: a run of the name, or of one that overlaps it,
+                has not ended; with ``"join"`` and ``"queue"`` only the latter,
+                with ``"replace"`` never.
+            BackoffError: the last run failed, and the wait is not over; not
+                with ``"queue"``.
             GaveUpError: the policy gave the name up.
-            ClosedError: the map is closed, also with ``if_busy="skip"``.
+            ClosedError: the map is closed, whatever *if_busy* says.
             TypeError: *name* cannot be hashed, *coro_fn* is no async function,
                 an argument is of the wrong type.
-            ValueError: an argument is out of its range.
+            ValueError: an argument is out of its range, or ANY stands where it
+                means nothing.
             RuntimeError: this is not the map's thread.
         """
         check_async_fn(_WORDS, coro_fn)
@@ -217,7 +239,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             args: Its arguments.
             executor: A `concurrent.futures.Executor`, or a function that gives
                 one; by default what the map was opened with.
-            if_busy: As for `create_task`.
+            if_busy: As for `create_task`. One that replaces a thread waits for
+                as long as that takes.
             timeout: As for `create_task`; a thread that is not willing to stop
                 does not meet it, it becomes overdue.
             operation: As for `create_task`.
@@ -259,6 +282,10 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         *coro_fn* that gives no coroutine is logged. Posts from one thread are
         started in their order. Safe in signal handlers.
 
+        *if_busy* is as for `create_task`: with ``"queue"``, any number of posts
+        while the name runs gives one more run. As nobody gets the Task,
+        ``"join"`` is ``"skip"`` for a name that runs.
+
         Raises:
             ClosedError: the map is known to be closed, or its loop is.
             TypeError: as `create_task`, as far as it can be seen here.
@@ -283,6 +310,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         """Close, wait *grace* seconds for what runs, cancel the rest.
 
         Without *grace* it waits for as long as it takes, and cancels nothing.
+        What is pending is waited for too, and cancelled with the rest; what
+        would have to sit out a wait is dropped at once.
         After cancelling it waits ``overdue_after`` seconds more.
 
         Returns:
@@ -304,8 +333,9 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         return tuple(self)
 
     async def wait_idle(self) -> None:
-        """Wait until nothing runs; failures on record do not count.
+        """Wait until nothing runs and nothing is pending.
 
+        Failures on record do not count, unless a run is queued behind their wait.
         Starts made meanwhile are waited for too: under a constant stream of
         overlapping runs this never returns. On return nothing runs until the
         caller's next suspension.
@@ -317,7 +347,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         await waits.sleep_while(self._shell, self._shell.hold_idle)
 
     async def wait_empty(self) -> None:
-        """Wait until nothing runs and no name waits after a failure.
+        """Wait until it is idle, and no name waits after a failure.
 
         A failure on record ends by a run that succeeds, by `forget`, or at the
         end of its retention. Names given up do not count.
@@ -331,7 +361,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
     async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
         """Wait until *name* may be started.
 
-        On return a start is admitted, until the caller's next suspension.
+        On return a start is admitted, until the caller's next suspension. That
+        nothing runs that overlaps *name* belongs to it.
 
         Raises:
             GaveUpError: the policy gave the name up.

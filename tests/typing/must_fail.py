@@ -90,7 +90,7 @@ def failed(event: TaskFailed) -> None:
     event.failures = 0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def on_asyncio(tasks: namedtasks.asyncio.TaskMap) -> None:
+def on_asyncio(tasks: namedtasks.asyncio.TaskMap, said: IfBusy) -> None:
     tasks.create_task("a", fetch, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     tasks.create_task("a", compute, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     tasks.create_task("a", fetch("x"))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
@@ -99,5 +99,14 @@ def on_asyncio(tasks: namedtasks.asyncio.TaskMap) -> None:
     tasks.run_in_executor("a", compute, 5, executor=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     skipped: asyncio.Task[bytes] = tasks.create_task("a", fetch, "x", if_busy="skip")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     wrong: asyncio.Task[str] = tasks.create_task("a", fetch, "x")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    joined: asyncio.Task[bytes] = tasks.create_task("a", fetch, "x", if_busy="join")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    said_so: asyncio.Task[bytes] = tasks.create_task("a", fetch, "x", if_busy=said)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    in_pool: asyncio.Task[float] = tasks.run_in_executor("a", compute, 5, if_busy="join")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    maybe: asyncio.Future[float] = tasks.run_in_executor("a", compute, 5, if_busy=said)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    of_text: asyncio.Future[str] = tasks.create_task("a", fetch, "x", if_busy="join")  # type: ignore[call-overload]  # pyright: ignore[reportAssignmentType]
+    tasks.create_task("a", fetch, "x", if_busy=None)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    tasks.run_in_executor("a", compute, 5, if_busy="wait")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    tasks.post("a", fetch, "x", if_busy="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.create_task({"a", ANY}, fetch, "x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     namedtasks.asyncio.open_task_map(executor=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    print(skipped, wrong)
+    print(skipped, wrong, joined, said_so, in_pool, maybe, of_text)

@@ -178,9 +178,26 @@ async def on_asyncio(tasks: namedtasks.asyncio.TaskMap) -> None:
         asyncio.Task[float],
     )
     tasks.post("a", fetch, "x", 3)
+    tasks.create_task((VolumeId("vol-1"), ANY), fetch, "x", 3)
     mapping: Mapping[Hashable, asyncio.Task[Any]] = tasks
     assert_type(mapping["a"], asyncio.Task[Any])
     assert_type(await tasks.shutdown(grace=1), tuple[Hashable, ...])
+
+
+async def busy_names_on_asyncio(tasks: namedtasks.asyncio.TaskMap, said: IfBusy) -> None:
+    """Who joins shares a run, and so gets a future of one's own; all others get the Task."""
+    assert_type(tasks.create_task("a", fetch, "x", 3, if_busy="replace"), asyncio.Task[bytes])
+    assert_type(tasks.create_task("a", fetch, "x", 3, if_busy="queue"), asyncio.Task[bytes])
+    joined = tasks.create_task("a", fetch, "x", 3, if_busy="join")
+    assert_type(joined, asyncio.Future[bytes])
+    assert_type(await joined, bytes)
+    assert_type(tasks.create_task("a", fetch, "x", 3, if_busy=said), asyncio.Future[bytes] | None)
+    assert_type(tasks.run_in_executor("a", compute, 3, if_busy="refuse"), asyncio.Task[float])
+    assert_type(tasks.run_in_executor("a", compute, 3, if_busy="replace"), asyncio.Task[float])
+    assert_type(tasks.run_in_executor("a", compute, 3, if_busy="queue"), asyncio.Task[float])
+    assert_type(tasks.run_in_executor("a", compute, 3, if_busy="join"), asyncio.Future[float])
+    assert_type(tasks.run_in_executor("a", compute, 3, if_busy=said), asyncio.Future[float] | None)
+    tasks.post("a", fetch, "x", 3, if_busy=said)
 
 
 async def opens_on_asyncio() -> int:
