@@ -158,6 +158,21 @@ async def test_the_run_forgets_who_has_left() -> None:
 
 
 @virtual()
+async def test_a_joiner_may_leave_at_the_very_end_of_the_run() -> None:
+    joined: list[asyncio.Future[str]] = []
+
+    async def body() -> str:
+        loop_now().call_soon(joined[0].cancel)
+        return "value"
+
+    async with open_task_map() as tasks:
+        task = tasks.create_task("a", body)
+        joined += [tasks.create_task("a", body, if_busy="join") for _ in range(2)]
+        assert await joined[1] == await task == "value"
+        assert joined[0].cancelled()
+
+
+@virtual()
 async def test_who_joins_a_run_that_fails_gets_its_own_error() -> None:
     """And who does not look is not told that it was never retrieved."""
     async with open_task_map(instruments=()) as tasks:
