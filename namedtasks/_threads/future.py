@@ -20,7 +20,9 @@ class TaskFuture(concurrent.futures.Future[T]):
     It is completed after the work has really ended and its name is free. A run
     that failed raises from `result` what its function raised; one that was
     cancelled before it began raises `concurrent.futures.CancelledError`, one
-    that heeded a cancellation `TaskCancelledError`.
+    that heeded a cancellation `TaskCancelledError`. If there was a reason, the
+    ``__cause__`` of the former is the latter, which tells it: so it is with a
+    run that was put off and then superseded, or dropped as its map closed.
 
     .. versionadded:: 0.1
     """
@@ -29,6 +31,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         super().__init__()
         self._run = run
         self._is_mirror = is_mirror
+        self._was_dropped = False
         self._told: dict[str, object] = {}  # setdefault() is a single step, for all threads
 
     @property
@@ -87,6 +90,9 @@ class TaskFuture(concurrent.futures.Future[T]):
         self._refuse_inside("result()")
         try:
             return super().result(timeout)
+        except concurrent.futures.CancelledError as error:
+            self._add_reason(error)
+            raise
         finally:
             del self  # no cycle through the error's traceback
 
@@ -99,7 +105,15 @@ class TaskFuture(concurrent.futures.Future[T]):
             RuntimeError: the caller is inside this very run.
         """
         self._refuse_inside("exception()")
-        return super().exception(timeout)
+        try:
+            return super().exception(timeout)
+        except concurrent.futures.CancelledError as error:
+            self._add_reason(error)
+            raise
+
+    def _add_reason(self, error: BaseException) -> None:
+        if self._was_dropped and self._run.reason is not None:
+            error.__cause__ = self._run.cancelled_error()
 
     def _refuse_inside(self, what: str) -> None:
         if not self.done():
@@ -109,6 +123,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         """Tell what the run came to; it has ended."""
         run = self._run
         if not has_begun and run.error is None:
+            self._was_dropped = not self.cancelled()  # one that joined may have left before
             self._cancel()
         elif self._is_mirror and not (self._is_first() and self.set_running_or_notify_cancel()):
             return  # who joined has left

@@ -10,6 +10,7 @@ test lets things settle. A thread that is not willing cannot be stopped.
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
@@ -170,9 +171,14 @@ class ThreadWorld(World):
         return handle.result(timeout=0)
 
     async def was_cancelled(self, handle: Any) -> str | None:
-        if handle.cancelled():  # a future of this kind has no place for a reason
-            return str(handle._run.reason)
-        error = handle.exception(timeout=0)
+        if handle.cancelled():
+            with pytest.raises(concurrent.futures.CancelledError) as caught:
+                handle.result(timeout=0)
+            error = caught.value.__cause__
+            if error is None:
+                return None
+        else:
+            error = handle.exception(timeout=0)
         assert isinstance(error, namedtasks.TaskCancelledError)
         return error.reason
 

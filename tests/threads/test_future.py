@@ -46,6 +46,22 @@ def test_a_cancelled_run_releases_everything() -> None:
     assert ran == [2]
 
 
+def test_a_run_that_was_cancelled_before_it_began_tells_the_reason() -> None:
+    """Other than `concurrent.futures.CancelledError` itself, its cause has a place for one."""
+    gate = Gate()
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", gate)
+        future = tasks.submit("a", int)
+        tasks.cancel("a", reason="not needed")
+        for ask in (future.result, future.exception):
+            with pytest.raises(concurrent.futures.CancelledError) as caught:
+                ask()
+            cause = caught.value.__cause__
+            assert isinstance(cause, TaskCancelledError)
+            assert (cause.name, cause.reason) == ("a", "not needed")
+        gate.open()
+
+
 @pytest.mark.parametrize("how", ["wait", "as_completed"])
 def test_who_waits_for_many_hears_of_a_cancelled_one(how: str) -> None:
     gate = Gate()
