@@ -367,11 +367,11 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         Raises:
             GaveUpError: the policy gave the name up.
             ClosedError: the map is closed.
-            RuntimeError: the caller is inside the run of this very name.
+            RuntimeError: the caller is inside a run of this name, or of one that
+                overlaps it.
             TypeError: *name* cannot be hashed.
         """
         checks.hashable(name, operation)
-        run = self._shell.engine.ledger.running.get(name)
-        if run is not None:
+        for run in self._shell.holders(name):
             waits.refuse_inside_run(run, "wait_free()")
         await waits.wait_free(self._shell, name, operation)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import abc
 import math
+import sys
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
@@ -45,6 +46,14 @@ class Hold(NamedTuple, Generic[LotT]):
     """When to look again, woken or not; infinite for never."""
 
 
+class Accepted(NamedTuple, Generic[RunT]):
+    """What follows when a run that was put off is there to stay."""
+
+    turn: Turn[RunT]
+    doomed: list[RunT]
+    """What it replaces."""
+
+
 class Admission(NamedTuple, Generic[RunT]):
     """What a start has come to that was not refused."""
 
@@ -56,6 +65,8 @@ class Admission(NamedTuple, Generic[RunT]):
     """Whether it is somebody else's run."""
     handle: Any = None
     """What to give to the starter."""
+    accepted: Accepted[RunT] | None = None
+    """What follows from putting it off, if nothing can undo that any more."""
 
 
 class Conductor(abc.ABC, Generic[RunT, LotT]):
@@ -165,7 +176,7 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
             if what is Move.PUT_OFF:
                 run = make_run()
                 self.engine.put_off(run, cast('Literal["replace", "queue"]', if_busy), obstacle)
-                return Admission(run, is_put_off=True, handle=run.handle)
+                return self._put_off(run)
             error = self.engine.refuse(obstacle, name, operation, now, skip=what is Move.SKIP)
         self.deliver()
         if error is not None:
@@ -176,14 +187,26 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         """Have the start share *run*. Under the guard."""
         return Admission(run, is_joined=True, handle=run.handle)
 
+    def _put_off(self, run: RunT) -> Admission[RunT]:
+        """*run* is put off, and `_accept` follows. Under the guard."""
+        return Admission(run, is_put_off=True, handle=run.handle)
+
     def _accept(self, run: RunT) -> None:
         """*run*, which was put off, is there to stay: supersede, and cancel what it replaces."""
         with self.guard:
-            replaces = run.put_off == "replace"
-            turn = self._woken(self.engine.accept(run, self.now()))
-            doomed = self.engine.in_the_way(run) if replaces else []
-        self._carry_out(turn)
-        self.cancel_each(doomed, "replaced by a newer start")
+            accepted = self._accepted(run)
+        self._make_way(accepted)
+
+    def _accepted(self, run: RunT) -> Accepted[RunT]:
+        """*run* is there to stay, unless something newer has ended it. Under the guard."""
+        replaces = run.put_off == "replace" and not run.done
+        turn = self._woken(self.engine.accept(run, self.now()))
+        return Accepted(turn, self.engine.in_the_way(run) if replaces else [])
+
+    def _make_way(self, accepted: Accepted[RunT]) -> None:
+        """Carry out what follows from `_accepted`."""
+        self._carry_out(accepted.turn)
+        self.cancel_each(accepted.doomed, "replaced by a newer start")
 
     def _roll_back(self, run: RunT) -> None:
         """Undo an admission whose start has raised."""
@@ -357,6 +380,11 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         with self.guard:
             return self.engine.ledger.running.get(name)
 
+    def holders(self, name: Hashable) -> list[RunT]:
+        """The runs that hold *name* or one that overlaps it."""
+        with self.guard:
+            return self.engine.ledger.holders(name, sys.maxsize)
+
     def on_time(self) -> None:
         """Do what is due: begin who has sat out a wait, tell who did not stop for all too long."""
         with self.guard:
@@ -406,9 +434,10 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         self.engine.ledger.closed = True
         for lot in self.waiting_for.values():
             lot.unpark_all()
-        for run in self.engine.ledger.running.values():
-            if run.waiters is not None:
-                run.waiters.unpark_all()
+        for runs in (self.engine.ledger.running, self.engine.pending.runs):
+            for run in runs.values():
+                if run.waiters is not None:
+                    run.waiters.unpark_all()
 
     # What a wait waits for: None once it may come back. Under the guard.
 

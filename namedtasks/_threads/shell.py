@@ -124,8 +124,8 @@ class Shell(Conductor[ThreadRun, Lot]):
                     del error, admission  # no cycle through the traceback
             if admission.begins:
                 self._is_handed_over(admission.run)
-            elif admission.is_put_off:
-                self._accept(admission.run)
+            elif admission.accepted is not None:
+                self._make_way(admission.accepted)
         return cast("TaskFuture[Any]", admission.handle)
 
     def _join(self, run: ThreadRun) -> Admission[ThreadRun]:
@@ -133,6 +133,10 @@ class Shell(Conductor[ThreadRun, Lot]):
         mirror: TaskFuture[Any] = TaskFuture(run, is_mirror=True)
         run.futures.append(mirror)
         return Admission(run, is_joined=True, handle=mirror)
+
+    def _put_off(self, run: ThreadRun) -> Admission[ThreadRun]:
+        # In the same step: else a newer start could come in between, and be replaced by this one.
+        return Admission(run, is_put_off=True, handle=run.handle, accepted=self._accepted(run))
 
     def _begin_submitted(self, run: ThreadRun) -> BaseException | None:
         """Begin *run* for its submitter, inside the turnstile; what went wrong, if it did."""

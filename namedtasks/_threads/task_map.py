@@ -238,13 +238,13 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         Raises:
             GaveUpError: the policy gave the name up.
             ClosedError: the map is closed.
-            RuntimeError: the caller is inside the run of this very name.
+            RuntimeError: the caller is inside a run of this name, or of one that
+                overlaps it.
             TypeError: *name* cannot be hashed.
         """
         checks.hashable(name, operation)
         waits.refuse_reentry(self._shell)
-        run = self._shell.running(name)
-        if run is not None:
+        for run in self._shell.holders(name):
             waits.refuse_inside_run(run, "wait_free()")
         return waits.wait_free(self._shell, name, operation, self._deadline(timeout))
 

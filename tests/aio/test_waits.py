@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from namedtasks import Backoff, ClosedError, GaveUpError, State
+from namedtasks import ANY, Backoff, ClosedError, GaveUpError, State
 from namedtasks.asyncio import TaskMap, open_task_map
 from tests.virtual_loop import loop_now, virtual
 
@@ -86,6 +86,18 @@ async def test_a_run_may_wait_for_another_maps_idleness_though_it_was_started_fr
 
         await tasks.create_task("a", start)
         await others.wait_idle()
+
+
+@virtual()
+async def test_wait_free_of_a_name_that_overlaps_ones_own_is_refused() -> None:
+    async with open_task_map() as tasks:
+
+        async def wait() -> None:
+            with pytest.raises(RuntimeError, match=r"^wait_free\(\) from inside task "):
+                await tasks.wait_free(("vol", 1))
+            await tasks.wait_free(("other", 1))
+
+        await tasks.create_task(("vol", ANY), wait)
 
 
 @virtual()

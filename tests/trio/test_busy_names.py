@@ -145,6 +145,22 @@ async def test_a_function_may_start_its_own_name_while_it_is_called(how: How) ->
         assert await handles[0].wait() == "inner"
 
 
+async def test_the_inner_one_is_not_replaced_by_the_outer_one() -> None:
+    """Also if the name overlaps others, so that both hold it from their start."""
+    handles: list[TaskHandle[str]] = []
+    async with namedtasks.open_task_map() as tasks:
+
+        def gives() -> Any:
+            handles.append(tasks.start_soon(("vol", ANY), value, "inner", if_busy="replace"))
+            return value("outer")
+
+        tasks.start_soon(("vol", 1), trio.sleep_forever)
+        await wait_all_tasks_blocked()
+        outer = tasks.start_soon(("vol", ANY), gives, if_busy="replace")
+        assert await why(outer) == SUPERSEDED
+        assert await handles[0].wait() == "inner"
+
+
 @both
 async def test_and_raise_after_that(how: How) -> None:
     """The pending run from before hears that it was superseded: by the inner start."""
@@ -550,6 +566,17 @@ async def test_a_replacement_of_all_that_overlaps_keeps_newer_starts_out() -> No
         event.set()
         assert await new.wait() == "new"
         assert all(old.done for old in olds)
+
+
+async def test_a_task_cannot_wait_for_a_name_that_overlaps_its_own() -> None:
+    async with namedtasks.open_task_map() as tasks:
+
+        async def body() -> None:
+            with pytest.raises(RuntimeError, match=r"^wait_free\(\) from inside task "):
+                await tasks.wait_free(("vol", 1))
+            await tasks.wait_free(("other", 1))
+
+        await tasks.start_soon(("vol", ANY), body).wait()
 
 
 async def test_a_post_may_say_what_to_do_about_a_busy_name() -> None:
