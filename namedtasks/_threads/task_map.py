@@ -156,14 +156,31 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         ``current_run().check_cancelled()``.
 
         Args:
-            name: Any hashable. Names that are equal are one name.
+            name: Any hashable. Names that are equal are one name. In a tuple of
+                up to four fields, `namedtasks.ANY` stands for all values of its
+                field, and names that overlap exclude each other.
             fn: A plain function. In the map's own threads, and in a
                 `concurrent.futures.ThreadPoolExecutor`, it runs in a copy of
                 the caller's context.
             args: Its arguments.
             executor: Where to run it; by default where the map runs things.
-            if_busy: What to do if the name cannot start now: ``"refuse"``
-                raises, ``"skip"`` gives None.
+            if_busy: What to do if the name cannot start now:
+                ``"refuse"`` raises.
+                ``"skip"`` gives None, for half of the price or less.
+                ``"join"`` gives a future of its own that tells what becomes of
+                the run in progress, also of one that was asked to stop: one
+                result for all who ask. To cancel it does nothing to the run.
+                *fn* is not called, so one name should mean one type of result.
+                ``"replace"`` cancels the run in progress, and what else
+                overlaps the name, and starts when all of them have really
+                ended, however they did: with functions that do not listen, as
+                late as that. It holds the name from now on.
+                ``"queue"`` starts one more run as soon as the name may start:
+                after the run in progress, and after the wait if there is one.
+                A run that was put off, to replace or to queue, is *pending*. A
+                name has one pending run at most: a newer one supersedes it, and
+                its future is cancelled and says so. If its pool refuses it when
+                its turn has come, it has failed.
             timeout: Seconds, from the function's first step (in a pool that
                 does not tell, from when it was handed over), after which the
                 run should stop. One that then stops has failed with
@@ -172,13 +189,17 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
                 are recorded for the name and the operation together.
 
         Raises:
-            AlreadyRunningError: a run of the name has not ended.
-            BackoffError: the last run failed, and the wait is not over.
+            AlreadyRunningError: a run of the name, or of one that overlaps it,
+                has not ended; with ``"join"`` and ``"queue"`` only the latter,
+                with ``"replace"`` never.
+            BackoffError: the last run failed, and the wait is not over; not
+                with ``"queue"``.
             GaveUpError: the policy gave the name up.
-            ClosedError: the map is closed, also with ``if_busy="skip"``.
+            ClosedError: the map is closed, whatever *if_busy* says.
             TypeError: *name* cannot be hashed, *fn* is an async function or
                 cannot be called, an argument is of the wrong type.
-            ValueError: an argument is out of its range.
+            ValueError: an argument is out of its range, or ANY stands where it
+                means nothing.
             RuntimeError: no thread can be started, the pool was shut down, or
                 this thread is inside of the map already. Nothing was started.
         """
@@ -198,7 +219,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     # Waiting
 
     def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until nothing runs; failures on record do not count.
+        """Wait until nothing runs or is pending; failures on record do not count.
 
         Starts made meanwhile are waited for too: under a constant stream of
         overlapping runs only the *timeout* (seconds) ends this.
@@ -213,7 +234,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         return waits.sleep_while(self._shell, self._shell.hold_idle, self._deadline(timeout))
 
     def wait_empty(self, timeout: float | None = None) -> bool:
-        """Wait until nothing runs and no name waits after a failure.
+        """Wait until nothing runs or is pending, and no name waits after a failure.
 
         A failure on record ends by a run that succeeds, by `forget`, or at the
         end of its retention. Names given up do not count.

@@ -71,6 +71,17 @@ def busy_names(tasks: TaskMap, in_threads: ThreadTaskMap, said: IfBusy) -> None:
     print(handle, thread, future, joined)
 
 
+def futures(tasks: ThreadTaskMap, said: IfBusy) -> None:
+    tasks.submit("a", compute, "5", if_busy="join")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.submit("a", compute, if_busy="queue")  # type: ignore[call-arg, call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.submit("a", compute, 5, if_busy=None)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.submit("a", compute, 5, "replace", if_busy="replace")  # type: ignore[call-arg, call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    tasks.submit(["a", ANY], compute, 5, if_busy="replace")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    perhaps: TaskFuture[float] = tasks.submit("a", compute, 5, if_busy=said)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    joined: TaskFuture[str] = tasks.submit("a", compute, 5, if_busy="join")  # type: ignore[call-overload]  # pyright: ignore[reportAssignmentType]
+    print(perhaps, joined)
+
+
 def settings() -> None:
     Backoff(1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Backoff(initial=1.0).initial = 2.0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, NewType, assert_type
+from typing import Any, Literal, NewType, assert_type
 
 import attrs
 import trio
@@ -109,6 +109,26 @@ def busy_names(tasks: TaskMap, in_threads: ThreadTaskMap, said: IfBusy) -> None:
     assert_type(in_threads.submit("a", compute, 3, if_busy="skip"), TaskFuture[float] | None)
     assert_type(in_threads.submit("a", compute, 3, if_busy=said), TaskFuture[float] | None)
     tasks.post("a", fetch, "x", 3, if_busy=said)
+
+
+def futures(tasks: ThreadTaskMap, pool: ThreadPoolExecutor) -> None:
+    future = tasks.submit(("vol", ANY), compute, 3, if_busy="replace", timeout=1, operation="get")
+    assert_type(future, TaskFuture[float])
+    assert_type(future.result(1), float)
+    assert_type(future.exception(), BaseException | None)
+    either: Literal["join", "queue"] = "join" if future.done() else "queue"
+    assert_type(tasks.submit("a", compute, 3, if_busy=either), TaskFuture[float])
+    assert_type(
+        tasks.submit("a", partial(compute, number=3), executor=pool, if_busy="queue"),
+        TaskFuture[float],
+    )
+    assert_type(
+        tasks.submit("a", compute, 3, executor=lambda: pool, if_busy="skip"),
+        TaskFuture[float] | None,
+    )
+    mapping: Mapping[Hashable, TaskFuture[Any]] = tasks
+    plain: Future[float] = tasks.submit("a", compute, 3, if_busy="join")
+    print(mapping, plain)
 
 
 VolumeId = NewType("VolumeId", str)
