@@ -1,14 +1,16 @@
-"""The stress run of the asyncio shell: 16 tasks on 50 names."""
+"""The stress run of the asyncio shell: 16 tasks on 50 names, and on some that overlap."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Hashable
 from typing import Any
 
 import namedtasks.asyncio
 from namedtasks import RefusedError, current_run
-from tests.stress.tally import ACTORS, NAMES, SETTINGS, Stop, Tally, Trouble
+from tests.stress.tally import ACTORS, IF_BUSY, Stop, Tally, Trouble, some_name
 
 LONGEST = 30.0
 
@@ -18,15 +20,14 @@ def run(tally: Tally, stop: Stop) -> None:
 
 
 async def _run(tally: Tally, stop: Stop) -> None:
-    async with namedtasks.asyncio.open_task_map(**SETTINGS) as tasks:
+    async with namedtasks.asyncio.open_task_map(**tally.settings()) as tasks:
         actors = [_Actor(tally, tasks, number) for number in range(ACTORS)]
         async with asyncio.TaskGroup() as group:
             for actor in actors:
                 group.create_task(actor.act(stop))
         async with asyncio.timeout(LONGEST):
             await tasks.wait_idle()
-        statistics = tasks.statistics()
-        tally.expect("nothing runs in the end", statistics.running == statistics.overdue == 0)
+        tally.finish(tasks.statistics())
         await asyncio.sleep(0)
         for actor in actors:
             tally.expect("every task is done", all(one.done() for one in actor.tasks_made))
@@ -40,7 +41,7 @@ class _Actor:
         self.tasks = tasks
         self.mine = f"mine {number}"
         self.random = tally.random(number)
-        self.tasks_made: list[asyncio.Task[Any]] = []
+        self.tasks_made: list[asyncio.Future[Any]] = []
 
     async def act(self, stop: Stop) -> None:
         verbs = (
@@ -57,28 +58,44 @@ class _Actor:
             await asyncio.sleep(0)
             self.tasks_made = [one for one in self.tasks_made if not one.done()]
 
-    def name(self) -> int:
-        return self.random.randrange(NAMES)
+    def name(self) -> Hashable:
+        return some_name(self.random)
 
-    async def start(self) -> asyncio.Task[Any] | None:
+    async def start(self) -> asyncio.Future[Any] | None:
         name = self.name()
         choice = self.random.random()
-        options: Any = {
-            "if_busy": self.random.choice(["refuse", "skip"]),
-            "timeout": self.random.choice([None, 0.001, 0.1]),
-            "operation": self.random.choice([None, "mount"]),
-        }
+        if_busy = self.random.choice(IF_BUSY)
+        timeout = self.random.choice([None, 0.001, 0.1])
+        operation = self.random.choice([None, "mount"])
+        is_busy = name in self.tasks
+        task: asyncio.Future[Any] | None
         if self.random.random() < 0.3:
-            task: asyncio.Task[Any] | None = self.tasks.run_in_executor(
-                name, _operate_in_thread, self.tally, name, choice, **options
+            task = self.tasks.run_in_executor(
+                name,
+                _operate_in_thread,
+                self.tally,
+                name,
+                choice,
+                if_busy=if_busy,
+                timeout=timeout,
+                operation=operation,
             )
         else:
             task = self.tasks.create_task(
-                name, _operate, self.tally, self.tasks, name, choice, **options
+                name,
+                _operate,
+                self.tally,
+                self.tasks,
+                name,
+                choice,
+                if_busy=if_busy,
+                timeout=timeout,
+                operation=operation,
             )
         if task is None:
             self.tally.count("skipped")
         else:
+            self.tally.count("joined", if_busy == "join" and is_busy)
             self.tasks_made.append(task)
             if self.random.random() < 0.1 and task.cancel():
                 self.tally.count("cancelled at once")
@@ -145,7 +162,7 @@ class _Actor:
             pass
 
 
-def _operate_in_thread(tally: Tally, name: int, choice: float) -> None:
+def _operate_in_thread(tally: Tally, name: Hashable, choice: float) -> None:
     with tally.operation(name):
         if choice < 0.3:
             raise Trouble
@@ -154,7 +171,7 @@ def _operate_in_thread(tally: Tally, name: int, choice: float) -> None:
 
 
 async def _operate(
-    tally: Tally, tasks: namedtasks.asyncio.TaskMap, name: int, choice: float
+    tally: Tally, tasks: namedtasks.asyncio.TaskMap, name: Hashable, choice: float
 ) -> None:
     chance = random.Random(choice)
     with tally.operation(name):
@@ -178,4 +195,13 @@ async def _operate(
         else:
             await asyncio.sleep(0)
             tally.expect("one's own name is busy", tasks.check(name) is not None)
-            tasks.create_task(chance.randrange(NAMES), asyncio.sleep, 0, if_busy="skip")
+            other = chance.choice([name, some_name(chance)])
+            with contextlib.suppress(RefusedError):
+                tasks.create_task(
+                    other, _operate_briefly, tally, other, if_busy=chance.choice(IF_BUSY)
+                )
+
+
+async def _operate_briefly(tally: Tally, name: Hashable) -> None:
+    with tally.operation(name):
+        await asyncio.sleep(0)

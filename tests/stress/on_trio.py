@@ -1,15 +1,17 @@
-"""The stress run of the trio shell: 16 tasks on 50 names."""
+"""The stress run of the trio shell: 16 tasks on 50 names, and on some that overlap."""
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Hashable
 from typing import Any
 
 import trio
 
 import namedtasks
 from namedtasks import NamedTasksError, RefusedError, TaskHandle, TaskMap, current_run
-from tests.stress.tally import ACTORS, NAMES, SETTINGS, Stop, Tally, Trouble
+from tests.stress.tally import ACTORS, IF_BUSY, Stop, Tally, Trouble, some_name
 
 LONGEST = 30.0
 
@@ -19,15 +21,14 @@ def run(tally: Tally, stop: Stop) -> None:
 
 
 async def _run(tally: Tally, stop: Stop) -> None:
-    async with namedtasks.open_task_map(**SETTINGS) as tasks:
+    async with namedtasks.open_task_map(**tally.settings()) as tasks:
         actors = [_Actor(tally, tasks, number) for number in range(ACTORS)]
         async with trio.open_nursery() as nursery:
             for actor in actors:
                 nursery.start_soon(actor.act, stop)
         with trio.fail_after(LONGEST):
             await tasks.wait_idle()
-        statistics = tasks.statistics()
-        tally.expect("nothing runs in the end", statistics.running == statistics.overdue == 0)
+        tally.finish(tasks.statistics())
         for actor in actors:
             tally.expect("every handle is done", all(one.done for one in actor.handles))
 
@@ -57,17 +58,18 @@ class _Actor:
             await trio.lowlevel.checkpoint()
             self.handles = [one for one in self.handles if not one.done]
 
-    def name(self) -> int:
-        return self.random.randrange(NAMES)
+    def name(self) -> Hashable:
+        return some_name(self.random)
 
     async def start(self) -> TaskHandle[Any] | None:
         name = self.name()
         choice = self.random.random()
         options: Any = {
-            "if_busy": self.random.choice(["refuse", "skip"]),
+            "if_busy": self.random.choice(IF_BUSY),
             "timeout": self.random.choice([None, 0.001, 0.1]),
             "operation": self.random.choice([None, "mount"]),
         }
+        before = set(self.tasks.values())
         if self.random.random() < 0.3:
             handle: TaskHandle[Any] | None = self.tasks.start_thread_soon(
                 name, _operate_in_thread, self.tally, name, choice, **options
@@ -79,6 +81,8 @@ class _Actor:
         if handle is None:
             self.tally.count("skipped")
         else:
+            joined = options["if_busy"] == "join" and handle in before
+            self.tally.count("joined", joined)
             self.handles.append(handle)
             if self.random.random() < 0.1 and handle.cancel():
                 self.tally.count("cancelled at once")
@@ -139,7 +143,7 @@ class _Actor:
             await self.tasks.wait_free(self.name())
 
 
-def _operate_in_thread(tally: Tally, name: int, choice: float) -> None:
+def _operate_in_thread(tally: Tally, name: Hashable, choice: float) -> None:
     with tally.operation(name):
         if choice < 0.3:
             raise Trouble
@@ -147,7 +151,7 @@ def _operate_in_thread(tally: Tally, name: int, choice: float) -> None:
             current_run().check_cancelled()
 
 
-async def _operate(tally: Tally, tasks: TaskMap, name: int, choice: float) -> None:
+async def _operate(tally: Tally, tasks: TaskMap, name: Hashable, choice: float) -> None:
     chance = random.Random(choice)
     with tally.operation(name):
         if choice < 0.3:
@@ -166,4 +170,13 @@ async def _operate(tally: Tally, tasks: TaskMap, name: int, choice: float) -> No
         else:
             await trio.lowlevel.checkpoint()
             tally.expect("one's own name is busy", tasks.check(name) is not None)
-            tasks.start_soon(chance.randrange(NAMES), trio.lowlevel.checkpoint, if_busy="skip")
+            other = chance.choice([name, some_name(chance)])
+            with contextlib.suppress(RefusedError):
+                tasks.start_soon(
+                    other, _operate_briefly, tally, other, if_busy=chance.choice(IF_BUSY)
+                )
+
+
+async def _operate_briefly(tally: Tally, name: Hashable) -> None:
+    with tally.operation(name):
+        await trio.lowlevel.checkpoint()

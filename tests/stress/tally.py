@@ -1,9 +1,11 @@
 """What a stress run counts and watches, whatever the shell.
 
-The operations keep a log of their own: each says when it begins and ends. Two
-of one name at once are an overlap, and there must be none. Who waits says when
-what it waits for has come about; one that is not back a second later has the
-stacks of all threads dumped.
+The operations keep a log of their own: each writes when it begins and ends. Who
+reads it sees which were there at any instant: two of one name, or of two names
+that overlap, are an overlap, and there must be none. What overlaps is worked
+out here once more, field by field. Who waits says when what it waits for has
+come about; one that is not back a second later has the stacks of all threads
+dumped.
 """
 
 from __future__ import annotations
@@ -20,21 +22,55 @@ from typing import Any, final
 
 import attrs
 
-from namedtasks import Backoff, RefusedError
+from namedtasks import ANY, Backoff, RefusedError, TaskMapStatistics
+from namedtasks._core.pending import IfBusy
+from namedtasks.instruments import (
+    Instrument,
+    TaskCancelled,
+    TaskFailed,
+    TaskQueued,
+    TaskStarted,
+    TaskSucceeded,
+    TaskSuperseded,
+)
 
 NAMES = 50
+VOLUMES = PODS = 4
 ACTORS = 16
+LIMIT = 12
 LATE = 1.0
 """Seconds after which a waiter whose condition holds is late."""
 
 SETTINGS: dict[str, Any] = {
     "backoff": Backoff(initial=0.002, maximum=0.02, jitter=0.5, give_up_after=6),
     "retention": 0.05,
-    "limit": 24,
+    "limit": LIMIT,
     "overdue_after": 0.01,
-    "instruments": (),
 }
 """Short waits, so that names come and go all the time."""
+
+
+IF_BUSY: tuple[IfBusy, ...] = ("refuse", "skip", "join", "replace", "queue")
+
+LOG_LENGTH = 100_000
+"""Entries after which the log is read and begun anew."""
+
+
+def some_name(chance: random.Random) -> Hashable:
+    """One of the names that everybody uses; two in five overlap others."""
+    if chance.random() < 0.6:
+        return chance.randrange(NAMES)
+    volume: Hashable = ANY if chance.random() < 0.1 else f"vol-{chance.randrange(VOLUMES)}"
+    pod: Hashable = ANY if chance.random() < 0.2 else f"pod-{chance.randrange(PODS)}"
+    return (volume, pod)
+
+
+def overlap(one: Any, other: Any) -> bool:
+    """Whether runs of these two names exclude each other."""
+    if not (isinstance(one, tuple) and isinstance(other, tuple)):
+        return bool(one == other)
+    fields: list[tuple[Any, Any]] = list(zip(one, other, strict=True))  # pyright: ignore[reportUnknownArgumentType]
+    return all(a is ANY or b is ANY or a == b for a, b in fields)
 
 
 class Trouble(Exception):
@@ -55,6 +91,32 @@ class Wait:
 
 
 @final
+class Listener(Instrument):
+    """Counts what becomes of the runs, as the map tells it."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def task_started(self, event: TaskStarted, /) -> None:
+        self._tally.count("runs begun")
+
+    def task_succeeded(self, event: TaskSucceeded, /) -> None:
+        self._tally.count("runs ended")
+
+    def task_failed(self, event: TaskFailed, /) -> None:
+        self._tally.count("runs ended")
+
+    def task_cancelled(self, event: TaskCancelled, /) -> None:
+        self._tally.count("runs that never began" if event.duration is None else "runs ended")
+
+    def task_queued(self, event: TaskQueued, /) -> None:
+        self._tally.count(f"put off: {event.if_busy}")
+
+    def task_superseded(self, event: TaskSuperseded, /) -> None:
+        self._tally.count("superseded")
+
+
+@final
 class Tally:
     """The counts and the log of one stress run; any thread may use it."""
 
@@ -66,7 +128,10 @@ class Tally:
         """Seconds between a condition and the return of who waited for it, at the most."""
         self.faults: list[str] = []
         self._lock = threading.Lock()
-        self._active: dict[Hashable, int] = collections.defaultdict(int)
+        self.most_at_once = 0
+        self._log: list[tuple[Hashable, bool]] = []
+        """Of which name an operation began (True) or ended."""
+        self._active: list[Hashable] = []
         self._waits: set[Wait] = set()
         self._over = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, daemon=True)
@@ -85,18 +150,34 @@ class Tally:
 
     @contextmanager
     def operation(self, name: Hashable) -> Generator[None]:
-        """An operation of *name* runs, in its own words."""
-        with self._lock:
-            self.counts["operations run"] += 1
-            self._active[name] += 1
-            if self._active[name] > 1:
-                self.counts["overlapping runs of a name"] += 1
-                self.faults.append(f"two runs of {name!r} at once")
+        """An operation of *name* runs: it writes its own start and end to the log."""
+        self._write(name, begins=True)
         try:
             yield
         finally:
-            with self._lock:
-                self._active[name] -= 1
+            self._write(name, begins=False)
+
+    def _write(self, name: Hashable, *, begins: bool) -> None:
+        with self._lock:
+            self._log.append((name, begins))
+            if begins:
+                self.counts["operations run"] += 1
+            if len(self._log) >= LOG_LENGTH:
+                self._read_log()
+
+    def _read_log(self) -> None:
+        """Follow what the log says, instant by instant; who is there then, is in `_active`."""
+        for name, begins in self._log:
+            if not begins:
+                self._active.remove(name)
+                continue
+            for other in self._active:
+                if overlap(name, other):
+                    self.counts["overlaps"] += 1
+                    self.faults.append(f"{other!r} and {name!r} at once")
+            self._active.append(name)
+            self.most_at_once = max(self.most_at_once, len(self._active))
+        self._log.clear()
 
     @contextmanager
     def waiting(self, what: str) -> Generator[Wait]:
@@ -128,11 +209,27 @@ class Tally:
         if not holds:
             self.faults.append(f"not so: {what}")
 
+    def settings(self) -> dict[str, Any]:
+        """What the map is opened with."""
+        return {**SETTINGS, "instruments": [Listener(self)]}
+
+    def finish(self, statistics: TaskMapStatistics) -> None:
+        """All is over: see whether the books agree."""
+        counts = (statistics.running, statistics.pending, statistics.overdue)
+        self.expect("nothing runs in the end", counts == (0, 0, 0))
+        self.expect("nothing waits for a slot", statistics.waiting_for_slot == 0)
+
     def report(self) -> str:
         """The figures, and what was wrong."""
         self._over.set()
         self._watchdog.join()
-        self.counts["overlapping runs of a name"] += 0
+        with self._lock:
+            self._read_log()
+        self.expect("every operation ends", not self._active)
+        self.expect("the limit holds", self.most_at_once <= LIMIT)
+        self.expect("all that begins ends", self.counts["runs begun"] == self.counts["runs ended"])
+        self.counts["overlaps"] += 0
+        self.counts["most operations at once"] = self.most_at_once
         rows = [(what, str(number)) for what, number in sorted(self.counts.items())]
         rows.append(("longest from a condition to who waits for it", f"{self.longest_wait:.3f} s"))
         lines = [f"{self.shell}, seed {self.seed}:", *(f"  {a:<46}{b:>12}" for a, b in rows)]

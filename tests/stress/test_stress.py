@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from namedtasks import ANY
 from tests.stress.__main__ import SHELLS
 from tests.stress.tally import Tally
 
@@ -17,15 +18,37 @@ def test_under_stress_no_two_runs_of_a_name_overlap_and_nobody_is_left_waiting(s
     report = tally.report()
     assert tally.faults == [], report
     assert tally.counts["operations run"] >= 3000, report
-    assert tally.counts["overlapping runs of a name"] == 0, report
+    assert tally.counts["overlaps"] == 0, report
 
 
 def test_the_log_of_the_operations_sees_an_overlap() -> None:
     """Else the figure of zero would say nothing."""
     tally = Tally("none", 0)
-    with tally.operation("a"), tally.operation("b"):
-        assert tally.faults == []
+    with tally.operation("a"), tally.operation("b"), tally.operation(("v", 1)):
+        pass
+    with tally.operation("a"), tally.operation(("v", 2)), tally.operation(("w", ANY)):
+        pass
+    report = tally.report()
+    assert tally.faults == []
+    assert tally.most_at_once == 3
     with tally.operation("a"), tally.operation("a"):
         pass
-    assert tally.faults == ["two runs of 'a' at once"]
-    assert "overlapping runs of a name" in tally.report()
+    with tally.operation(("v", 1)), tally.operation(("v", ANY)), tally.operation((ANY, 2)):
+        pass
+    report = tally.report()
+    assert tally.faults == [
+        "'a' and 'a' at once",
+        "('v', 1) and ('v', namedtasks.ANY) at once",
+        "('v', namedtasks.ANY) and (namedtasks.ANY, 2) at once",
+    ]
+    assert "overlaps" in report
+
+
+def test_a_long_log_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there at the end of one part still is at the beginning of the next."""
+    monkeypatch.setattr("tests.stress.tally.LOG_LENGTH", 1)
+    tally = Tally("none", 0)
+    with tally.operation("a"), tally.operation("b"), tally.operation("a"):
+        pass
+    tally.report()
+    assert tally.faults == ["'a' and 'a' at once"]
