@@ -22,6 +22,7 @@ from namedtasks._core.errors import (
 )
 from namedtasks._core.ledger import State as State
 from namedtasks._core.names import ANY as ANY
+from namedtasks._core.pending import IfBusy as IfBusy
 from namedtasks._core.records import Failure as Failure
 from namedtasks._current import CurrentRun as CurrentRun, current_run as current_run
 from namedtasks._threads.future import TaskFuture as TaskFuture

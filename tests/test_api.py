@@ -32,8 +32,13 @@ def public(module: ModuleType) -> dict[str, Any]:
         for name, value in vars(module).items()
         if not name.startswith("_")
         and not inspect.ismodule(value)
-        and getattr(value, "__module__", "").startswith("namedtasks")
+        and (getattr(value, "__module__", "").startswith("namedtasks") or is_alias(value))
     }
+
+
+def is_alias(value: object) -> bool:
+    """Whether it is the name of some literals, which knows no place of its own."""
+    return typing.get_origin(value) is typing.Literal
 
 
 def test_the_page_of_api_is_this() -> None:
@@ -47,6 +52,7 @@ def test_the_page_of_api_is_this() -> None:
         "CurrentRun",
         "Failure",
         "GaveUpError",
+        "IfBusy",
         "LoggingInstrument",
         "NamedTasksError",
         "RecordedError",
@@ -72,10 +78,27 @@ def test_the_page_of_api_is_this() -> None:
     assert sorted(public(namedtasks.asyncio)) == ["TaskMap", "open_task_map"]
 
 
+def test_if_busy_is_what_the_maps_take() -> None:
+    """Who passes it along types it so."""
+    for start in (
+        namedtasks.TaskMap.start_soon,
+        namedtasks.TaskMap.start_thread_soon,
+        namedtasks.TaskMap.post,
+        namedtasks.ThreadTaskMap.submit,
+        namedtasks.asyncio.TaskMap.create_task,
+        namedtasks.asyncio.TaskMap.run_in_executor,
+        namedtasks.asyncio.TaskMap.post,
+    ):
+        assert inspect.signature(start).parameters["if_busy"].annotation == "IfBusy"
+    assert typing.get_args(namedtasks.IfBusy) == ("refuse", "skip", "join", "replace", "queue")
+
+
 def documented() -> list[tuple[str, object]]:
     found: list[tuple[str, object]] = []
     for module in MODULES:
         for name, value in public(module).items():
+            if is_alias(value):
+                continue  # its docstring stands below it in the source, for editors
             found.append((f"{module.__name__}.{name}", value))
             if inspect.isclass(value):
                 found += [

@@ -27,7 +27,10 @@ from namedtasks._core.timers import Timers
 RunT = TypeVar("RunT", bound=Run)
 
 IfBusy = Literal["refuse", "skip", "join", "replace", "queue"]
-"""What to do about a name that cannot start now."""
+"""What to do about a name that cannot start now: the type of ``if_busy``.
+
+.. versionadded:: 0.1
+"""
 
 
 class Move(enum.Enum):

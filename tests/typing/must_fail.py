@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 
 import namedtasks.asyncio
-from namedtasks import ANY, Backoff, TaskFuture, TaskHandle, TaskMap, ThreadTaskMap
-from namedtasks._core.pending import IfBusy
+from namedtasks import ANY, Backoff, IfBusy, TaskFuture, TaskHandle, TaskMap, ThreadTaskMap
 from namedtasks.executors import from_pool
 from namedtasks.instruments import Instrument, TaskFailed
 

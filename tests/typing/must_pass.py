@@ -20,6 +20,7 @@ from namedtasks import (
     ANY,
     AlreadyRunningError,
     Failure,
+    IfBusy,
     RefusedError,
     State,
     TaskFuture,
@@ -28,7 +29,6 @@ from namedtasks import (
     TaskMapStatistics,
     ThreadTaskMap,
 )
-from namedtasks._core.pending import IfBusy
 from namedtasks.abc import BackoffPolicy, Instrument
 from namedtasks.executors import from_pool
 from namedtasks.instruments import TaskFailed
