@@ -55,8 +55,9 @@ check: $(READY)  ## Format, lint, types, import contracts, completeness of the p
 	$(BIN)/lint-imports
 	PYTHON=$(BIN)/python .ci/verify-types
 
-states: $(READY)  ## Draw the table and the picture of the states again, from the code
+states: $(READY)  ## Draw the tables and the picture of the states again, from the code
 	$(BIN)/python docs/tools/draw_states.py
+	$(BIN)/python docs/tools/busy_tables.py
 
 bench: $(READY)  ## Measure what things cost, each beside its floor (some minutes)
 	$(BIN)/python -m benchmarks

@@ -1,23 +1,23 @@
-"""The picture and the table of the states are what the code does today."""
+"""The picture and the tables of the states are what the code does today."""
 
 import importlib.util
 import pathlib
+import re
 import xml.etree.ElementTree as ElementTree
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+import namedtasks
 from namedtasks import State
 from tests.docs.pages import ROOT
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def script() -> Any:
-    """The drawing script as a module; it is in no package."""
-    spec = importlib.util.spec_from_file_location(
-        "draw_states", ROOT / "docs" / "tools" / "draw_states.py"
-    )
+def script(name: str) -> Any:
+    """A script that draws, as a module; it is in no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -25,7 +25,7 @@ def script() -> Any:
     return module
 
 
-draw_states = script()
+draw_states, busy_tables = script("draw_states"), script("busy_tables")
 
 
 def test_the_picture_and_the_table_are_in_step_with_the_code() -> None:
@@ -57,3 +57,27 @@ def test_the_script_writes_both(tmp_path: pathlib.Path, monkeypatch: pytest.Monk
     assert page.read_text(encoding="utf-8") == whole
     boxes = ElementTree.parse(picture).getroot().findall(f"{SVG}rect")
     assert len(boxes) == len(State)
+
+
+def test_the_tables_of_busy_names_are_in_step_with_the_code() -> None:
+    """If this fails: ``python docs/tools/busy_tables.py``, and look at what has changed."""
+    page = busy_tables.PAGE.read_text(encoding="utf-8")
+    assert busy_tables.page_with(busy_tables.all_tables(), page) == page
+
+
+def test_they_have_a_row_for_each_state_and_a_column_for_each_policy() -> None:
+    header, _, *rows = busy_tables.starts().splitlines()
+    assert re.findall(r'`"(\w+)"`', header) == list(get_args(namedtasks.IfBusy))
+    places = [row.split("|")[1].strip() for row in rows]
+    assert all(any(state.value in place for place in places) for state in State)
+
+
+def test_the_script_writes_them(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = busy_tables.PAGE.read_text(encoding="utf-8")
+    page = tmp_path / "states.md"
+    page.write_text(
+        busy_tables.page_with(dict.fromkeys(busy_tables.TABLES, ""), whole), encoding="utf-8"
+    )
+    monkeypatch.setattr(busy_tables, "PAGE", page)
+    busy_tables.main()
+    assert page.read_text(encoding="utf-8") == whole

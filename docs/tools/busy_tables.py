@@ -1,0 +1,391 @@
+"""Writes the tables of busy names into docs/explanation/states.md: it asks a map for each cell.
+
+For each place that a name can be in, and each value of ``if_busy``, it brings a
+map there, makes a start, and looks what came of it; and the same for all that
+can happen to a pending run. Nothing that the tables say is written here.
+
+Run it as ``python docs/tools/busy_tables.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+import pathlib
+import typing
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import namedtasks
+from namedtasks import ANY, IfBusy, State, TaskHandle, TaskMap
+
+PAGE = pathlib.Path(__file__).parent.parent / "explanation" / "states.md"
+BEGIN = "<!-- made by docs/tools/busy_tables.py: {} -->\n"
+END = "<!-- end of what was made: {} -->\n"
+
+NAME, SIBLING, WHOLE = ("v", "a"), ("v", "b"), ("v", ANY)
+POLICIES: tuple[IfBusy, ...] = typing.get_args(IfBusy)
+WAIT = 1.0
+
+
+# A map that is asked
+
+
+class PlannedError(Exception):
+    """Says what its failure comes to: the seconds to wait."""
+
+    def __init__(self, delay: float | None) -> None:
+        super().__init__()
+        self.delay = delay
+
+
+class Policy:
+    """Does as the error says."""
+
+    def delay(self, failures: int, error: BaseException, /) -> float | None:
+        """Say how long to wait."""
+        del failures
+        assert isinstance(error, PlannedError)
+        return error.delay
+
+
+@attrs.define
+class Body:
+    """The body of a run that ends when it is told to, and is not stopped before."""
+
+    go: trio.Event = attrs.field(factory=trio.Event)
+    error: Exception | None = None
+
+    async def run(self) -> None:
+        """Wait for `end`; a cancel is heeded after that, if there was one."""
+        with trio.CancelScope(shield=True):
+            await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def end(self, error: Exception | None = None) -> None:
+        """Let it end, and all that follows from it happen."""
+        self.error = error
+        self.go.set()
+        await wait_all_tasks_blocked()
+
+
+@attrs.define
+class World:
+    """A map, what runs in it, and what is pending."""
+
+    tasks: TaskMap
+    body: Body = attrs.field(factory=Body)
+    running: TaskHandle[Any] | None = None
+    pending: TaskHandle[Any] | None = None
+    later: list[Body] = attrs.field(factory=list[Body])
+
+    def start(self, name: object, if_busy: IfBusy = "refuse") -> TaskHandle[Any] | None:
+        """Start one more run."""
+        self.later.append(Body())
+        return self.tasks.start_soon(name, self.later[-1].run, if_busy=if_busy)
+
+    async def runs(self, name: object = NAME) -> None:
+        """Have *name* run."""
+        self.running = self.tasks.start_soon(name, self.body.run)
+        await wait_all_tasks_blocked()
+
+    async def fails(self, delay: float = WAIT) -> None:
+        """Have the name fail."""
+        await self.runs()
+        await self.body.end(PlannedError(delay))
+        self.running, self.body = None, Body()
+
+    async def is_put_off(self, how: IfBusy, name: object = NAME) -> None:
+        """Have a run of *name* pending."""
+        self.pending = self.start(name, how)
+        await wait_all_tasks_blocked()
+
+    async def goes_by(self) -> None:
+        """Let the wait go by."""
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, MockClock)
+        clock.jump(WAIT)
+        await wait_all_tasks_blocked()
+
+    async def shut_down(self) -> None:
+        """Shut down, and let the grace go by."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: self.tasks.shutdown(grace=WAIT / 2))
+            await wait_all_tasks_blocked()
+            await self.goes_by()
+            await self.goes_by()
+
+    def end(self) -> None:
+        """Let all end that there is."""
+        self.tasks.cancel_all()
+        for body in (self.body, *self.later):
+            body.go.set()
+
+
+async def _in_a_world(ask: Callable[[World], Awaitable[str]]) -> str:
+    async with namedtasks.open_task_map(backoff=Policy(), instruments=()) as tasks:
+        world = World(tasks)
+        try:
+            return await ask(world)
+        finally:
+            world.end()
+
+
+def asked(ask: Callable[[World], Awaitable[str]]) -> str:
+    """What *ask* answers, in a world and a time of its own."""
+    return trio.run(_in_a_world, ask, clock=MockClock())
+
+
+# What a start comes to
+
+
+class Place(enum.Enum):
+    """Where a name may stand before a start."""
+
+    FREE = "free"
+    RUNNING = "running"
+    STOPPING = "running, asked to stop"
+    QUEUED = "running, one pending"
+    WAITING = "waiting"
+    WAITING_QUEUED = "waiting, one pending"
+    READY = "ready"
+    GAVE_UP = "gave up"
+    OVERLAPPED = "free, a name that overlaps it runs"
+    WAITING_OVERLAPPED = "waiting, a name that overlaps it runs"
+    READY_OVERLAPPED = "ready, a name that overlaps it runs"
+    GAVE_UP_OVERLAPPED = "gave up, a name that overlaps it runs"
+    CLAIMED = "free, a replacement that overlaps it is pending"
+    CLAIMS = "its own replacement is pending for one that overlaps it"
+    CLOSED = "any, in a closed map"
+
+
+Step = Callable[[World], Awaitable[None]]
+
+
+async def _whole_runs(world: World) -> None:
+    await world.runs(WHOLE)
+
+
+async def _whole_claims(world: World) -> None:
+    await world.runs(SIBLING)
+    await world.is_put_off("replace", WHOLE)
+
+
+async def _is_queued(world: World) -> None:
+    await world.is_put_off("queue")
+
+
+async def _gives_up(world: World) -> None:
+    await world.fails(math.inf)
+
+
+async def _is_asked_to_stop(world: World) -> None:
+    world.tasks.cancel(NAME)
+
+
+async def _is_closed(world: World) -> None:
+    world.tasks.close()
+    await wait_all_tasks_blocked()
+
+
+WAY_TO: dict[Place, tuple[Step, ...]] = {
+    Place.FREE: (),
+    Place.RUNNING: (World.runs,),
+    Place.STOPPING: (World.runs, _is_asked_to_stop),
+    Place.QUEUED: (World.runs, _is_queued),
+    Place.WAITING: (World.fails,),
+    Place.WAITING_QUEUED: (World.fails, _is_queued),
+    Place.READY: (World.fails, World.goes_by),
+    Place.GAVE_UP: (_gives_up,),
+    Place.OVERLAPPED: (_whole_runs,),
+    Place.WAITING_OVERLAPPED: (World.fails, _whole_runs),
+    Place.READY_OVERLAPPED: (World.fails, World.goes_by, _whole_runs),
+    Place.GAVE_UP_OVERLAPPED: (_gives_up, _whole_runs),
+    Place.CLAIMED: (_whole_claims,),
+    Place.CLAIMS: (_whole_claims,),
+    Place.CLOSED: (World.runs, _is_closed),
+}
+
+
+def start(place: Place, if_busy: IfBusy) -> str:
+    """What a start comes to: in words."""
+
+    async def ask(world: World) -> str:
+        for step in WAY_TO[place]:
+            await step(world)
+        name = WHOLE if place is Place.CLAIMS else NAME
+        try:
+            handle = world.start(name, if_busy)
+        except namedtasks.RefusedError as refusal:
+            return f"`{type(refusal).__name__}`"
+        if handle is None:
+            return "`None`"
+        if handle is world.running:
+            return "the run in progress"
+        what = "runs" if world.tasks.get(name) is handle else "pending"
+        if world.pending is not None and world.pending.done:
+            what += ", in the pending one's place"
+        return what
+
+    return asked(ask)
+
+
+def starts() -> str:
+    """A Markdown table: a row for each place, a column for each value of if_busy."""
+    lines = [
+        "| | " + " | ".join(f"`{policy!r}`".replace("'", '"') for policy in POLICIES) + " |",
+        "|---" * (len(POLICIES) + 1) + "|",
+    ]
+    for place in Place:
+        cells = [start(place, policy) for policy in POLICIES]
+        lines.append(f"| {place.value} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+# What becomes of a pending run
+
+
+class Kind(enum.Enum):
+    """What a pending run waits for."""
+
+    REPLACES = "`replace`: a run's end"
+    COMES_AFTER = "`queue`: a run's end"
+    SITS_OUT = "`queue`: the end of a wait"
+
+
+class Event(enum.Enum):
+    """What may happen."""
+
+    RETURN = "the run before it returns"
+    FAIL = "… fails"
+    FAIL_UNCOUNTED = "… fails uncounted"
+    FAIL_LAST = "… fails, gives up"
+    CANCEL = "… is cancelled, and heeds it"
+    TIME = "the wait ends"
+    FORGET = "`forget(name)`"
+    REPLACE = "a newer start, `replace`"
+    QUEUE = "a newer start, `queue`"
+    OWN_CANCEL = "its own handle is cancelled"
+    CANCEL_NAME = "`cancel(name)`"
+    CLOSE = "`close()`, or the block ends"
+    CLOSE_RETURN = "… then the run before it returns"
+    CLOSE_FAIL = "… then it fails"
+    GRACE = "`shutdown(grace)`, the grace is over"
+
+
+async def _close_and_end(world: World, error: Exception | None = None) -> None:
+    await _is_closed(world)
+    await world.body.end(error)
+
+
+async def _cancelled(world: World) -> None:
+    assert world.running is not None
+    world.running.cancel()
+    await world.body.end()
+
+
+async def _called(call: Callable[[], object]) -> None:
+    with contextlib.suppress(namedtasks.RefusedError):
+        call()
+    await wait_all_tasks_blocked()
+
+
+DO: dict[Event, Step] = {
+    Event.RETURN: lambda world: world.body.end(),
+    Event.FAIL: lambda world: world.body.end(PlannedError(WAIT)),
+    Event.FAIL_UNCOUNTED: lambda world: world.body.end(PlannedError(None)),
+    Event.FAIL_LAST: lambda world: world.body.end(PlannedError(math.inf)),
+    Event.CANCEL: _cancelled,
+    Event.TIME: World.goes_by,
+    Event.FORGET: lambda world: _called(lambda: world.tasks.forget(NAME)),
+    Event.REPLACE: lambda world: _called(lambda: world.start(NAME, "replace")),
+    Event.QUEUE: lambda world: _called(lambda: world.start(NAME, "queue")),
+    Event.OWN_CANCEL: lambda world: _called(lambda: world.pending and world.pending.cancel("…")),
+    Event.CANCEL_NAME: lambda world: _called(lambda: world.tasks.cancel(NAME, reason="…")),
+    Event.CLOSE: _is_closed,
+    Event.CLOSE_RETURN: _close_and_end,
+    Event.CLOSE_FAIL: lambda world: _close_and_end(world, PlannedError(WAIT)),
+    Event.GRACE: World.shut_down,
+}
+ENDS = (Event.RETURN, Event.FAIL, Event.FAIL_UNCOUNTED, Event.FAIL_LAST, Event.CANCEL)
+AFTER_CLOSE = (Event.CLOSE_RETURN, Event.CLOSE_FAIL)
+
+
+def happens(kind: Kind, event: Event) -> str:
+    """What becomes of the pending run: in words."""
+    sits_out = kind is Kind.SITS_OUT
+    if (sits_out and event in (*ENDS, *AFTER_CLOSE)) or (event is Event.TIME and not sits_out):
+        return ""
+
+    async def ask(world: World) -> str:
+        if sits_out:
+            await world.fails()
+        else:
+            await world.runs()
+        await world.is_put_off("replace" if kind is Kind.REPLACES else "queue")
+        assert world.pending is not None
+        await DO[event](world)
+        if world.pending.done:
+            return await _why(world.pending)
+        if world.pending.started_at is not None:
+            return "begins"
+        is_new = not sits_out and world.tasks.state(NAME) is State.WAITING
+        return "sits out the wait" if is_new else "—"
+
+    return asked(ask)
+
+
+async def _why(handle: TaskHandle[Any]) -> str:
+    try:
+        await handle.wait()
+    except namedtasks.TaskCancelledError as error:
+        return "ends" if error.reason in (None, "…") else f"ends: {error.reason}"
+    raise AssertionError("it has returned")
+
+
+def endings() -> str:
+    """A Markdown table: a row for each event, a column for each kind of pending run."""
+    lines = [
+        "| | " + " | ".join(kind.value for kind in Kind) + " |",
+        "|---" * (len(Kind) + 1) + "|",
+    ]
+    for event in Event:
+        cells = [happens(kind, event) for kind in Kind]
+        lines.append(f"| {event.value} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+# The page
+
+TABLES = {"starts": starts, "pending runs": endings}
+
+
+def page_with(tables: dict[str, str], page: str) -> str:
+    """The *page* with *tables* in the place of those that it has."""
+    for what, table in tables.items():
+        before, rest = page.split(BEGIN.format(what))
+        after = rest.split(END.format(what))[1]
+        page = f"{before}{BEGIN.format(what)}{table}{END.format(what)}{after}"
+    return page
+
+
+def all_tables() -> dict[str, str]:
+    """Both tables, made anew."""
+    return {what: make() for what, make in TABLES.items()}
+
+
+def main() -> None:
+    """Write the tables into their page."""
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(page_with(all_tables(), page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
