@@ -63,8 +63,22 @@ def test_each_link_between_the_pages_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
 
 
+def anchors_of(page: pathlib.Path) -> set[str]:
+    """What the headings of *page* are called in links, as GitHub has it."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_each_link_to_a_heading_finds_it() -> None:
+    for page in PAGES:
+        links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+        for target, anchor in links:
+            found = anchors_of(page.parent / target if target else page)
+            assert anchor in found, f"{page.relative_to(ROOT)}: {target}#{anchor}"
+
+
 def test_there_are_examples_to_run() -> None:
-    assert README.read_text(encoding="utf-8").count("```python") == 2
+    assert README.read_text(encoding="utf-8").count("```python") == 3
 
 
 def modules() -> list[str]:
