@@ -131,7 +131,11 @@ class Ledger(Generic[RunT]):
                 return Overlapping(holders)
         elif name is ANY:
             check_name(name)
-        record = self.records.get(name, operation, now)  # pyright: ignore[reportUnknownArgumentType]
+        return self.wait_of(name, operation, now)  # pyright: ignore[reportUnknownArgumentType]
+
+    def wait_of(self, name: Hashable, operation: str | None, now: float) -> Record | None:
+        """The record of *name*, if it waits or was given up."""
+        record = self.records.get(name, operation, now)
         return None if record is None or now >= record.retry_at else record
 
     def holders(self, name: Hashable, most: int) -> list[RunT]:

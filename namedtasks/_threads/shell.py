@@ -95,12 +95,15 @@ class Shell(Conductor[ThreadRun, Lot]):
             raise RuntimeError(REENTERED)
         slots = self.engine.threads if pool is None else self.engine.slots
         is_inside = False
+        mirror: TaskFuture[Any] | None = None
 
         def make_run() -> ThreadRun:
-            nonlocal is_inside
+            nonlocal is_inside, mirror
             run = ThreadRun(self, name, operation, timeout, slots, fn, args, pool)
             run.handle = TaskFuture(run)
             run.futures = [run.handle]
+            if if_busy == "join":  # the first of those who share it is no more than the others
+                mirror = self._mirror(run)
             is_inside = True
             turnstile.enter(self)
             return run
@@ -126,13 +129,16 @@ class Shell(Conductor[ThreadRun, Lot]):
                 self._is_handed_over(admission.run)
             elif admission.accepted is not None:
                 self._make_way(admission.accepted)
-        return cast("TaskFuture[Any]", admission.handle)
+        return mirror or cast("TaskFuture[Any]", admission.handle)
 
     def _join(self, run: ThreadRun) -> Admission[ThreadRun]:
-        """Give the start a future of its own: who cancels it does nothing to the run."""
+        return Admission(run, is_joined=True, handle=self._mirror(run))
+
+    def _mirror(self, run: ThreadRun) -> TaskFuture[Any]:
+        """A future for one who shares *run*: who cancels it does nothing to the run."""
         mirror: TaskFuture[Any] = TaskFuture(run, is_mirror=True)
         run.futures.append(mirror)
-        return Admission(run, is_joined=True, handle=mirror)
+        return mirror
 
     def _put_off(self, run: ThreadRun) -> Admission[ThreadRun]:
         # In the same step: else a newer start could come in between, and be replaced by this one.

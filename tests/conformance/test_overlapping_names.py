@@ -334,6 +334,20 @@ async def test_join_and_queue_need_exactly_one_holder_of_the_same_name(driver: D
 
 
 @behaviour
+async def test_a_name_that_waits_is_not_replaced_whatever_overlaps_it(driver: Driver) -> None:
+    async with driver.open() as world:
+        await world.run(VOLUME, Job().fail())
+        pod = Job()
+        world.start(POD, pod)
+        await world.settle()
+        assert world.attempt(VOLUME, if_busy="replace") == "backing off"
+        await world.settle()
+        assert (pod.begun, pod.ended) == (1, 0)
+        await world.advance(100)
+        assert world.attempt(VOLUME, if_busy="replace") == "accepted"
+
+
+@behaviour
 async def test_any_where_it_means_nothing_is_refused_at_the_call(driver: Driver) -> None:
     async with driver.open() as world:
         for name in (ANY, ("a", "b", "c", "d", ANY)):

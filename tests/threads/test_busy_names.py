@@ -120,6 +120,19 @@ def test_who_joins_a_run_that_heeds_a_cancellation_hears_why() -> None:
             assert not future.cancelled()
 
 
+def test_the_first_of_those_who_share_a_run_leaves_as_the_others_do() -> None:
+    gate = Gate()
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", gate)
+        first = tasks.submit("a", str, "shared", if_busy="join")
+        second = tasks.submit("a", str, "never", if_busy="join")
+        assert first.cancel()
+        assert tasks.state("a") is State.RUNNING
+        gate.open()
+        assert second.result(PATIENCE) == "shared"
+        assert first.cancelled()
+
+
 def test_who_joins_a_run_that_never_begins_is_cancelled_with_it() -> None:
     gate = Gate()
     called: list[Future[Any]] = []
