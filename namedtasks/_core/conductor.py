@@ -167,7 +167,7 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
             now = self.now()
             obstacle = self.engine.ledger.obstacle(name, operation, now)
             if if_busy == "replace" and isinstance(obstacle, Overlapping):
-                # To end those runs would not do: what waits is refused, whatever else is in its way.
+                # To end those would not do: what waits is refused, whatever else is in its way.
                 obstacle = self.engine.ledger.wait_of(name, operation, now) or obstacle
             what = move(obstacle, if_busy)
             if obstacle is None:
