@@ -21,6 +21,7 @@ that the caller is where it may be, or nothing.
 from __future__ import annotations
 
 import abc
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterable
@@ -201,8 +202,9 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         self._make_way(accepted)
 
     def _accepted(self, run: RunT) -> Accepted[RunT]:
-        """*run* is there to stay, unless something newer has ended it. Under the guard."""
-        replaces = run.put_off == "replace" and not run.done
+        """*run* is there to stay, unless it was ended meanwhile. Under the guard."""
+        # By its own function, say, which started something newer.
+        replaces = run.is_pending and run.put_off == "replace"
         turn = self._woken(self.engine.accept(run, self.now()))
         return Accepted(turn, self.engine.in_the_way(run) if replaces else [])
 
@@ -340,10 +342,12 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
     def cancel_each(self, runs: Iterable[RunT], reason: str | None) -> int:
         """Ask *runs* to stop; tell how many had not ended.
 
-        First the pending ones and then those that wait for a slot, so that none
-        of them begins because of the others.
+        First the pending ones, those that queue before those that replace, which
+        they may be waiting for; then those that wait for a slot. So none of them
+        begins because of the others.
         """
-        wanted = sorted(runs, key=lambda run: (run.put_off is None, run.has_slot))
+        order = {"queue": 0, "replace": 1, None: 2}
+        wanted = sorted(runs, key=lambda run: (order[run.put_off], run.has_slot))
         return sum([self.cancel(run, reason) for run in wanted])
 
     def cancel_names(self, predicate: Callable[[Hashable], object], reason: str | None) -> int:
@@ -373,10 +377,13 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         with self.guard:
             pending, running = self.engine.ledger.pending, self.engine.ledger.running
             both = [(name, [run]) for name, run in pending.items()]
+            holders: set[RunT] = set()
             for name, runs in both:
-                if name in running:
-                    runs.append(running[name])
-            return both + [(name, [run]) for name, run in running.items() if name not in pending]
+                with contextlib.suppress(BaseException):  # KeyError, or the name's own
+                    holder = running[name]
+                    holders.add(holder)
+                    runs.append(holder)
+            return both + [(name, [run]) for name, run in running.items() if run not in holders]
 
     def running(self, name: Hashable) -> RunT | None:
         """The run that holds *name*."""
@@ -437,10 +444,10 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         self.engine.ledger.closed = True
         for lot in self.waiting_for.values():
             lot.unpark_all()
-        for runs in (self.engine.ledger.running, self.engine.pending.runs):
-            for run in runs.values():
-                if run.waiters is not None:
-                    run.waiters.unpark_all()
+        ledger = self.engine.ledger
+        for run in (*ledger.running.values(), *ledger.pending.values()):
+            if run.waiters is not None:
+                run.waiters.unpark_all()
 
     # What a wait waits for: None once it may come back. Under the guard.
 
@@ -496,6 +503,14 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
 def too_slow_text(run: Run) -> str:
     """What the error says of a run that its own deadline has stopped."""
     return f"it took longer than its timeout of {seconds_text(run.timeout)}"
+
+
+def queued_behind(run: RunT) -> RunT | None:
+    """The run whose end *run* waits for in a queue: who waits for the one, waits for the other.
+
+    One that replaces is not meant: what it waits for was cancelled.
+    """
+    return cast("RunT | None", run.blocker) if run.put_off == "queue" else None
 
 
 def waits_for_its_map(what: str) -> RuntimeError:

@@ -54,6 +54,7 @@ RunT = TypeVar("RunT", bound=Run)
 
 _CLOSING = "the map is closing"
 _GAVE_UP = "its name gave up"
+_UNUSABLE = "its name cannot be looked up any more"
 
 _MAX_THREADS = 1_000
 """Threads that a map without a limit runs at once: far above what a machine has
@@ -205,7 +206,11 @@ class Engine(Generic[RunT]):
             self.dispatch.note(
                 TaskQueued(name=run.name, operation=run.operation, at=now, if_busy=how), run
             )
-        return self._supersede(run, now)
+        turn = self._supersede(run, now)
+        if self.is_draining and run.is_pending and run.blocker is None:
+            late = self.drop(run, _CLOSING, now)
+            return Turn(turn.begin + late.begin, turn.dropped + late.dropped)
+        return turn
 
     def _supersede(self, run: RunT, now: float) -> Turn[RunT]:
         """End the pending run whose place *run* has taken, if there is one."""
@@ -231,15 +236,16 @@ class Engine(Generic[RunT]):
         if run.done:  # superseded or cancelled meanwhile, and not only to make room for it
             return self._supersede(run, now)
         run.reason = "its start raised an error"
-        if self.pending.is_pending(run):
+        if run.is_pending:
             run.done = True
             return self._reconsider(self.pending.put_back(run), now)
         # It was admitted, or its turn has come meanwhile.
         first: Turn[RunT] = Turn()
-        if run.name in self.pending.runs:
-            first = self._supersede(run, now)
-        else:
-            self.pending.put_behind(run)
+        if run.supersedes is not None:
+            if run.name in self.pending.runs:
+                first = self._supersede(run, now)
+            else:
+                self.pending.put_behind(run)
         turn = self._end(run, now, self.ledger.restore)
         return Turn(first.begin + turn.begin, first.dropped + turn.dropped)
 
@@ -275,7 +281,7 @@ class Engine(Generic[RunT]):
         begin: list[RunT] = []
         dropped: list[RunT] = []
         while (run := self.timers.pop_due(now)) is not None:
-            if self.pending.is_pending(run):
+            if run.is_pending:
                 turn = self._reconsider([run], now)
                 begin += turn.begin
                 dropped += turn.dropped
@@ -434,10 +440,14 @@ class Engine(Generic[RunT]):
         """
         named: list[RunT] = []
         dropped: list[RunT] = []
-        for run in pending:
-            if not self.pending.is_pending(run):
+        following = [*pending]
+        for run in following:
+            try:
+                obstacle = self.pending.reconsider(run, now)
+            except BaseException:  # its name's own __hash__ or __eq__
+                following += self._drop(run, _UNUSABLE, now)
+                dropped.append(run)
                 continue
-            obstacle = self.pending.reconsider(run, now)
             if obstacle is None:
                 named.append(run)
                 self.pending.promote(run)

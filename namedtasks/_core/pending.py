@@ -113,19 +113,16 @@ class Pending(Generic[RunT]):
 
     def _put_in(self, run: RunT) -> None:
         self.runs[run.name] = run
+        run.is_pending = True
         if run.put_off == "replace" and self._ledger.overlaps.covers(run.name):
             self._ledger.overlaps.add(run)
 
     def remove(self, run: RunT) -> list[RunT]:
         """Take out *run*, which will never begin; who is in line behind it, to be reconsidered."""
-        if self.runs.get(run.name) is run:
+        if run.is_pending:
             self._take_out(run)
         followers, run.awaited_by = run.awaited_by or [], None
         return followers
-
-    def is_pending(self, run: RunT) -> bool:
-        """Whether *run* is the pending run of its name."""
-        return self.runs.get(run.name) is run
 
     def reconsider(self, run: RunT, now: float) -> Obstacle[RunT] | None:
         """Look what is in the way of *run* now; it waits for that. None: it may take its name."""
@@ -144,10 +141,11 @@ class Pending(Generic[RunT]):
     def promote(self, run: RunT) -> None:
         """*run* is about to take its name."""
         self.runs.discard(run.name, run)
+        run.is_pending = False
 
     def _take_out(self, run: RunT) -> None:
         self._stop_waiting(run)
-        self.runs.discard(run.name, run)
+        self.promote(run)
         if run.put_off == "replace" and self._ledger.overlaps.covers(run.name):
             self._ledger.overlaps.discard(run)
 

@@ -28,6 +28,7 @@ class Run:
         "done",
         "failures",
         "has_slot",
+        "is_pending",
         "name",
         "operation",
         "overdue",
@@ -67,6 +68,8 @@ class Run:
         self.done: bool = False
         self.put_off: Literal["replace", "queue"] | None = None
         """Why it is pending: it holds no name and no slot yet; None if it is not."""
+        self.is_pending: bool = False
+        """Whether it is its name's pending run now; asks nothing of the name, as a look would."""
         self.blocker: Run | None = None
         """Whose end this pending run waits for; None if it sits out a wait."""
         self.awaited_by: list[Any] | None = None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import ParkingLot, Task, checkpoint, current_task, enable_ki_protection
 
-from namedtasks._core.conductor import Hold, waits_for_its_map, waits_for_its_run
+from namedtasks._core.conductor import Hold, queued_behind, waits_for_its_map, waits_for_its_run
 from namedtasks._trio.run import TrioRun
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ async def wait_done(shell: Shell, run: TrioRun) -> None:
         await checkpoint()
         return
     refuse_inside_run(run, "wait() of its own handle")
+    before = queued_behind(run)
+    if before is not None:
+        refuse_inside_run(before, "wait() for what is queued behind it")
     await _sleep_while(lambda: shell.hold_end(run))
 
 

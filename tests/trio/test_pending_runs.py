@@ -1,0 +1,218 @@
+"""Pending runs in the trio shell, in the places where they might be lost or left to wait."""
+
+import gc
+from typing import Any, Literal
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import namedtasks
+from namedtasks import ANY, ClosedError, State, TaskCancelledError, TaskHandle
+from namedtasks.instruments import TaskStarted
+from namedtasks.testing import RecordingInstrument
+
+
+async def value(what: str) -> str:
+    await trio.lowlevel.checkpoint()
+    return what
+
+
+async def boom() -> None:
+    await trio.lowlevel.checkpoint()
+    raise ValueError("boom")
+
+
+async def stubborn(event: trio.Event) -> None:
+    with trio.CancelScope(shield=True):
+        await event.wait()
+
+
+async def why(handle: TaskHandle[Any]) -> str | None:
+    """Why a run was cancelled."""
+    with trio.fail_after(5), pytest.raises(TaskCancelledError) as caught:
+        await handle.wait()
+    return caught.value.reason
+
+
+# A function that starts again while it is called
+
+
+@pytest.mark.parametrize("inner", [("v", 1), ("v", ANY)])
+async def test_a_start_that_was_superseded_before_it_is_back_replaces_nobody(inner: Any) -> None:
+    """Least of all the newer start."""
+    handles: list[TaskHandle[str]] = []
+    async with namedtasks.open_task_map() as tasks:
+
+        def gives() -> Any:
+            handles.append(tasks.start_soon(inner, value, "inner", if_busy="replace"))
+            return value("outer")
+
+        event = trio.Event()
+        tasks.start_soon(("v", 1), stubborn, event)
+        await wait_all_tasks_blocked()
+        outer = tasks.start_soon(("v", ANY), gives, if_busy="replace")
+        assert outer.done
+        event.set()
+        with trio.fail_after(5):
+            assert await handles[0].wait() == "inner"
+    gc.collect()
+
+
+# The end
+
+
+async def test_what_queues_behind_a_wait_after_the_block_is_dropped_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """A run that goes on after the block may start others, but none that would keep it open."""
+    handles: list[TaskHandle[str]] = []
+
+    async def late() -> None:
+        await trio.sleep(0.1)
+        handles.append(tasks.start_soon("fails", value, "never", if_busy="queue"))
+        assert handles[0].done
+
+    async with namedtasks.open_task_map(instruments=[]) as tasks:
+        tasks.start_soon("fails", boom)
+        await tasks.wait_idle()
+        tasks.start_soon("late", late)
+    assert trio.current_time() == 0.1
+    assert await why(handles[0]) == "the map is closing"
+    gc.collect()
+
+
+async def test_close_tells_who_waits_for_a_claim_to_go() -> None:
+    async def wait_for_it() -> None:
+        with pytest.raises(ClosedError):
+            await tasks.wait_free(("v", 2))
+        event.set()
+
+    event = trio.Event()
+    async with trio.open_nursery() as nursery, namedtasks.open_task_map() as tasks:
+        tasks.start_soon(("v", 1), stubborn, event)
+        await wait_all_tasks_blocked()
+        tasks.start_soon(("v", ANY), value, "new", if_busy="replace")
+        nursery.start_soon(wait_for_it)
+        await wait_all_tasks_blocked()
+        tasks.close()
+        with trio.fail_after(5):
+            await event.wait()
+
+
+async def test_cancel_all_lets_nothing_begin_that_was_pending() -> None:
+    """Not even for its first step: whatever else is cancelled before it."""
+    heard = RecordingInstrument()
+    async with namedtasks.open_task_map(instruments=[heard]) as tasks:
+        events = trio.Event(), trio.Event()
+        for pod in (0, 1):
+            tasks.start_soon(("v", pod), stubborn, events[pod])
+        await wait_all_tasks_blocked()
+        claim = tasks.start_soon(("v", ANY), value, "claim", if_busy="replace")
+        queued = tasks.start_soon(("v", 0), value, "queued", if_busy="queue")
+        events[0].set()
+        await wait_all_tasks_blocked()
+        assert tasks.statistics().pending == 2
+        assert tasks.cancel_all(reason="all of it") == 3
+        assert (claim.done, queued.done) == (True, True)
+        events[1].set()
+    assert len(heard.of(TaskStarted)) == 2
+    assert [await why(handle) for handle in (claim, queued)] == ["all of it"] * 2
+
+
+# Waiting for oneself
+
+
+async def test_a_run_that_waits_for_what_queues_behind_it_is_refused() -> None:
+    """It would wait for its own end."""
+
+    async def body() -> None:
+        handle = tasks.start_soon("a", value, "next", if_busy="queue")
+        message = r"^wait\(\) for what is queued behind it from inside task 'a' would wait for "
+        with pytest.raises(RuntimeError, match=message):
+            await handle.wait()
+        handles.append(handle)
+
+    handles: list[TaskHandle[str]] = []
+    async with namedtasks.open_task_map() as tasks:
+        with trio.fail_after(5):
+            await tasks.start_soon("a", body).wait()
+            assert await handles[0].wait() == "next"
+
+
+async def test_a_run_that_joins_itself_may_not_wait() -> None:
+    async def body() -> None:
+        with pytest.raises(RuntimeError, match=r"^wait\(\) of its own handle from inside task 'a'"):
+            await tasks.start_soon("a", body, if_busy="join").wait()
+
+    async with namedtasks.open_task_map() as tasks:
+        await tasks.start_soon("a", body).wait()
+
+
+async def test_a_run_that_replaces_itself_is_cancelled_when_it_waits() -> None:
+    async def body() -> None:
+        handles.append(tasks.start_soon("a", value, "new", if_busy="replace"))
+        await handles[0].wait()
+
+    handles: list[TaskHandle[str]] = []
+    async with namedtasks.open_task_map() as tasks:
+        assert await why(tasks.start_soon("a", body)) == "replaced by a newer start"
+        assert await handles[0].wait() == "new"
+
+
+# Names that do not keep still
+
+
+class Fickle:
+    """A name whose hash changes: nobody should use one, and nothing hangs on it."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self.value = 1
+
+    def __hash__(self) -> int:
+        if self.broken:
+            raise ZeroDivisionError
+        return self.value
+
+
+@pytest.mark.parametrize("how", ["replace", "queue"])
+@pytest.mark.parametrize("name", ["alone", "in a tuple"])
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_name_whose_hash_changes_loses_no_pending_run(
+    how: Literal["replace", "queue"], name: str, broken: bool
+) -> None:
+    """It begins, or is told that it never will; and the map goes on."""
+    async with namedtasks.open_task_map(limit=1) as tasks:
+        await tasks.start_soon(("x", ANY), value, "names with two fields are indexed").wait()
+        fickle = Fickle()
+        what: Any = fickle if name == "alone" else (fickle, "a")
+        event = trio.Event()
+        old = tasks.start_soon(what, stubborn, event)
+        await wait_all_tasks_blocked()
+        pending = tasks.start_soon(what, value, "pending", if_busy=how)
+        fickle.value, fickle.broken = 2, broken
+        event.set()
+        if broken:
+            assert await why(pending) == "its name cannot be looked up any more"
+        else:
+            with trio.fail_after(5):
+                assert await pending.wait() == "pending"
+        assert old.done
+        assert len(tasks) == 0
+        assert await tasks.start_soon("other", value, "there is a slot").wait()
+
+
+async def test_a_name_whose_hash_is_broken_is_cancelled_with_all_others() -> None:
+    async with namedtasks.open_task_map() as tasks:
+        fickle = Fickle()
+        tasks.start_soon(fickle, trio.sleep_forever)
+        await wait_all_tasks_blocked()
+        tasks.start_soon(fickle, value, "pending", if_busy="queue")
+        tasks.start_soon("other", trio.sleep_forever)
+        fickle.broken = True
+        assert tasks.cancel_all() >= 2
+        with trio.fail_after(5):
+            await tasks.wait_idle()
+    assert tasks.state("other") is State.FREE
