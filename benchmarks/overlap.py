@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 
 import trio
@@ -61,7 +61,7 @@ async def price(rounds: int, wanted: Wanted) -> AsyncIterator[Comparison]:
 
 
 @asynccontextmanager
-async def opened(count: int, name: Callable[[int], Hashable]) -> AsyncIterator[TaskMap]:
+async def opened(count: int, name: Callable[[int], Hashable]) -> AsyncGenerator[TaskMap]:
     """A map in which *count* runs go on; if their names are tuples, ANY has been used."""
     async with namedtasks.open_task_map(instruments=()) as tasks:
         if name is overlapping:

@@ -220,7 +220,8 @@ def queue(tasks: TaskMap, name: str) -> Work:
     """Put off one more run of *name*, each in the place of the one before; drop the last."""
 
     async def work() -> int:
-        for _ in range(BATCH):
+        handle = tasks.start_soon(name, noop, if_busy="queue")
+        for _ in range(BATCH - 1):
             handle = tasks.start_soon(name, noop, if_busy="queue")
         handle.cancel()
         return BATCH

@@ -143,7 +143,12 @@ class ThreadMapMachine(RuleBasedStateMachine):
     def submit(self, name: str, if_busy: Any) -> None:
         state = self.state(name)
         if state in (State.FREE, State.READY):
-            run = Run(name, self.start(name, if_busy))
+            future = self.start(name, if_busy)
+            run = Run(name, self.tasks[name])
+            if if_busy == "join":  # who shares it has one that only follows
+                run.joined.append(future)
+            else:
+                assert future is run.future
             self.admit(run)
             self.take_slot(run)
         elif if_busy == "skip":
