@@ -3,7 +3,9 @@
 The model keeps dicts of what runs, what is pending and what failed, and compares
 each pair of names field by field. What a start comes to is predicted from them;
 what follows from each change is read off the engine's turns, and must leave no
-two runs that overlap, and no pending run without something to wait for.
+two runs that overlap, and no pending run without something to wait for. A start
+that is put off may stay half done, as if its function went on for long: anything
+may happen before it is accepted or rolled back.
 """
 
 import math
@@ -74,6 +76,9 @@ class PendingMachine(RuleBasedStateMachine):
         self.failed: dict[tuple[Any, str | None], tuple[float, int]] = {}
         self.ended: list[Run] = []
         self.heard = RecordingInstrument()
+        self.half_done: dict[Run, Run | None] = {}
+        """Starts that were put off and are not back; each with what it has put aside."""
+        self.is_closed = False
         self.is_draining = False
 
     @initialize(limit=st.sampled_from([None, 1, 2]))
@@ -107,7 +112,7 @@ class PendingMachine(RuleBasedStateMachine):
     def expected(self, name: Any, operation: str | None, if_busy: IfBusy) -> Move:
         retry_at = self.retry_at(name, operation)
         others = [run for run in self.holders(name) if run is not self.running.get(name)]
-        if self.engine.ledger.closed:
+        if self.is_closed:
             return Move.REFUSE
         if name in self.running:
             allowed = {"join": Move.JOIN, "replace": Move.PUT_OFF, "queue": Move.PUT_OFF}
@@ -145,8 +150,14 @@ class PendingMachine(RuleBasedStateMachine):
         if lapsed:
             self.failed.pop((run.name, run.operation), None)
 
-    @rule(target=runs, name=NAMES, operation=OPERATIONS, if_busy=IF_BUSY, ok=st.booleans())
-    def start(self, name: Any, operation: str | None, if_busy: IfBusy, ok: bool) -> Run:
+    @rule(
+        target=runs,
+        name=NAMES,
+        operation=OPERATIONS,
+        if_busy=IF_BUSY,
+        outcome=st.sampled_from([True, True, False, None]),
+    )
+    def start(self, name: Any, operation: str | None, if_busy: IfBusy, outcome: bool | None) -> Run:
         obstacle = self.engine.ledger.obstacle(name, operation, self.now)
         what = move(obstacle, if_busy)
         assert what is self.expected(name, operation, if_busy)
@@ -159,28 +170,52 @@ class PendingMachine(RuleBasedStateMachine):
                 self.engine.begin(run, self.now)
         elif what is Move.PUT_OFF:
             assert if_busy in ("replace", "queue")
-            self.put_off(run, if_busy, obstacle, ok=ok)
+            self.half_done[run] = self.pending.get(name)
+            self.pending[name] = run
+            self.engine.put_off(run, if_busy, obstacle)
+            if outcome is not None:
+                self.finish(run, ok=outcome)
         else:
             assert what is not Move.JOIN or obstacle is self.running[name]
             run.done = True
         return run
 
-    def put_off(self, run: Run, if_busy: Any, obstacle: Any, *, ok: bool) -> None:
-        before = self.pending.get(run.name)
-        self.engine.put_off(run, if_busy, obstacle)
-        if not ok:
-            self.carry_out(self.engine.roll_back(run, self.now))
-            self.ended.append(run)
-            assert before is None or not before.done
-            return
-        self.pending[run.name] = run
+    @rule(ok=st.booleans(), index=st.integers(0, 99))
+    def finish_one(self, ok: bool, index: int) -> None:
+        if self.half_done:
+            self.finish(list(self.half_done)[index % len(self.half_done)], ok=ok)
+
+    def finish(self, run: Run, *, ok: bool) -> None:
+        (self.accept if ok else self.roll_back)(run, self.half_done.pop(run))
+
+    def accept(self, run: Run, before: Run | None) -> None:
+        replaces = self.pending.get(run.name) is run and run.put_off == "replace"
         self.carry_out(self.engine.accept(run, self.now))
         assert before is None or before.done
-        if if_busy == "replace":
-            doomed = self.engine.in_the_way(run)
-            assert set(doomed) == {one for one in self.holders(run.name) if one is not run}
-            for one in doomed:
-                self.ask_to_stop(one)
+        if not replaces or run.put_off is None:
+            return
+        doomed = self.engine.in_the_way(run)
+        assert set(doomed) == {one for one in self.holders(run.name) if one is not run}
+        for one in doomed:
+            self.ask_to_stop(one)
+
+    def roll_back(self, run: Run, before: Run | None) -> None:
+        was_done, has_newer = run.done, False
+        if not was_done:
+            self.ended.append(run)
+            if self.running.get(run.name) is run:
+                del self.running[run.name]
+                has_newer = run.name in self.pending
+            else:
+                del self.pending[run.name]
+        is_back = before is not None and not before.done and not was_done and not has_newer
+        if before is not None and is_back:
+            self.pending[run.name] = before
+        turn = self.engine.roll_back(run, self.now)
+        assert run.done
+        self.carry_out(turn)
+        if before is not None and not is_back:
+            assert before.done
 
     def ask_to_stop(self, run: Run) -> None:
         if run.done:
@@ -211,7 +246,7 @@ class PendingMachine(RuleBasedStateMachine):
             self.failed.pop(key, None)
             turn = self.engine.succeeded(run, self.now)
         elif how == "fail":
-            failures = run.failures + 1
+            failures = self.failed.get(key, (0.0, 0))[1] + 1
             wait = {1: 1.0, 2: 2.0}.get(failures, math.inf)
             self.failed[key] = (self.now + wait, failures)
             verdict = self.engine.judge(run, ValueError("boom"))
@@ -222,22 +257,24 @@ class PendingMachine(RuleBasedStateMachine):
             turn = self.engine.roll_back(run, self.now)
         self.end(run, turn)
 
-    @rule(name=NAMES)
-    def forget(self, name: Any) -> None:
+    @rule(name=NAMES, operation=OPERATIONS)
+    def forget(self, name: Any, operation: str | None) -> None:
         for key in list(self.failed):
-            if key[0] == name:
+            if key[0] == name and operation in (None, key[1]):
                 del self.failed[key]
-        self.carry_out(self.engine.forget(name, None, self.now)[1])
+        self.carry_out(self.engine.forget(name, operation, self.now)[1])
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.0, 6.0]))
     def let_time_pass(self, seconds: float) -> None:
         self.now += seconds
         self.carry_out(self.engine.on_time(self.now))
 
-    @rule(really=st.integers(0, 9))
-    def close(self, really: int) -> None:
+    @rule(really=st.integers(0, 9), only_drain=st.booleans())
+    def close(self, really: int, only_drain: bool) -> None:
+        """At the end of its block a map is not closed yet, but drained."""
         if really == 0:
-            self.engine.ledger.closed = self.is_draining = True
+            self.engine.ledger.closed = self.is_closed = self.is_closed or not only_drain
+            self.is_draining = True
             self.carry_out(self.engine.drain(self.now))
 
     # What always holds
@@ -247,6 +284,9 @@ class PendingMachine(RuleBasedStateMachine):
         if hasattr(self, "engine"):
             assert dict(self.engine.ledger.running) == self.running
             assert dict(self.engine.ledger.pending) == self.pending
+            assert all(run.is_pending for run in self.pending.values())
+            put_aside = [run for run in self.half_done.values() if run is not None]
+            assert not any(run.is_pending for run in put_aside + self.ended if run.done)
             assert self.engine.statistics(self.now).pending == len(self.pending)
 
     @invariant()
@@ -258,7 +298,7 @@ class PendingMachine(RuleBasedStateMachine):
             for other in self.running.values()
             if one is not other and overlap(one.name, other.name)
         ]
-        replacing = [run for run in claims if run.put_off is not None]
+        replacing = [run for run in claims if run.put_off and run not in self.half_done]
         assert not [
             (one.name, other.name)
             for one in replacing
@@ -276,7 +316,7 @@ class PendingMachine(RuleBasedStateMachine):
                 retry_at = self.retry_at(name, run.operation)
                 assert retry_at is not None
                 assert retry_at < math.inf
-                assert not self.is_draining
+                assert not self.is_draining or run in self.half_done
 
     @invariant()
     def slots_are_used_and_not_exceeded(self) -> None:
@@ -295,6 +335,8 @@ class PendingMachine(RuleBasedStateMachine):
             return
         self.engine.ledger.closed = self.is_draining = True
         self.carry_out(self.engine.drain(self.now))
+        while self.half_done:
+            self.finish(next(iter(self.half_done)), ok=True)
         for _ in range(1000):
             active = [run for run in self.running.values() if run.has_slot]
             if not active:
