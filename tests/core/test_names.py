@@ -115,6 +115,21 @@ def test_a_field_whose_hash_changes_is_found_all_the_same(value: int) -> None:
     assert overlaps.is_empty()
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_and_so_it_is_where_other_runs_are_entered_beside_it(others: int) -> None:
+    overlaps: Overlaps[Run] = Overlaps()
+    field = Fickle(1)
+    odd, second, third = run((field, "a")), run(("v", "a")), run(("w", "a"))
+    overlaps.cover((ANY, "a"), [odd, second, third])
+    overlaps.discard(third)
+    if not others:
+        overlaps.discard(second)
+    field.value = 7
+    overlaps.discard(odd)
+    assert overlaps.holders((ANY, "a"), 10) == [second][:others]
+    assert overlaps.is_empty() == (not others)
+
+
 def test_memory_goes_back() -> None:
     overlaps: Overlaps[Run] = Overlaps()
     overlaps.cover((ANY, ANY), ())
@@ -126,3 +141,11 @@ def test_memory_goes_back() -> None:
         overlaps.discard(one)
     assert sys.getsizeof(overlaps._entries) < full / 8
     assert overlaps.holders(("v", ANY), 10) == [runs[-1]]
+
+
+def test_a_name_is_entered_once_for_each_subset_of_what_it_says() -> None:
+    """A field that is ANY says nothing, and costs nothing."""
+    for name, entries in [((ANY, ANY), 1), (("v", ANY), 2), (("v", 1), 4)]:
+        overlaps: Overlaps[Run] = Overlaps()
+        overlaps.cover((ANY, ANY), [run(name)])
+        assert len(overlaps._entries) == entries

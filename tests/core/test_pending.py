@@ -317,3 +317,28 @@ def test_a_pending_run_of_a_name_whose_wait_grew_waits_longer() -> None:
     assert w.engine.on_time(w.now) == Turn()
     w.now = 3.0
     assert w.engine.on_time(w.now) == Turn((queued,))
+
+
+def test_what_was_put_aside_and_cancelled_does_not_come_back() -> None:
+    w = world()
+    old = w.start("a")
+    first = w.put_off("a", "queue")
+    broken = w.put_off("a", "queue", accept=False)
+    assert w.engine.drop(first, "enough", w.now) == Turn((), (first,))
+    assert w.engine.roll_back(broken, w.now) == Turn()
+    assert broken.supersedes is None
+    assert not first.is_pending
+    assert w.succeed(old) == Turn()
+
+
+def test_claims_that_wait_for_each_other_let_go_when_the_starts_raise() -> None:
+    """Two starts that are not back yet may be in each other's way."""
+    w = world()
+    old = w.start(("v", 1))
+    first = w.put_off(("v", ANY), "replace")
+    broken = w.put_off(("v", ANY), "replace", accept=False)
+    behind = w.put_off(("v", 2), "replace", accept=False)
+    assert behind.blocker is broken
+    assert w.succeed(old) == Turn((), ())
+    assert w.engine.roll_back(broken, w.now) == Turn()
+    assert w.engine.roll_back(behind, w.now) == Turn((first,))
