@@ -6,6 +6,7 @@ import concurrent.futures
 from collections.abc import Hashable
 from typing import TypeVar, cast, final
 
+from namedtasks._core.conductor import queued_behind
 from namedtasks._core.text import repr_of
 from namedtasks._threads import waits
 from namedtasks._threads.run import ThreadRun
@@ -84,7 +85,8 @@ class TaskFuture(concurrent.futures.Future[T]):
             TimeoutError: the time is over; the run goes on.
             concurrent.futures.CancelledError: it was cancelled before it began.
             TaskCancelledError: it was asked to stop, and stopped.
-            RuntimeError: the caller is inside this very run.
+            RuntimeError: the caller is inside this very run, or the one that it
+                is queued behind.
             BaseException: whatever the function raised.
         """
         self._refuse_inside("result()")
@@ -102,7 +104,8 @@ class TaskFuture(concurrent.futures.Future[T]):
         Raises:
             TimeoutError: the time is over; the run goes on.
             concurrent.futures.CancelledError: it was cancelled before it began.
-            RuntimeError: the caller is inside this very run.
+            RuntimeError: the caller is inside this very run, or the one that it
+                is queued behind.
         """
         self._refuse_inside("exception()")
         try:
@@ -118,6 +121,9 @@ class TaskFuture(concurrent.futures.Future[T]):
     def _refuse_inside(self, what: str) -> None:
         if not self.done():
             waits.refuse_inside_run(self._run, f"{what} of its own future")
+            before = queued_behind(self._run)
+            if before is not None:
+                waits.refuse_inside_run(before, f"{what} of what is queued behind it")
 
     def settle(self, *, has_begun: bool) -> None:
         """Tell what the run came to; it has ended."""

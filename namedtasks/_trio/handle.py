@@ -82,7 +82,8 @@ class TaskHandle(Generic[T_co]):
         Raises:
             TaskFailedError: the run failed; `__cause__` is what it raised.
             TaskCancelledError: the run was cancelled.
-            RuntimeError: the caller is inside this very run.
+            RuntimeError: the caller is inside this very run, or the one that it
+                is queued behind.
         """
         await waits.wait_done(self._shell, self._run)
         result: T_co = self._run.result()
