@@ -342,3 +342,29 @@ def test_claims_that_wait_for_each_other_let_go_when_the_starts_raise() -> None:
     assert w.succeed(old) == Turn((), ())
     assert w.engine.roll_back(broken, w.now) == Turn()
     assert w.engine.roll_back(behind, w.now) == Turn((first,))
+
+
+def test_what_was_put_aside_and_cancelled_is_not_superseded_too() -> None:
+    """It has ended once; and who took its place keeps nothing of it."""
+    w = world()
+    w.start("a")
+    first = w.put_off("a", "queue")
+    second = w.put_off("a", "queue", accept=False)
+    w.engine.drop(first, "enough", w.now)
+    assert w.engine.accept(second, w.now) == Turn()
+    assert first.reason == "enough"
+    assert second.supersedes is None
+    assert [type(event) for event in w.events()] == [TaskQueued, TaskCancelled, TaskQueued]
+    third = w.put_off("a", "queue")
+    assert third.supersedes is None
+
+
+def test_while_draining_only_what_would_sit_out_a_wait_is_dropped() -> None:
+    """A start made after the end of the block, by a run that goes on, may come next."""
+    w = world()
+    w.fail(w.start("waits"))
+    old = w.start("a")
+    w.engine.drain(w.now)
+    assert w.put_off("waits", "queue").reason == "the map is closing"
+    queued = w.put_off("a", "queue")
+    assert w.succeed(old) == Turn((queued,))

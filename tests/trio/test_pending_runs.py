@@ -59,6 +59,25 @@ async def test_a_start_that_was_superseded_before_it_is_back_replaces_nobody(inn
     gc.collect()
 
 
+async def test_a_function_may_cancel_what_its_own_run_waits_for() -> None:
+    """Its turn comes before it has given its body: that begins once, when it is there."""
+    event = trio.Event()
+    async with namedtasks.open_task_map() as tasks:
+        tasks.start_soon(("v", 1), stubborn, event)
+        await wait_all_tasks_blocked()
+        claim = tasks.start_soon(("v", ANY), value, "claim", if_busy="replace")
+
+        def gives() -> Any:
+            assert claim.cancel("in the way")
+            return value("mine")
+
+        handle = tasks.start_soon(("v", 2), gives, if_busy="replace")
+        assert tasks[("v", 2)] is handle
+        assert await handle.wait() == "mine"
+        assert await why(claim) == "in the way"
+        event.set()
+
+
 # The end
 
 
