@@ -368,3 +368,24 @@ def test_while_draining_only_what_would_sit_out_a_wait_is_dropped() -> None:
     assert w.put_off("waits", "queue").reason == "the map is closing"
     queued = w.put_off("a", "queue")
     assert w.succeed(old) == Turn((queued,))
+
+
+def test_who_waits_for_a_claim_begins_when_that_is_dropped() -> None:
+    w = world()
+    one, other = w.start(("v", "a")), w.start(("v", "b"))
+    claim, queued = w.put_off(("v", ANY), "replace"), w.put_off(("v", "a"), "queue")
+    assert w.succeed(one) == Turn()
+    assert queued.blocker is claim
+    assert w.engine.drop(claim, None, w.now) == Turn((queued,), (claim,))
+    assert w.succeed(other) == Turn()
+
+
+def test_what_a_drain_drops_before_its_start_is_back_takes_along_what_it_put_aside() -> None:
+    """Both are told; neither is left to sit out the wait."""
+    w = world()
+    w.fail(w.start("waits"))
+    first = w.put_off("waits", "queue")
+    late = w.put_off("waits", "queue", accept=False)
+    w.engine.drain(w.now)
+    assert late.done, "the drain has found it already"
+    assert w.engine.accept(late, w.now) == Turn((), (first,))
