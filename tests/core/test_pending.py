@@ -331,6 +331,18 @@ def test_what_was_put_aside_and_cancelled_does_not_come_back() -> None:
     assert w.succeed(old) == Turn()
 
 
+def test_nor_does_it_when_the_turn_of_the_start_has_come_meanwhile() -> None:
+    w = world()
+    old = w.start("a")
+    first = w.put_off("a", "queue")
+    broken = w.put_off("a", "queue", accept=False)
+    w.engine.drop(first, "enough", w.now)
+    assert w.succeed(old) == Turn((broken,))
+    assert w.engine.roll_back(broken, w.now) == Turn()
+    assert not first.is_pending
+    assert w.engine.ledger.obstacle("a", None, w.now) is None
+
+
 def test_claims_that_wait_for_each_other_let_go_when_the_starts_raise() -> None:
     """Two starts that are not back yet may be in each other's way."""
     w = world()
