@@ -193,17 +193,22 @@ def test_a_volume_whose_node_changes_under_way_is_turned_back(
     if obstacle is not None:
         pytest.skip(obstacle)
     day.write_text(day.read_text().replace('d = "n1"', 'd = ["n1", "n2"]'))
-    done = run(day, "--backend", backend, "--work", work, "--json")
-    assert (done.stderr, done.returncode) == ("", 0), done.stdout
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert (told[-1]["reached"], told[-1]["overlapping_runs"]) == (True, 0)
-    of_d = [
-        (event.get("operation"), event["event"])
-        for event in told
-        if event.get("volume") == "d" or event["event"] == "change of mind"
-    ]
-    _, *turned = of_d[of_d.index((None, "change of mind")) :]
-    assert turned[0] in [("attach", "cancelled"), ("attach", "succeeded")], "if it does not stop"
+    ends = [("attach", "cancelled"), ("attach", "succeeded")]  # the latter if it does not stop
+    turned: list[tuple[str | None, str]] = [(None, "never")]
+    for _ in range(5):  # on a machine that is busy the attach may be over before anybody says so
+        done = run(day, "--backend", backend, "--work", work, "--json")
+        assert (done.stderr, done.returncode) == ("", 0), done.stdout
+        told = [json.loads(line) for line in done.stdout.splitlines()]
+        assert (told[-1]["reached"], told[-1]["overlapping_runs"]) == (True, 0)
+        of_d = [
+            (event.get("operation"), event["event"])
+            for event in told
+            if event.get("volume") == "d" or event["event"] == "change of mind"
+        ]
+        _, *turned = of_d[of_d.index((None, "change of mind")) :]
+        if turned[0] in ends:
+            break
+    assert turned[0] in ends
     assert turned[1:3] == [("leave", "started"), ("leave", "succeeded")]
     assert [one for one in turned[3:] if one[1] == "succeeded"][:2] == [
         ("attach", "succeeded"),
