@@ -10,15 +10,23 @@ from typing import final
 class OwnThread:
     """Lets in the thread that it was made in, and no other."""
 
-    __slots__ = ("_cure", "_thread")
+    __slots__ = ("_cure", "ident")
 
     def __init__(self, cure: str) -> None:
-        self._thread = get_ident()
+        self.ident: int = get_ident()
         self._cure = cure
         """What another thread should do."""
 
     def __enter__(self) -> None:
-        if get_ident() != self._thread:
+        self.check()
+
+    def check(self) -> None:
+        """Whether the calling thread is the one.
+
+        Raises:
+            RuntimeError: it is not.
+        """
+        if get_ident() != self.ident:
             raise RuntimeError(
                 f"a task map is used from its own thread only: from another one {self._cure}"
             )

@@ -23,16 +23,16 @@ class AsyncioRun(LiveRun[Lot]):
     """A run with what asyncio needs to run it."""
 
     __slots__ = (
-        "body",
         "deadline_timer",
         "deadline_was_first",
         "is_elsewhere",
         "job",
         "joined",
-        "shell",
         "task",
         "turn",
     )
+
+    shell: Shell
 
     def __init__(
         self,
@@ -42,8 +42,7 @@ class AsyncioRun(LiveRun[Lot]):
         timeout: float,
         slots: Slots[AsyncioRun],
     ) -> None:
-        super().__init__(name, operation, timeout, slots, shell.now)
-        self.shell: Shell = shell
+        super().__init__(name, operation, timeout, slots, shell)
         self.body: Body | None = None
         """What to await; made when the run is admitted."""
         self.task: asyncio.Task[Any] | None = None

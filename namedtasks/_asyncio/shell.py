@@ -29,9 +29,10 @@ from namedtasks._asyncio.run import AsyncioRun
 from namedtasks._core.conductor import Admission, Conductor, too_slow_text
 from namedtasks._core.coroutines import Body
 from namedtasks._core.engine import Engine, Turn
-from namedtasks._core.errors import ClosedError, RefusedError
+from namedtasks._core.errors import ClosedError
 from namedtasks._core.groups import parted
 from namedtasks._core.pending import IfBusy
+from namedtasks._core.posts import Posts
 from namedtasks._core.slots import Slots
 from namedtasks._core.text import error_text, task_text
 from namedtasks._current import running_in
@@ -47,22 +48,25 @@ class Shell(Conductor[AsyncioRun, Lot]):
     __slots__ = (
         "_going_up_because",
         "_overdue",
+        "_posts",
         "block",
         "block_was_cancelled",
         "going",
         "gone_up",
         "loop",
         "opened_in",
+        "own_thread",
         "threads",
     )
 
     def __init__(self, engine: Engine[AsyncioRun], block: asyncio.Task[Any]) -> None:
         loop = asyncio.get_running_loop()
+        self.own_thread: OwnThread = OwnThread("call post(), or loop.call_soon_threadsafe()")
         super().__init__(
             engine,
             now=loop.time,
             make_lot=partial(Lot, loop),
-            guard=OwnThread("call post(), or loop.call_soon_threadsafe()"),
+            guard=self.own_thread,
             reading=nullcontext(),
             complain=complain,
         )
@@ -81,10 +85,15 @@ class Shell(Conductor[AsyncioRun, Lot]):
         self.threads: ThreadPool = ThreadPool("namedtasks")
         self._going_up_because: str | None = None
         self._overdue = OverdueWatch(self)
+        self._posts = Posts(
+            wake=self._call_in_loop,
+            complain=complain,
+            go_up=self._raise_from_loop,
+        )
 
     # Starting
 
-    def start(
+    def start(  # noqa: C901 - one step after the other
         self,
         name: Hashable,
         make_body: Callable[[AsyncioRun], Body],
@@ -95,17 +104,25 @@ class Shell(Conductor[AsyncioRun, Lot]):
         operation: str | None,
     ) -> asyncio.Future[Any] | None:
         """Admit a run and make its Task; None if it was refused and may be skipped."""
-        admission = self._admit(
-            name,
-            operation,
-            lambda: AsyncioRun(self, name, operation, timeout, slots),
-            if_busy,
-        )
-        if admission is None:
+        self.own_thread.check()
+        if self.is_skipped(name, operation, if_busy):
             return None
-        run = admission.run
-        if admission.is_joined:
-            return cast("asyncio.Future[Any]", admission.handle)
+        is_put_off = False
+        if self.engine.ledger.is_unknown(name, operation):
+            run = AsyncioRun(self, name, operation, timeout, slots)
+            self._admit_unknown(run)
+        else:
+            admission = self._admit(
+                name,
+                operation,
+                lambda: AsyncioRun(self, name, operation, timeout, slots),
+                if_busy,
+            )
+            if admission is None:
+                return None
+            if admission.is_joined:
+                return cast("asyncio.Future[Any]", admission.handle)
+            run, is_put_off = admission.run, admission.is_put_off
         shared: asyncio.Future[Any] | None = None
         try:
             if if_busy == "join":
@@ -120,7 +137,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
             self._on_done(run, task)
         elif run.task is None:
             self._know(run, task)
-        if admission.is_put_off:
+        if is_put_off:
             self._accept(run)
         if self._going_up_because is not None:
             self.cancel(run, self._going_up_because)
@@ -145,34 +162,28 @@ class Shell(Conductor[AsyncioRun, Lot]):
             run.handle = task
         task.add_done_callback(partial(self._on_done, run))
 
-    def post(self, start: Callable[[], object], name: Hashable, operation: str | None) -> None:
+    def post(self, start: Callable[..., object], args: tuple[Any, ...], kwargs: Any) -> None:
         """Have *start* called in the map's thread, in a copy of the caller's context.
 
         Raises:
             ClosedError: the map is known to be closed, or its loop is.
         """
         if self.engine.ledger.closed:
-            raise ClosedError(name, operation)
+            raise ClosedError(args[0], kwargs["operation"])
         try:
-            self.loop.call_soon_threadsafe(self._start_posted, start, name, operation)
+            self._posts.add(start, args, kwargs)
         except RuntimeError:
             if self.loop.is_closed():
-                raise ClosedError(name, operation) from None
+                raise ClosedError(args[0], kwargs["operation"]) from None
             raise
 
-    def _start_posted(
-        self, start: Callable[[], object], name: Hashable, operation: str | None
-    ) -> None:
-        try:
-            start()
-        except RefusedError:
-            pass  # the instruments have heard of it
-        except Exception as error:
-            complain(f"the posted start of {task_text(name, operation)} failed", error)
-        except BaseException as error:  # a Ctrl-C, say, in the function that was to give the body
-            self.go_up(f"{task_text(name, operation)} raised {error_text(error)}", error)
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
+    def _call_in_loop(self, fn: Callable[[], None]) -> None:
+        self.loop.call_soon_threadsafe(fn)
+
+    def _raise_from_loop(self, error: BaseException, text: str) -> None:
+        self.go_up(f"{text} raised {error_text(error)}", error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
 
     # Running
 
@@ -200,7 +211,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
                 del told  # no cycle through the error's traceback
         run.disarm()
         if not run.is_cancel_requested():  # else asyncio may make a cancellation of it yet
-            self.end(run, None, stopped=False)
+            self.end_returned(run)
         return value
 
     def _told(self, run: AsyncioRun, error: BaseException) -> BaseException:
@@ -227,15 +238,15 @@ class Shell(Conductor[AsyncioRun, Lot]):
             self._know(run, task)
         if run.done or run.stop_asked_at is not None:
             raise _cancelled(run)
+        running_in.set(run)
         self.engine.begin(run, self.now())
         if run.deadline != math.inf:
             run.deadline_timer = self.loop.call_at(
                 run.deadline, self._on_deadline, run, context=contextvars.Context()
             )
-        if self.engine.timers:
-            self._overdue.update()
-        running_in.set(run)
-        self.deliver()
+            self._timers_changed()
+        if self.engine.dispatch.listeners:
+            self.deliver()
 
     def _on_deadline(self, run: AsyncioRun) -> None:
         run.deadline_timer = None
@@ -328,7 +339,10 @@ class Shell(Conductor[AsyncioRun, Lot]):
             run.task.cancel(why)
 
     def _timers_changed(self) -> None:
-        self._overdue.update()
+        timers = self.engine.timers
+        if timers.changed:
+            timers.changed = False
+            self._overdue.update()
 
     def deliver(self) -> None:
         """Let the instruments hear what was noted."""

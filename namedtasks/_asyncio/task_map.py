@@ -296,13 +296,11 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         check_name(name)
         checks.if_busy(if_busy)
         checks.timeout(timeout)
-
-        def start() -> None:
-            self.create_task(
-                name, coro_fn, *args, if_busy=if_busy, timeout=timeout, operation=operation
-            )
-
-        self._shell.post(start, name, operation)
+        self._shell.post(
+            self.create_task,
+            (name, coro_fn, *args),
+            {"if_busy": if_busy, "timeout": timeout, "operation": operation},
+        )
 
     # Waiting
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Coroutine
 from typing import cast
 
 from namedtasks._core.text import repr_of
+
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def check_plain_fn(verb: str, fn: object, cure: str) -> None:
@@ -21,6 +24,8 @@ def check_plain_fn(verb: str, fn: object, cure: str) -> None:
     Raises:
         TypeError: it cannot, or is.
     """
+    if type(fn) is types.FunctionType and not fn.__code__.co_flags & _ASYNC:
+        return  # what it mostly is
     if not callable(fn):
         given = repr_of(fn)
         if isinstance(fn, Coroutine):

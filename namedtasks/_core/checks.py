@@ -54,6 +54,17 @@ def count(what: str, value: object, *, none_means: str) -> int | None:
     return value
 
 
+def flag(what: str, value: object) -> bool:
+    """*value*, which must be True or False.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, not {repr_of(value)}")
+    return value
+
+
 def hashable(name: object, operation: object) -> None:
     """Whether *name* can be a task's name and *operation* its operation.
 

@@ -25,14 +25,18 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from namedtasks._core import checks
-from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.engine import NOTHING, Engine, Turn
+from namedtasks._core.errors import AlreadyRunningError, new_error
+from namedtasks._core.events import TaskRefused
 from namedtasks._core.ledger import Closed, Overlapping, refusal
 from namedtasks._core.pending import IfBusy, Move, move
+from namedtasks._core.records import Record
 from namedtasks._core.runs import LiveRun, LotT, Run
+from namedtasks._core.table import Table
 from namedtasks._core.text import repr_of, seconds_text, task_text
 
 RunT = TypeVar("RunT", bound=LiveRun[Any])
@@ -79,10 +83,15 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         "block_done",
         "changed",
         "engine",
+        "failed_now",
         "guard",
         "now",
         "overdue_after",
+        "pending_now",
         "reading",
+        "reads_freely",
+        "refuses_plainly",
+        "running_now",
         "waiting_for",
     )
 
@@ -97,10 +106,20 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         complain: Callable[[str, BaseException], None],
     ) -> None:
         self.engine: Engine[RunT] = engine
+        self.running_now: Table[Hashable, RunT] = engine.ledger.running
+        """What runs, by its names."""
+        self.failed_now: dict[str | None, Table[Hashable, Record]] = engine.ledger.records.tables
+        """What failed, by operations and names."""
+        self.pending_now: Table[Hashable, RunT] = engine.ledger.pending
+        """What was put off, by its names."""
+        self.refuses_plainly: bool = TaskRefused not in engine.dispatch.listeners
+        """Whether nothing is to be done about a refusal but to tell the caller."""
         self.overdue_after: float = engine.overdue_after
         self.now: Callable[[], float] = now
         self.guard: AbstractContextManager[object, None] = guard
         self.reading: AbstractContextManager[object, None] = reading
+        self.reads_freely: bool = isinstance(reading, nullcontext)
+        """Whether to look needs no lock."""
         self._make_lot = make_lot
         self._complain = complain
         self.changed: LotT = make_lot()
@@ -126,7 +145,7 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
 
     @abc.abstractmethod
     def _timers_changed(self) -> None:
-        """See to it that `mark_overdue` is called when the next run falls due."""
+        """Called when the timers may have changed: see to it that `on_time` is called next time."""
 
     @abc.abstractmethod
     def _begin_soon(self, run: RunT) -> BaseException | None:
@@ -187,6 +206,39 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
             raise error
         return None
 
+    def is_skipped(self, name: Hashable, operation: str | None, if_busy: IfBusy) -> bool:
+        """Refuse at a glance the start of a name that runs: without a lock, and without a clock.
+
+        It runs at the moment of the look, which is as good as any other. What is
+        not as plain as that, `_admit` decides.
+
+        Returns:
+            Whether the start was refused and may be skipped.
+
+        Raises:
+            AlreadyRunningError: the name runs, and the start may not be skipped.
+        """
+        if not self.refuses_plainly or not (operation is None or type(operation) is str):
+            return False
+        try:
+            run = self.running_now.get(name)
+        except TypeError:  # it cannot be hashed: `_admit` says so, in words
+            return False
+        if run is None or if_busy not in ("refuse", "skip"):
+            return False
+        if if_busy == "skip":
+            return True
+        raise new_error(AlreadyRunningError, name, operation, run.started_at, (run.name,))
+
+    def _admit_unknown(self, run: RunT) -> None:
+        """Give *run* its name, of which nothing is known: the short cut. Under the guard."""
+        ledger = self.engine.ledger
+        ledger.running[run.name] = run
+        if run.slots.is_limited:
+            run.slots.take(run)
+        else:
+            run.has_slot = True
+
     def _join(self, run: RunT) -> Admission[RunT]:
         """Have the start share *run*. Under the guard."""
         return Admission(run, is_joined=True, handle=run.handle)
@@ -232,6 +284,29 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         """
         self._carry_out(self._settle_safely(run, error, stopped=stopped), run)
 
+    def end_returned(self, run: RunT) -> None:
+        """End *run*, which has its value: `end`, with a short cut for what most runs come to.
+
+        For a shell that needs no lock.
+        """
+        engine = self.engine
+        try:
+            is_over = engine.succeeded_plainly(run)
+        except BaseException:  # the name's own code: `end` complains of it
+            is_over = False
+        if not is_over:
+            self.end(run, None, stopped=False)
+            return
+        if run.waiters is not None:
+            run.waiters.unpark_all()
+        ledger = engine.ledger
+        if not ledger.running and not ledger.pending:
+            self.changed.unpark_all()
+            if self.block_done:
+                self.close_if_over()
+        if ledger.records.order:
+            ledger.records.sweep(self.now())
+
     def _settle_safely(
         self, run: RunT, error: BaseException | None, *, stopped: bool
     ) -> Turn[RunT]:
@@ -276,7 +351,7 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         if not run.done:
             return self._settle_escaped(run, run.error)
         with self.guard:
-            return self._woken(Turn(), run)
+            return self._woken(NOTHING, run)
 
     def _woken(self, turn: Turn[RunT], *ended: RunT) -> Turn[RunT]:
         """Wake who waits for what has come about. Under the guard."""
@@ -290,7 +365,17 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
 
     def _carry_out(self, turn: Turn[RunT], *ended: RunT) -> None:
         """Do what follows when names are free and who waited is awake. Not under the guard."""
-        over = [*ended]
+        over = ended if turn is NOTHING else (*ended, *self._turned(turn))
+        self._timers_changed()
+        for run in over:
+            self._tell(run)
+        self.deliver()
+        if self.block_done:
+            self.close_if_over()
+
+    def _turned(self, turn: Turn[RunT]) -> list[RunT]:
+        """Drop and begin runs; which are over by that."""
+        over: list[RunT] = []
         turns = [turn]
         for one in turns:  # one that cannot begin makes room for the next
             for run in one.dropped:
@@ -301,11 +386,7 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
                 if error is not None:
                     over.append(run)
                     turns.append(self._settle_safely(run, error, stopped=False))
-        self._timers_changed()
-        for run in over:
-            self._tell(run)
-        self.deliver()
-        self.close_if_over()
+        return over
 
     def is_idle(self) -> bool:
         """Whether nothing runs and nothing is pending."""
@@ -432,16 +513,15 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
 
     def close_if_over(self) -> None:
         """Close with the last run after the block: nobody can start another one now."""
-        if not self.block_done:
-            return
         with self.guard:
-            if self.is_idle():
+            if self.block_done and self.is_idle():
                 self._close()
 
     def _close(self) -> None:
         if self.engine.ledger.closed:
             return
         self.engine.ledger.closed = True
+        self.refuses_plainly = False
         for lot in self.waiting_for.values():
             lot.unpark_all()
         ledger = self.engine.ledger
@@ -450,10 +530,6 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
                 run.waiters.unpark_all()
 
     # What a wait waits for: None once it may come back. Under the guard.
-
-    def hold_end(self, run: RunT) -> Hold[LotT] | None:
-        """Keep a wait until *run* has ended."""
-        return None if run.done else Hold(self._waiters_of(run), math.inf)
 
     def hold_idle(self) -> Hold[LotT] | None:
         """Keep a wait until nothing runs and nothing is pending."""

@@ -26,29 +26,30 @@ class Dispatch:
     Nothing that an instrument raises gets out of here.
     """
 
-    __slots__ = ("_complain", "_listeners", "_noted", "_unplugged")
+    __slots__ = ("_complain", "_noted", "_unplugged", "listeners")
 
     def __init__(self, instruments: Iterable[Instrument], complain: Complain) -> None:
         self._complain = complain
         self._noted: deque[Noted] = deque()
         # Grows only: two threads may find out at once, and each sees its own entry.
         self._unplugged: list[Instrument] = []
-        self._listeners: dict[type[TaskEvent], tuple[Instrument, ...]] = {}
+        self.listeners: dict[type[TaskEvent], tuple[Instrument, ...]] = {}
+        """Who hears what; an event that nobody hears is not in here."""
         given = tuple(instruments)
         for instrument in given:
             check_instrument(instrument)
         for event in EVENTS:
             who = tuple(one for one in given if _overrides(one, event.hook))
             if who:
-                self._listeners[event] = who
+                self.listeners[event] = who
 
     def wants(self, event: type[TaskEvent]) -> bool:
         """Whether anyone listens: who notes an event asks first, and makes none for nobody."""
-        return event in self._listeners
+        return event in self.listeners
 
     def note(self, event: TaskEvent, run: Run | None = None) -> None:
         """Have *event*, which is about *run*, delivered next time."""
-        for instrument in self._listeners.get(type(event), ()):
+        for instrument in self.listeners.get(type(event), ()):
             self._noted.append((instrument, event, run))
 
     def take(self) -> deque[Noted]:
@@ -84,9 +85,9 @@ class Dispatch:
         self._unplugged.append(broken)
         left = {
             event: tuple(one for one in who if self._is_plugged_in(one))
-            for event, who in self._listeners.items()
+            for event, who in self.listeners.items()
         }
-        self._listeners = {event: who for event, who in left.items() if who}
+        self.listeners = {event: who for event, who in left.items() if who}
 
 
 def check_instrument(instrument: object) -> None:

@@ -85,8 +85,7 @@ class TaskMapStatistics:
     """How many bodies may run at once; None if there is no limit."""
 
 
-@attrs.frozen
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of a failed run's name."""
 
     error: BaseException
@@ -106,6 +105,10 @@ class Turn(NamedTuple, Generic[RunT]):
     """Runs whose bodies begin now: they have their names and their slots."""
     dropped: tuple[RunT, ...] = ()
     """Pending runs that never will; they have ended."""
+
+
+NOTHING: Turn[Any] = Turn()
+"""What mostly follows; always this object, so that it is told by a look."""
 
 
 @final
@@ -217,7 +220,7 @@ class Engine(Generic[RunT]):
         before: RunT | None = run.supersedes
         run.supersedes = None
         if before is None or before.done:
-            return Turn()
+            return NOTHING
         before.reason = "superseded by a newer start of its name"
         before.done = True
         if self.dispatch.wants(TaskSuperseded):
@@ -240,7 +243,7 @@ class Engine(Generic[RunT]):
             run.done = True
             return self._reconsider(self.pending.put_back(run), now)
         # It was admitted, or its turn has come meanwhile.
-        first: Turn[RunT] = Turn()
+        first: Turn[RunT] = NOTHING
         if run.supersedes is not None:
             if run.name in self.pending.runs:
                 first = self._supersede(run, now)
@@ -252,9 +255,10 @@ class Engine(Generic[RunT]):
     def begin(self, run: RunT, now: float) -> None:
         """The body of *run* begins: its timeout counts from here."""
         run.started_at = now
-        run.deadline = now + run.timeout
-        self._watch(run)
-        if self.dispatch.wants(TaskStarted):
+        if run.timeout != math.inf or run.stop_asked_at is not None:
+            run.deadline = now + run.timeout
+            self._watch(run)
+        if TaskStarted in self.dispatch.listeners:
             self.dispatch.note(
                 TaskStarted(name=run.name, operation=run.operation, at=now, failures=run.failures),
                 run,
@@ -333,6 +337,40 @@ class Engine(Generic[RunT]):
             )
         return turn
 
+    def succeeded_plainly(self, run: RunT) -> bool:
+        """*run* returned, and nothing follows from that, whatever the time is; does not sweep.
+
+        Returns:
+            Whether it was so. If not, nothing was done, and it has `succeeded`.
+        """
+        name = run.name
+        ledger = self.ledger
+        slots = run.slots
+        if (
+            run.record is not None
+            or run.awaited_by is not None
+            or run.stop_asked_at is not None
+            or run.timeout != math.inf
+            or (slots.is_limited and slots.waiting)
+            or TaskSucceeded in self.dispatch.listeners
+        ):
+            return False
+        running = ledger.running
+        if type(name) is str:  # no user's code is in its hash
+            del running[name]
+            if not len(running) & 63:
+                running.consider()
+        else:
+            running.discard(name, run)
+            if ledger.overlaps.covers(name):
+                ledger.overlaps.discard(run)
+        if slots.is_limited:
+            slots.leave(run)
+        run.has_slot = False
+        run.returned = run.done = True
+        run.handle = None
+        return True
+
     def judge(self, run: RunT, error: BaseException) -> Verdict:
         """Ask the policy what becomes of *run*'s name, and copy the error for the record.
 
@@ -352,8 +390,9 @@ class Engine(Generic[RunT]):
         delay = verdict.delay
         if delay is None or verdict.recorded is None:
             return self._failed_uncounted(run, verdict.error, now)
-        recorded, failures = verdict.recorded, run.failures + 1
-        turn = self._end(run, now, lambda ended: self.ledger.fail(ended, recorded, delay, now))
+        failures = run.failures + 1
+        self.ledger.fail(run, verdict.recorded, delay, now)
+        turn = self._ended(run, now)
         self._note_failed(run, verdict.error, now, failures, delay)
         if delay == math.inf and self.dispatch.wants(TaskGaveUp):
             self.dispatch.note(
@@ -395,7 +434,7 @@ class Engine(Generic[RunT]):
                 )
         run = self.pending.runs.get(name)
         waits = run is not None and run.blocker is None
-        return bool(dropped), self._reconsider([run], now) if waits and run else Turn()
+        return bool(dropped), self._reconsider([run], now) if waits and run else NOTHING
 
     def statistics(self, now: float) -> TaskMapStatistics:
         """Count, and sweep a little."""
@@ -418,17 +457,23 @@ class Engine(Generic[RunT]):
 
     def _end(self, run: RunT, now: float, settle: Callable[[RunT], None]) -> Turn[RunT]:
         settle(run)
+        return self._ended(run, now)
+
+    def _ended(self, run: RunT, now: float) -> Turn[RunT]:
+        """The name of *run* is free."""
         run.done = True
-        self.timers.discard(run)
-        if run.overdue:
-            self._overdue -= 1
+        if run.timeout != math.inf or run.stop_asked_at is not None:
+            self.timers.discard(run)
+            if run.overdue:
+                self._overdue -= 1
         if run.awaited_by is None:
             following = run.slots.leave(run)
-            turn: Turn[RunT] = Turn() if following is None else Turn((following,))
+            turn: Turn[RunT] = NOTHING if following is None else Turn((following,))
         else:
             followers, run.awaited_by = run.awaited_by, None
             turn = self._reconsider(followers, now, predecessor=run)
-        self.ledger.records.sweep(now)
+        if self.ledger.records.order:
+            self.ledger.records.sweep(now)
         return turn
 
     def _reconsider(

@@ -17,6 +17,9 @@ from namedtasks._core.text import error_text, repr_of, seconds_text, task_text
 
 _ErrorT = TypeVar("_ErrorT", bound="NamedTasksError")
 
+new_error = BaseException.__new__
+"""Makes an error of its `args` without a call of its ``__init__``: for what is made most often."""
+
 _HOLDERS_SHOWN = 3
 """Names that a sentence can bear."""
 

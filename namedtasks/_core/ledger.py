@@ -36,8 +36,9 @@ from namedtasks._core.errors import (
     ClosedError,
     GaveUpError,
     RefusedError,
+    new_error,
 )
-from namedtasks._core.names import ANY, Overlaps, check_name
+from namedtasks._core.names import ANY, Overlaps, check_name, has_any, is_tuple
 from namedtasks._core.records import Failure, Record, Records, failure_of
 from namedtasks._core.runs import Run
 from namedtasks._core.table import Table
@@ -100,6 +101,28 @@ class Ledger(Generic[RunT]):
         """Runs that were put off; see ``pending``."""
         self.overlaps: Overlaps[RunT] = Overlaps()
         self.records: Records = Records(retention)
+
+    def is_unknown(self, name: Hashable, operation: str | None) -> bool:
+        """Whether nothing is known of *name*, and nothing could overlap it.
+
+        Then it is free, whatever the time is. Most starts are of such names:
+        this is a short cut for them, which sends on to `obstacle` whatever is
+        out of the ordinary.
+        """
+        if self.closed or self.pending or not (operation is None or type(operation) is str):
+            return False
+        if type(name) is not str:
+            if name is ANY:
+                return False
+            if is_tuple(name) and (self.overlaps.in_use or has_any(name)):
+                return False
+        try:
+            if name in self.running:
+                return False
+        except TypeError:
+            return False
+        table = self.records.tables.get(operation)
+        return table is None or name not in table
 
     def obstacle(self, name: Hashable, operation: str | None, now: float) -> Obstacle[RunT] | None:
         """What stands in the way of a start; None if nothing does.
@@ -248,12 +271,18 @@ def refusal(
         return AlreadyRunningError(name, operation, runs[0].started_at, names)
     if isinstance(obstacle, Closed):
         return ClosedError(name, operation)
-    error = (
-        GaveUpError(name, operation, obstacle.failures)
-        if obstacle.gave_up
-        else BackoffError(
-            name, operation, obstacle.failures, obstacle.retry_at, obstacle.retry_at - now
-        )
-    )
+    if not obstacle.gave_up:
+        return backoff_error(obstacle, name, operation, now)
+    error = GaveUpError(name, operation, obstacle.failures)
     error.__cause__ = obstacle.error
+    return error
+
+
+def backoff_error(
+    record: Record, name: Hashable, operation: str | None, now: float
+) -> BackoffError:
+    """The error that says that *record* waits."""
+    retry_at = record.retry_at
+    error = new_error(BackoffError, name, operation, record.failures, retry_at, retry_at - now)
+    error.__cause__ = record.error
     return error

@@ -83,16 +83,21 @@ def check_name(name: Hashable) -> None:
 
 def has_any(name: Tuple) -> bool:
     """Whether a field of *name* is ANY."""
-    return any(field is ANY for field in name)
+    for field in name:  # noqa: SIM110 - for speed: each start under a tuple comes here
+        if field is ANY:
+            return True
+    return False
 
 
 @final
 class Overlaps(Generic[RunT]):
     """Finds the runs whose names overlap a name; knows the lengths in which ANY was used."""
 
-    __slots__ = ("_entries", "_lengths", "_peak", "_shapes")
+    __slots__ = ("_entries", "_lengths", "_peak", "_shapes", "in_use")
 
     def __init__(self) -> None:
+        self.in_use: bool = False
+        """Whether ANY has been used at all."""
         self._lengths: frozenset[int] = frozenset()
         self._shapes: dict[tuple[int, int], int] = {}
         """How many names there are of each length and shape."""
@@ -103,7 +108,7 @@ class Overlaps(Generic[RunT]):
 
     def covers(self, name: Hashable) -> TypeGuard[Tuple]:
         """Whether names as long as *name* are entered here."""
-        return bool(self._lengths) and is_tuple(name) and len(name) in self._lengths
+        return self.in_use and is_tuple(name) and len(name) in self._lengths
 
     def wants(self, name: Hashable) -> TypeGuard[Tuple]:
         """Whether *name* is the first with ANY of its length: then call `cover`."""
@@ -111,6 +116,7 @@ class Overlaps(Generic[RunT]):
 
     def cover(self, name: Tuple, runs: Iterable[RunT]) -> None:
         """Enter those of *runs* whose names are as long as *name*, and all that come."""
+        self.in_use = True
         self._lengths |= {len(name)}
         for run in runs:
             if self.covers(run.name) and len(run.name) == len(name):

@@ -16,9 +16,10 @@ there are records.
 
 import copy
 import math
+import weakref
 from collections import deque
 from collections.abc import Hashable
-from typing import cast, final
+from typing import Any, Final, cast, final
 
 import attrs
 
@@ -27,8 +28,8 @@ from namedtasks._core.table import Table
 from namedtasks._core.text import str_of
 
 _LOOKS = 4
-"""Records that one sweep takes out at most: a start and an end sweep once each,
-so memory comes back faster than failures can take it."""
+"""Records that one sweep takes out at most: each end sweeps once, so memory comes back
+faster than failures can take it."""
 
 _LOOKS_WHEN_WAITING = 1_000
 """The same for who waits for the records to end: about 0.6 ms."""
@@ -99,11 +100,72 @@ def stand_in(error: BaseException) -> BaseException:
     `RecordedError` has the type name and text of what cannot be copied: where
     copying raises, or gives the original itself or something else.
     """
+    kind = type(error)
+    plain = _plain_kinds.get(kind)
+    if plain is None:
+        plain = _plain_kinds[kind] = _is_plain(kind)
+    if plain:
+        return _copy_of_plain(error)
     copied = (_copy_of_group if _is_group(error) else _copy_of)(error)
     for attribute in ("__cause__", "__context__", "__traceback__"):
         # Past the error's own __setattr__: a frozen class has one that raises.
         BaseException.__setattr__(copied, attribute, None)
     BaseException.__setattr__(copied, "__suppress_context__", False)
+    return copied
+
+
+_ALL_IN_ARGS: Final = frozenset(
+    {
+        ArithmeticError,
+        AssertionError,
+        BufferError,
+        EOFError,
+        Exception,
+        IndexError,
+        KeyError,
+        LookupError,
+        NotImplementedError,
+        RecursionError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        ZeroDivisionError,
+    }
+)
+"""Built-in errors that have nothing but their arguments and their attributes."""
+
+_WAYS_OF_ITS_OWN: Final = (
+    "__copy__",
+    "__getattribute__",
+    "__getstate__",
+    "__init__",
+    "__new__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__setattr__",
+    "__setstate__",
+)
+"""What a class has that wants a say in how its instances are copied."""
+
+_plain_kinds: weakref.WeakKeyDictionary[type[BaseException], bool] = weakref.WeakKeyDictionary()
+"""Which types of errors are copied without a word from them; as it is asked at each failure."""
+
+
+def _is_plain(kind: type[BaseException]) -> bool:
+    """Whether errors of this *kind* are but arguments and attributes, with no ways of their own."""
+    for one in kind.__mro__:
+        if one in _ALL_IN_ARGS:
+            return type(kind) is type
+        if vars(one).get("__slots__") or any(way in vars(one) for way in _WAYS_OF_ITS_OWN):
+            return False
+    return False
+
+
+def _copy_of_plain(error: BaseException) -> BaseException:
+    copied: BaseException = BaseException.__new__(type(error), *error.args)
+    state = error.__reduce__()[2:]  # which, unlike vars(), makes no dict where there is none
+    if state:
+        vars(copied).update(cast("tuple[dict[str, Any]]", state)[0])
     return copied
 
 
@@ -163,7 +225,7 @@ def _copy_of_group(error: BaseException) -> BaseException:
 class Records:
     """The failure records of one map."""
 
-    __slots__ = ("_order", "_tables", "gave_up", "retention", "waiting")
+    __slots__ = ("gave_up", "order", "retention", "tables", "waiting")
 
     def __init__(self, retention: float) -> None:
         self.retention: float = retention
@@ -171,8 +233,10 @@ class Records:
         """Kept records that may lapse, those included that have and were not swept yet."""
         self.gave_up: int = 0
         """Kept records that never lapse."""
-        self._tables: dict[str | None, Table[Hashable, Record]] = {}
-        self._order: deque[Record] = deque()
+        self.tables: dict[str | None, Table[Hashable, Record]] = {}
+        """Kept records, by their operation and their name; no table is empty."""
+        self.order: deque[Record] = deque()
+        """What there is to sweep."""
 
     def get(self, name: Hashable, operation: str | None, now: float) -> Record | None:
         """The record of exactly this *name* and *operation*, unless it has lapsed."""
@@ -181,7 +245,7 @@ class Records:
 
     def find(self, name: Hashable, operation: str | None) -> Record | None:
         """The record of exactly this *name* and *operation*, also if it has lapsed."""
-        table = self._tables.get(operation)
+        table = self.tables.get(operation)
         return None if table is None else table.get(name)
 
     def has_lapsed(self, record: Record, now: float) -> bool:
@@ -190,9 +254,9 @@ class Records:
 
     def put(self, record: Record) -> None:
         """Keep *record*; there is none of its name and operation."""
-        table = self._tables.get(record.operation)
+        table = self.tables.get(record.operation)
         if table is None:
-            table = self._tables[record.operation] = Table()
+            table = self.tables[record.operation] = Table()
         table[record.name] = record
         record.kept = True
         if record.gave_up:
@@ -200,15 +264,15 @@ class Records:
             return
         self.waiting += 1
         if not record.listed:
-            self._order.append(record)
+            self.order.append(record)
             record.listed = True
 
     def take(self, record: Record) -> None:
         """Stop keeping *record*; it stays whole."""
-        table = self._tables[record.operation]
+        table = self.tables[record.operation]
         table.discard(record.name, record)
         if not table:
-            del self._tables[record.operation]
+            del self.tables[record.operation]
         record.kept = False
         if record.gave_up:
             self.gave_up -= 1
@@ -223,13 +287,18 @@ class Records:
 
     def of(self, name: Hashable, now: float) -> list[Record]:
         """The records of *name*, whatever the operation, that have not lapsed."""
-        found = [self.get(name, operation, now) for operation in self._tables]
+        found = [self.get(name, operation, now) for operation in self.tables]
         return [record for record in found if record is not None]
 
     def sweep(self, now: float) -> None:
         """Take out some of what has lapsed. Its cost does not grow with the number of records."""
-        if self._order and self._take_lapsed(now, _LOOKS):
-            self._order.rotate(-1)
+        order = self.order
+        if order:
+            head = order[0]
+            if head.kept and now < head.retry_at + self.retention < math.inf:
+                order.rotate(-1)  # what mostly is so, without a call
+            elif self._take_lapsed(now, _LOOKS):
+                order.rotate(-1)
 
     def next_lapse(self, now: float) -> float | None:
         """When to call this again to see the records end; None once no record waits.
@@ -245,13 +314,13 @@ class Records:
 
     def _take_lapsed(self, now: float, looks: int) -> Record | None:
         """Take records off the head of the deque; give back the first that has time left."""
-        for _ in range(min(looks, len(self._order))):
-            record = self._order[0]
+        for _ in range(min(looks, len(self.order))):
+            record = self.order[0]
             if record.kept and not record.gave_up:
                 if now < self._lapses_at(record):
                     return record
                 self.take(record)
-            self._order.popleft()
+            self.order.popleft()
             record.listed = False
         return None
 

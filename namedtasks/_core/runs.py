@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 class Run:
     """What the engine knows of a run.
 
-    A hand-written class: one is made for each start. All times are seconds on
-    the map's clock. Only the engine writes to it.
+    A hand-written class, with one `__init__` for all its subclasses: one is made
+    for each start. All times are seconds on the map's clock. But for the last
+    few slots, only the engine writes to it.
     """
 
     __slots__ = (
         "awaited_by",
         "blocker",
+        "body",
+        "context",
         "deadline",
         "done",
+        "error",
         "failures",
+        "handle",
         "has_slot",
         "is_pending",
         "name",
@@ -36,21 +41,33 @@ class Run:
         "put_off",
         "reason",
         "record",
+        "returned",
+        "shell",
         "slots",
         "started_at",
         "stop_asked_at",
         "supersedes",
         "timeout",
+        "value",
+        "waiters",
+        "worker",
     )
 
     def __init__(
-        self, name: Hashable, operation: str | None, timeout: float, slots: Slots[Any]
+        self,
+        name: Hashable,
+        operation: str | None,
+        timeout: float,
+        slots: Slots[Any],
+        shell: Any = None,
     ) -> None:
         self.name: Hashable = name
         self.operation: str | None = operation
         self.timeout: float = timeout
         self.slots: Slots[Any] = slots
         """What it needs a slot of, before its body may begin."""
+        self.shell: Any = shell
+        """The map that it is a run of."""
         self.failures: int = 0
         """How many runs failed in a row before this one."""
         self.record: Record | None = None
@@ -61,10 +78,13 @@ class Run:
         self.started_at: float | None = None
         """When the body began; None until then."""
         self.deadline: float = math.inf
+        """When its timeout is over."""
         self.stop_asked_at: float | None = None
         """When someone first cancelled it; None if nobody did."""
         self.reason: str | None = None
+        """Why it was cancelled, if somebody said so."""
         self.overdue: bool = False
+        """Whether it did not stop for all too long."""
         self.done: bool = False
         self.put_off: Literal["replace", "queue"] | None = None
         """Why it is pending: it holds no name and no slot yet; None if it is not."""
@@ -76,6 +96,22 @@ class Run:
         """The pending runs whose blocker this is."""
         self.supersedes: Any = None
         """The pending run whose place it takes, until that is sure."""
+        self.returned: bool = False
+        """Whether the body gave a value."""
+        self.value: object = None
+        """What the body returned."""
+        self.error: BaseException | None = None
+        """What the run failed with, in the end."""
+        self.handle: Any = None
+        """What the starter got; kept here while the map can give it out."""
+        self.waiters: Any = None
+        """Who waits for the end; made when somebody does."""
+        self.body: Any = None
+        """What there is to run, until it begins."""
+        self.context: Any = None
+        """The context to run it in, where that is not the starter's of that moment."""
+        self.worker: Any = None
+        """What runs it, while something does."""
 
     def timed_out(self) -> bool:
         """Whether an absorbed cancellation means that the run's own deadline came first."""
@@ -102,30 +138,16 @@ LotT = TypeVar("LotT", bound=Lot)
 class LiveRun(Run, Generic[LotT]):
     """What all shells have of a run; each shell's own run is a subclass."""
 
-    __slots__ = ("error", "handle", "now", "returned", "value", "waiters")
+    __slots__ = ()
 
-    def __init__(
-        self,
-        name: Hashable,
-        operation: str | None,
-        timeout: float,
-        slots: Slots[Any],
-        now: Callable[[], float],
-    ) -> None:
-        super().__init__(name, operation, timeout, slots)
-        self.now: Callable[[], float] = now
-        self.handle: Any = None
-        """What the starter got; kept here while the map can give it out."""
-        self.waiters: LotT | None = None
-        """Who waits for the end; made when somebody does."""
-        self.returned: bool = False
-        self.value: object = None
-        self.error: BaseException | None = None
-        """What the run failed with, in the end."""
+    waiters: LotT | None
 
     def is_asked_to_stop(self) -> bool:
         """Whether it was cancelled or its deadline has passed. Callable from any thread."""
-        return self.stop_asked_at is not None or self.now() >= self.deadline
+        if self.stop_asked_at is not None:
+            return True
+        now: Callable[[], float] = self.shell.now
+        return self.timeout != math.inf and now() >= self.deadline
 
     def check_cancelled(self) -> None:
         """Raise in a body that should stop. Callable from any thread.

@@ -15,11 +15,13 @@ RunT = TypeVar("RunT", bound=Run)
 class Slots(Generic[RunT]):
     """Hands out at most *capacity* slots; who finds none waits in line."""
 
-    __slots__ = ("_next", "_waiting", "capacity", "used")
+    __slots__ = ("_next", "_waiting", "capacity", "is_limited", "used")
 
     def __init__(self, capacity: int | None) -> None:
         self.capacity: float = math.inf if capacity is None else capacity
+        self.is_limited: bool = capacity is not None
         self.used: int = 0
+        """How many slots are taken; not counted without a limit."""
         # An OrderedDict, as it gives up its first and any entry at the same low
         # price; a dict's first entry is the dearer the more were deleted before it.
         self._waiting: OrderedDict[int, RunT] = OrderedDict()
@@ -32,7 +34,9 @@ class Slots(Generic[RunT]):
 
     def take(self, run: RunT) -> None:
         """Give *run* a slot, or else the last place in line."""
-        if self.used < self.capacity:
+        if not self.is_limited:
+            run.has_slot = True
+        elif self.used < self.capacity:
             self._give(run)
         else:
             self._next += 1
@@ -45,6 +49,9 @@ class Slots(Generic[RunT]):
         Returns:
             The run that has a slot now because of that, if there is one.
         """
+        if not self.is_limited:
+            run.has_slot = False
+            return None
         if not run.has_slot:
             del self._waiting[run.place]
             self._shrink()

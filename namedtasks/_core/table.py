@@ -8,7 +8,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _SMALL = 64
-"""A dict of this size is never rebuilt: it holds under 10 KB."""
+"""A dict of this size is never rebuilt: it holds under 10 KB. A larger one is considered
+when its size is a multiple of this."""
 
 
 @final
@@ -32,9 +33,6 @@ class Table(dict[K, V]):
         Needs no look at all entries, unless the key's hash or equality has
         changed since: then the entry is found by its value.
         """
-        size = len(self)
-        if size > self._peak:
-            self._peak = size
         try:
             found = self.get(key)
         except BaseException:  # the key's own __hash__ or __eq__
@@ -43,10 +41,18 @@ class Table(dict[K, V]):
             del self[key]
         else:
             self._rebuild(without=value)
-        if size * 8 <= self._peak and self._peak > _SMALL:
-            self._rebuild(without=value)
+        if not len(self) & 63:
+            self.consider()
 
-    def _rebuild(self, without: V) -> None:
+    def consider(self) -> None:
+        """Give memory back if there is much of it: to be asked at each multiple of 64."""
+        size = len(self)
+        if size > self._peak:
+            self._peak = size
+        elif size * 8 <= self._peak and self._peak > _SMALL:
+            self._rebuild()
+
+    def _rebuild(self, without: V | None = None) -> None:
         kept = [(key, value) for key, value in self.items() if value is not without]
         self.clear()
         for key, value in kept:

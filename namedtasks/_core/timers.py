@@ -29,11 +29,13 @@ class Timers(Generic[T]):
     until it is due, or until half of the entries are empty.
     """
 
-    __slots__ = ("_entries", "_heap")
+    __slots__ = ("_entries", "_heap", "changed")
 
     def __init__(self) -> None:
         self._heap: list[_Entry[T]] = []
         self._entries: Table[T, _Entry[T]] = Table()
+        self.changed: bool = False
+        """Whether an item came or went since somebody set this to False."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -41,6 +43,7 @@ class Timers(Generic[T]):
     def set(self, item: T, when: float) -> None:
         """Have *item* fall due at *when*, and not at any time set before."""
         self.discard(item)
+        self.changed = True
         entry = self._entries[item] = _Entry(when, item)
         heapq.heappush(self._heap, entry)
 
@@ -49,6 +52,7 @@ class Timers(Generic[T]):
         entry = self._entries.get(item)
         if entry is None:
             return
+        self.changed = True
         self._entries.discard(item, entry)
         entry.item = None
         if len(self._heap) > 2 * len(self._entries):
@@ -69,6 +73,7 @@ class Timers(Generic[T]):
         due = self.next_due()
         if due is None or due > now:
             return None
+        self.changed = True
         entry = heapq.heappop(self._heap)
         item = cast("T", entry.item)  # next_due() has taken out the empty ones
         self._entries.discard(item, entry)

@@ -21,6 +21,9 @@ from namedtasks._core.records import Failure
 
 HandleT = TypeVar("HandleT")
 
+# To look up a member of an enum costs more than the question.
+_FREE, _RUNNING = State.FREE, State.RUNNING
+
 
 class Verbs(Mapping[Hashable, HandleT]):
     """What a map says and does without waiting; as a mapping it is what runs right now.
@@ -56,6 +59,12 @@ class Verbs(Mapping[Hashable, HandleT]):
         Not a checkpoint.
         """
         shell = self._shell
+        if shell.reads_freely:
+            if name in shell.running_now:
+                return _RUNNING
+            table = shell.failed_now.get(operation)
+            if table is None or name not in table:
+                return _FREE
         with shell.reading:
             return shell.engine.ledger.state(name, operation, shell.now())
 
@@ -125,8 +134,11 @@ class Verbs(Mapping[Hashable, HandleT]):
             return handle
 
     def __contains__(self, name: object) -> bool:
-        with self._shell.reading:
-            return name in self._shell.engine.ledger.running
+        shell = self._shell
+        if shell.reads_freely:
+            return name in shell.running_now
+        with shell.reading:
+            return name in shell.running_now
 
     def __iter__(self) -> Iterator[Hashable]:
         with self._shell.reading:

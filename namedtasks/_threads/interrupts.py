@@ -12,9 +12,11 @@ on, too, but never while a lock of ours is held.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from types import FrameType
 from typing import Any, final
 
@@ -163,5 +165,22 @@ class Hook:
         return False
 
 
+class _Main:
+    """Who the main thread is; asked several times in each call, so it is looked up once."""
+
+    __slots__ = ("ident",)
+
+    def __init__(self) -> None:
+        self.look()
+
+    def look(self) -> None:
+        self.ident = threading.main_thread().ident
+
+
+_main = _Main()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_main.look)  # the thread that forks is the child's main one
+
+
 def _is_main() -> bool:
-    return threading.get_ident() == threading.main_thread().ident
+    return get_ident() == _main.ident

@@ -26,16 +26,16 @@ class ThreadRun(LiveRun[Lot]):
 
     __slots__ = (
         "args",
-        "context",
         "fn",
         "futures",
         "handed_over",
         "job",
         "outer",
         "pool",
-        "shell",
         "untold",
     )
+
+    shell: Shell
 
     def __init__(
         self,
@@ -48,8 +48,7 @@ class ThreadRun(LiveRun[Lot]):
         args: tuple[object, ...],
         pool: PoolOrFactory | None,
     ) -> None:
-        super().__init__(name, operation, timeout, slots, shell.now)
-        self.shell: Shell = shell
+        super().__init__(name, operation, timeout, slots, shell)
         self.fn: Callable[..., object] | None = fn
         self.args: tuple[object, ...] = args
         self.context: contextvars.Context | None = contextvars.copy_context()

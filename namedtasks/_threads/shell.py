@@ -21,7 +21,7 @@ from namedtasks import _pools
 from namedtasks._core import checks
 from namedtasks._core.conductor import Admission, Conductor, Hold
 from namedtasks._core.dispatch import Noted
-from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.engine import NOTHING, Engine, Turn
 from namedtasks._core.frames import without_our_frames
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.text import task_text
@@ -290,7 +290,37 @@ class Shell(Conductor[ThreadRun, Lot]):
     def end(self, run: ThreadRun, error: BaseException | None, *, stopped: bool) -> None:
         """End *run* by what came out of its body."""
         with uninterrupted:
-            super().end(run, error, stopped=stopped)
+            if error is not None or stopped or not self._ended_plainly(run):
+                super().end(run, error, stopped=stopped)
+
+    def _ended_plainly(self, run: ThreadRun) -> bool:
+        """The same for a value, with a short cut for what most runs come to; whether it was so."""
+        with self.guard:
+            try:
+                if not self.engine.succeeded_plainly(run):
+                    return False
+            except BaseException:  # the name's own code: who ends it now complains of it
+                return False
+            self._woken(NOTHING, run)
+            records = self.engine.ledger.records
+            if records.order:
+                records.sweep(self.now())
+        self._tell(run)
+        return True
+
+    def _admit(
+        self,
+        name: Hashable,
+        operation: str | None,
+        make_run: Callable[[], ThreadRun],
+        if_busy: IfBusy,
+    ) -> Admission[ThreadRun] | None:
+        with self.guard:
+            if self.engine.ledger.is_unknown(name, operation):
+                run = make_run()
+                self._admit_unknown(run)
+                return Admission(run, begins=run.has_slot, handle=run.handle)
+        return super()._admit(name, operation, make_run, if_busy)
 
     def _woken(self, turn: Turn[ThreadRun], *ended: ThreadRun) -> Turn[ThreadRun]:
         self._untold += len(ended) + len(turn.dropped)

@@ -206,13 +206,16 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         check_plain_fn("submit()", fn, "use a TaskMap or namedtasks.asyncio")
         _check_executor(executor)
         checks.if_busy(if_busy)
+        seconds = checks.timeout(timeout)
+        if self._shell.is_skipped(name, operation, if_busy):
+            return None
         return self._shell.submit(
             name,
             fn,
             args,
             pool=self._executor if executor is None else executor,
             if_busy=if_busy,
-            timeout=checks.timeout(timeout),
+            timeout=seconds,
             operation=operation,
         )
 

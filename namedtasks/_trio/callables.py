@@ -7,7 +7,7 @@ from typing import Any
 
 from trio.lowlevel import disable_ki_protection
 
-from namedtasks._core.coroutines import Body, Words, check_body
+from namedtasks._core.coroutines import Words
 
 WORDS = Words("start_soon", "start_thread_soon")
 
@@ -16,17 +16,9 @@ Executor = Callable[..., Awaitable[Any]]
 
 
 @disable_ki_protection
-def _call(async_fn: Callable[..., object], args: tuple[object, ...]) -> object:
+def call(async_fn: Callable[..., object], args: tuple[object, ...]) -> object:
+    """Call the user's function where Ctrl-C may interrupt it."""
     return async_fn(*args)
-
-
-def body_of(async_fn: Callable[..., object], args: tuple[object, ...]) -> Body:
-    """Call *async_fn* for its coroutine.
-
-    Raises:
-        TypeError: what it gives is no coroutine.
-    """
-    return check_body(WORDS, async_fn, _call(async_fn, args))
 
 
 async def call_in_executor(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Generic, TypeVar, final
+from typing import Generic, TypeVar, cast, final
+
+from trio.lowlevel import checkpoint, enable_ki_protection
 
 from namedtasks._core.text import repr_of
 from namedtasks._trio import waits
+from namedtasks._trio.lots import Lot
 from namedtasks._trio.run import TrioRun
-
-if TYPE_CHECKING:
-    from namedtasks._trio.shell import Shell
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -25,10 +25,9 @@ class TaskHandle(Generic[T_co]):
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("__weakref__", "_run", "_shell")
+    __slots__ = ("__weakref__", "_run")
 
-    def __init__(self, shell: Shell, run: TrioRun) -> None:
-        self._shell = shell
+    def __init__(self, run: TrioRun) -> None:
         self._run = run
 
     @property
@@ -71,8 +70,9 @@ class TaskHandle(Generic[T_co]):
         Returns:
             Whether the run had not ended yet.
         """
-        return self._shell.cancel(self._run, reason)
+        return self._run.shell.cancel(self._run, reason)
 
+    @enable_ki_protection
     async def wait(self) -> T_co:
         """Wait for the run's end, and give back what its body returned. Checkpoint.
 
@@ -85,9 +85,19 @@ class TaskHandle(Generic[T_co]):
             RuntimeError: the caller is inside this very run, or the one that it
                 is queued behind.
         """
-        await waits.wait_done(self._shell, self._run)
-        result: T_co = self._run.result()
-        return result
+        run = self._run
+        if run.done:
+            await checkpoint()
+        else:
+            waits.refuse_to_wait_for_oneself(run)
+            while not run.done:
+                lot = run.waiters
+                if lot is None:
+                    lot = run.waiters = Lot()
+                await lot.park()
+        if not run.returned:
+            run.raise_error()
+        return cast("T_co", run.value)
 
     def __repr__(self) -> str:
         return f"<namedtasks.TaskHandle {repr_of(self.name)} {self._state()}>"

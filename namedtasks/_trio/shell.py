@@ -7,57 +7,73 @@ Ctrl-C, the bodies do not.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import math
 from collections.abc import Callable, Hashable
 from contextlib import nullcontext
+from threading import get_ident
+from types import CoroutineType
 from typing import Any, cast, final
 
 import trio
-from trio.lowlevel import ParkingLot, current_task, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from namedtasks._core.conductor import Conductor
+from namedtasks._core.coroutines import check_body
 from namedtasks._core.engine import Engine, Turn
-from namedtasks._core.errors import ClosedError, RefusedError
-from namedtasks._core.frames import without_our_frames
+from namedtasks._core.errors import ClosedError
 from namedtasks._core.groups import parted
 from namedtasks._core.pending import IfBusy
+from namedtasks._core.posts import Posts
 from namedtasks._core.slots import Slots
-from namedtasks._core.text import error_text, repr_of, task_text
-from namedtasks._current import running_in
+from namedtasks._core.text import error_text, task_text
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread
-from namedtasks._trio.callables import body_of
+from namedtasks._trio.callables import WORDS, call
 from namedtasks._trio.handle import TaskHandle
+from namedtasks._trio.lots import Lot
 from namedtasks._trio.overdue import OverdueWatch
-from namedtasks._trio.run import (
-    OUR_FRAMES,
-    TrioRun,
-    is_cancellation,
-    unprotected,
-)
+from namedtasks._trio.run import TrioRun, is_cancellation
+from namedtasks._trio.workers import Workers
 
 ENCLOSING_SCOPE = "an enclosing cancel scope was cancelled"
 """Why a run was cancelled that nobody of this map's cancelled."""
 
 
 @final
-class Shell(Conductor[TrioRun, ParkingLot]):
+class Shell(Conductor[TrioRun, Lot]):
     """The state that a `TaskMap` and its handles share."""
 
-    __slots__ = ("_is_going_up", "_overdue", "_thread_limiter", "nursery", "token")
+    __slots__ = (
+        "_is_going_up",
+        "_overdue",
+        "_posts",
+        "_thread_limiter",
+        "nursery",
+        "own_thread",
+        "thread",
+        "workers",
+    )
 
-    def __init__(self, engine: Engine[TrioRun], nursery: trio.Nursery) -> None:
+    def __init__(self, engine: Engine[TrioRun], nursery: trio.Nursery, *, workers: bool) -> None:
+        self.own_thread: OwnThread = OwnThread("call post(), or trio.from_thread.run_sync()")
+        self.thread: int = get_ident()
         super().__init__(
             engine,
             now=trio.lowlevel.current_clock().current_time,
-            make_lot=ParkingLot,
-            guard=OwnThread("call post(), or trio.from_thread.run_sync()"),
+            make_lot=Lot,
+            guard=self.own_thread,
             reading=nullcontext(),
             complain=complain,
         )
         self.nursery: trio.Nursery = nursery
-        self.token: trio.lowlevel.TrioToken = trio.lowlevel.current_trio_token()
+        self.workers: Workers = Workers(self, nursery, reuse=workers)
+        self._posts = Posts(
+            wake=trio.lowlevel.current_trio_token().run_sync_soon,
+            complain=complain,
+            go_up=self._raise_in_nursery,
+        )
         self._thread_limiter = trio.CapacityLimiter(math.inf)  # the slots do the limiting
         self._is_going_up = False
         self._overdue = OverdueWatch(self)
@@ -70,83 +86,66 @@ class Shell(Conductor[TrioRun, ParkingLot]):
         name: Hashable,
         async_fn: Callable[..., object],
         args: tuple[object, ...],
-        *,
         slots: Slots[TrioRun],
         if_busy: IfBusy,
         timeout: float,
         operation: str | None,
+        is_unknown: bool = False,
     ) -> TaskHandle[Any] | None:
-        """Admit a run and see to it that it begins; None if it was refused and may be skipped."""
-        admission = self._admit(
-            name,
-            operation,
-            lambda: TrioRun(name, operation, timeout, slots, self.now),
-            if_busy,
-        )
-        if admission is None:
-            return None
-        run = admission.run
-        if admission.is_joined:
-            return cast("TaskHandle[Any]", admission.handle)
-        handle: TaskHandle[Any] = TaskHandle(self, run)
+        """Admit a run and see to it that it begins; None if it was refused and may be skipped.
+
+        Who has looked says that the name *is unknown*, see `Ledger.is_unknown`.
+        """
+        if get_ident() != self.thread:
+            self.own_thread.check()
+        is_put_off = False
+        if is_unknown or self.engine.ledger.is_unknown(name, operation):
+            run = TrioRun(name, operation, timeout, slots, self)
+            self._admit_unknown(run)
+        else:
+            admission = self._admit(
+                name, operation, lambda: TrioRun(name, operation, timeout, slots, self), if_busy
+            )
+            if admission is None:
+                return None
+            if admission.is_joined:
+                return cast("TaskHandle[Any]", admission.handle)
+            run, is_put_off = admission.run, admission.is_put_off
+        handle: TaskHandle[Any] = TaskHandle(run)
         run.handle = handle
         try:
-            run.body = body_of(async_fn, args)
+            body = call(async_fn, args)
+            if type(body) is not CoroutineType:
+                body = check_body(WORDS, async_fn, body)
+            run.body = body
             if run.done:  # it was cancelled by its own function
                 run.close_body()
             elif run.has_slot:
-                self._spawn(run)
+                self.workers.begin_soon(run)
             else:
                 run.context = contextvars.copy_context()
         except BaseException:
             run.close_body()
             self._roll_back(run)
             raise
-        if admission.is_put_off:
+        if is_put_off:
             self._accept(run)
         return handle
 
-    def _spawn(self, run: TrioRun) -> None:
-        name = run.name if isinstance(run.name, str) else repr_of(run.name)
-
-        def spawn() -> None:
-            self.nursery.start_soon(self._supervise, run, name=name)
-
-        if run.context is None:
-            spawn()
-        else:
-            run.context.run(spawn)
-            run.context = None
-
-    def post(self, start: Callable[[], None], name: Hashable, operation: str | None) -> None:
+    def post(self, start: Callable[..., object], args: tuple[Any, ...], kwargs: Any) -> None:
         """Have *start* called in the map's thread, in a copy of the caller's context.
 
         Raises:
             ClosedError: the map is known to be closed, or its trio run is over.
         """
-        if self.engine.ledger.closed:
-            raise ClosedError(name, operation)
-        context = contextvars.copy_context()
-        try:
-            self.token.run_sync_soon(self._start_posted, context, start, name, operation)
-        except trio.RunFinishedError:
-            raise ClosedError(name, operation) from None
+        if not self.engine.ledger.closed:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._posts.add(start, args, kwargs)
+                return
+        raise ClosedError(args[0], kwargs["operation"])
 
-    def _start_posted(
-        self,
-        context: contextvars.Context,
-        start: Callable[[], None],
-        name: Hashable,
-        operation: str | None,
-    ) -> None:
-        try:
-            context.run(start)
-        except RefusedError:
-            pass  # the instruments have heard of it
-        except Exception as error:
-            complain(f"the posted start of {task_text(name, operation)} failed", error)
-        except BaseException as error:  # a Ctrl-C, say, in the function that was to give the body
-            self.nursery.start_soon(_raise, error, name="namedtasks: an exception on its way up")
+    def _raise_in_nursery(self, error: BaseException, _: str) -> None:
+        self.nursery.start_soon(_raise, error, name="namedtasks: an exception on its way up")
 
     # Running
 
@@ -155,50 +154,29 @@ class Shell(Conductor[TrioRun, ParkingLot]):
         return await trio.to_thread.run_sync(fn, *args, limiter=self._thread_limiter)
 
     @enable_ki_protection
-    async def _supervise(self, run: TrioRun) -> None:
-        """The trio task of one run."""
-        error: BaseException | None = None
-        try:
-            with self._begin(run):
-                body, run.body = run.body, None
-                assert body is not None
-                run.value = await unprotected(body)
-                run.returned = True
-        except BaseException as caught:
-            error = without_our_frames(caught, OUR_FRAMES)
-        body = None
-        try:
-            self._finish(run, error)
-        finally:
-            del error, run  # no cycle through the error's traceback
-
-    def _begin(self, run: TrioRun) -> trio.CancelScope:
+    def begin(self, run: TrioRun, scope: trio.CancelScope) -> None:
+        """The body of *run* begins, inside of *scope*."""
         self.engine.begin(run, self.now())
-        run.task = current_task()
-        scope = run.scope = trio.CancelScope(deadline=run.deadline)
-        if run.stop_asked_at is not None:
-            scope.cancel(run.reason)
-        if self.engine.timers:
-            self._overdue.update()
-        running_in.set(run)
+        if run.timeout != math.inf:
+            scope.deadline = run.deadline
+        self._timers_changed()
         self.engine.dispatch.deliver()
-        return scope
 
-    def _finish(self, run: TrioRun, error: BaseException | None) -> None:
-        """End a run by what came out of its body; *error* None means a value or a cancellation.
+    def finish(self, run: TrioRun, error: BaseException | None) -> None:
+        """End a run by what came out of its body; *error* None means a cancellation.
 
         Raises:
             BaseException: what is no failure of the run's and goes on up.
         """
-        run.task = run.scope = None
+        run.worker = None
+        run.close_body()  # if Ctrl-C came before it began
         failure, rest = (None, None) if error is None else parted(error, Exception)
         if rest is not None:
             self.go_up(_reason_to_go_up(run, rest))
-        returned, run.returned = run.returned, False
         if failure is None and rest is not None:
             self._end_by_what_goes_up(run, rest)
         else:
-            self.end(run, failure, stopped=failure is None and not returned)
+            self.end(run, failure, stopped=failure is None)
         if rest is not None:
             try:
                 raise rest
@@ -219,7 +197,8 @@ class Shell(Conductor[TrioRun, ParkingLot]):
 
     def _begin_soon(self, run: TrioRun) -> BaseException | None:
         if run.body is not None:  # else its starter is just getting it, and will spawn it
-            self._spawn(run)
+            context, run.context = run.context, None
+            self.workers.begin_soon(run, context)
         return None
 
     def _tell(self, run: TrioRun) -> None:
@@ -238,11 +217,14 @@ class Shell(Conductor[TrioRun, ParkingLot]):
         run.context = None
 
     def _stop(self, run: TrioRun) -> None:
-        if run.scope is not None:
-            run.scope.cancel(run.reason)
+        if run.worker is not None:
+            run.worker.scope.cancel(run.reason)
 
     def _timers_changed(self) -> None:
-        self._overdue.update()
+        timers = self.engine.timers
+        if timers.changed:
+            timers.changed = False
+            self._overdue.update()
 
     def deliver(self) -> None:
         """Let the instruments hear what was noted."""

@@ -8,6 +8,8 @@ from collections.abc import (
     Callable,
     Hashable,
 )
+from threading import get_ident
+from types import FunctionType
 from typing import Any, Literal, TypeVar, TypeVarTuple, final, overload
 
 import trio
@@ -16,6 +18,8 @@ from trio.lowlevel import enable_ki_protection
 from namedtasks._core import checks
 from namedtasks._core.callables import check_plain_fn
 from namedtasks._core.coroutines import check_async_fn
+from namedtasks._core.errors import AlreadyRunningError, new_error
+from namedtasks._core.ledger import backoff_error
 from namedtasks._core.names import check_name
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.verbs import Verbs
@@ -72,7 +76,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         timeout: float | None = None,
         operation: str | None = None,
     ) -> TaskHandle[T] | None: ...
-    def start_soon(
+    def start_soon(  # noqa: C901 - for speed
         self,
         name: Hashable,
         async_fn: Callable[[*Args], Awaitable[T]],
@@ -125,16 +129,46 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             ValueError: an argument is out of its range, or ANY stands where it
                 means nothing.
         """
-        check_async_fn(WORDS, async_fn)
-        checks.if_busy(if_busy)
-        return self._shell.start(
-            name,
-            async_fn,
-            args,
-            slots=self._shell.engine.slots,
-            if_busy=if_busy,
-            timeout=checks.timeout(timeout),
-            operation=operation,
+        if type(async_fn) is not FunctionType:
+            check_async_fn(WORDS, async_fn)
+        shell = self._shell
+        is_unknown = False
+        if timeout is None:
+            seconds = math.inf
+            # What is refused, is refused here and now: a reconcile loop asks far more often
+            # than it starts. `start` decides about all that is not as plain as that.
+            if shell.refuses_plainly and (operation is None or type(operation) is str):
+                try:
+                    run = shell.running_now.get(name)
+                    table = None if run is not None else shell.failed_now.get(operation)
+                    record = None if table is None else table.get(name)
+                except TypeError:  # the name cannot be hashed
+                    run = record = None
+                if run is not None:
+                    if if_busy == "skip" and get_ident() == shell.thread:
+                        return None
+                    if if_busy == "refuse" and get_ident() == shell.thread:
+                        raise new_error(
+                            AlreadyRunningError, name, operation, run.started_at, (run.name,)
+                        )
+                elif (
+                    record is not None
+                    and not shell.engine.ledger.overlaps.in_use
+                    and get_ident() == shell.thread
+                    and (now := shell.now()) < record.retry_at < math.inf
+                ):
+                    if if_busy == "skip":
+                        return None
+                    if if_busy == "refuse":
+                        raise backoff_error(record, name, operation, now)
+                else:
+                    is_unknown = record is None and type(name) is str and not shell.pending_now
+        else:
+            seconds = checks.timeout(timeout)
+        if if_busy != "refuse":
+            checks.if_busy(if_busy)
+        return shell.start(
+            name, async_fn, args, shell.engine.slots, if_busy, seconds, operation, is_unknown
         )
 
     @overload
@@ -205,10 +239,10 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             name,
             call_in_executor,
             (chosen or shell.run_in_thread, fn, args),
-            slots=shell.engine.slots if chosen else shell.engine.threads,
-            if_busy=if_busy,
-            timeout=checks.timeout(timeout),
-            operation=operation,
+            shell.engine.slots if chosen else shell.engine.threads,
+            if_busy,
+            checks.timeout(timeout),
+            operation,
         )
 
     def post(
@@ -236,18 +270,20 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             TypeError: as `start_soon`, as far as it can be seen here.
             ValueError: an argument is out of its range.
         """
-        check_async_fn(WORDS, async_fn)
-        checks.hashable(name, operation)
-        check_name(name)
-        checks.if_busy(if_busy)
-        checks.timeout(timeout)
-
-        def start() -> None:
-            self.start_soon(
-                name, async_fn, *args, if_busy=if_busy, timeout=timeout, operation=operation
-            )
-
-        self._shell.post(start, name, operation)
+        if type(async_fn) is not FunctionType:
+            check_async_fn(WORDS, async_fn)
+        if type(name) is not str or operation is not None:
+            checks.hashable(name, operation)
+            check_name(name)
+        if if_busy != "refuse":
+            checks.if_busy(if_busy)
+        if timeout is not None:
+            checks.timeout(timeout)
+        self._shell.post(
+            self.start_soon,
+            (name, async_fn, *args),
+            {"if_busy": if_busy, "timeout": timeout, "operation": operation},
+        )
 
     # Waiting
 

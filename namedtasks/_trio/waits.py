@@ -19,26 +19,14 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import ParkingLot, Task, checkpoint, current_task, enable_ki_protection
+from trio.lowlevel import Task, checkpoint, current_task, enable_ki_protection
 
 from namedtasks._core.conductor import Hold, queued_behind, waits_for_its_map, waits_for_its_run
+from namedtasks._trio.lots import Lot
 from namedtasks._trio.run import TrioRun
 
 if TYPE_CHECKING:
     from namedtasks._trio.shell import Shell
-
-
-@enable_ki_protection
-async def wait_done(shell: Shell, run: TrioRun) -> None:
-    """Wait until *run* has ended."""
-    if run.done:
-        await checkpoint()
-        return
-    refuse_inside_run(run, "wait() of its own handle")
-    before = queued_behind(run)
-    if before is not None:
-        refuse_inside_run(before, "wait() for what is queued behind it")
-    await _sleep_while(lambda: shell.hold_end(run))
 
 
 @enable_ki_protection
@@ -67,13 +55,13 @@ async def wait_free(shell: Shell, name: Hashable, operation: str | None) -> None
 
 
 @enable_ki_protection
-async def _sleep_while(holds: Callable[[], Hold[ParkingLot] | None]) -> None:
+async def _sleep_while(holds: Callable[[], Hold[Lot] | None]) -> None:
     while (hold := holds()) is not None:
         await _sleep(hold)
 
 
 @enable_ki_protection
-async def _sleep(hold: Hold[ParkingLot]) -> None:
+async def _sleep(hold: Hold[Lot]) -> None:
     if hold.until == math.inf:
         await hold.lot.park()
         return
@@ -97,8 +85,20 @@ def refuse_inside_run(run: TrioRun, what: str) -> None:
     Raises:
         RuntimeError: the caller is inside this *run*.
     """
-    if run.task is not None and run.task in _ancestors():
+    if run.worker is not None and run.worker.task in _ancestors():
         raise waits_for_its_run(run, what)
+
+
+def refuse_to_wait_for_oneself(run: TrioRun) -> None:
+    """Refuse a wait for the end of *run* that would wait for its caller.
+
+    Raises:
+        RuntimeError: the caller is inside this run, or inside the one that it is queued behind.
+    """
+    refuse_inside_run(run, "wait() of its own handle")
+    before = queued_behind(run)
+    if before is not None:
+        refuse_inside_run(before, "wait() for what is queued behind it")
 
 
 def _ancestors() -> Iterator[Task]:

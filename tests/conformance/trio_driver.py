@@ -104,7 +104,6 @@ class TrioWorld(World):
         return trio.current_time()
 
 
-@final
 class TrioDriver(Driver):
     """The trio shell."""
 
@@ -112,12 +111,15 @@ class TrioDriver(Driver):
     departures: dict[str, str] = {}  # noqa: RUF012 - read only
     remarks: dict[str, str] = {}  # noqa: RUF012 - read only
 
+    workers = True
+
     def __init__(self) -> None:
         self._clock = MockClock()
 
     @asynccontextmanager
     async def open(self, **settings: Any) -> AsyncGenerator[TrioWorld]:
         settings.setdefault("instruments", ())
+        settings.setdefault("workers", self.workers)
         async with trio.open_nursery() as nursery:
             async with namedtasks.open_task_map(**settings) as tasks:
                 yield TrioWorld(tasks, nursery, self._clock)
@@ -126,3 +128,10 @@ class TrioDriver(Driver):
 
     def run(self, behaviour: Callable[[Driver], Awaitable[None]]) -> None:
         trio.run(behaviour, self, clock=self._clock)
+
+
+@final
+class TrioDriverWithoutWorkers(TrioDriver):
+    """The trio shell, with a trio task of its own for each run."""
+
+    workers = False

@@ -85,7 +85,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(target=runs, name=NAMES, operation=OPERATIONS)
     def start(self, name: Any, operation: str | None) -> Run:
         before = self.expected(name, operation)
+        unknown = self.engine.ledger.is_unknown(name, operation)
         obstacle = self.engine.ledger.obstacle(name, operation, self.now)
+        assert obstacle is None or not unknown
         free = before in (State.FREE, State.READY) and not self.closed
         assert (obstacle is None) == free
         run = Run(name, operation, math.inf, self.engine.slots)

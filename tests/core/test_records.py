@@ -42,6 +42,22 @@ def test_a_stand_in_is_the_same_error_without_its_past(error: Exception) -> None
     assert error.__cause__ is not None
 
 
+class Odd(BaseException):
+    """One that is no Exception."""
+
+
+def test_what_is_no_exception_is_copied_too() -> None:
+    copied = stand_in(caught(Odd("a", 1)))
+    assert (type(copied), copied.args, copied.__traceback__) == (Odd, ("a", 1), None)
+
+
+def test_attributes_are_kept() -> None:
+    error: Any = ValueError("disk full")
+    error.node = "node 3"
+    copied: Any = stand_in(error)
+    assert copied.node == "node 3"
+
+
 def test_notes_are_kept() -> None:
     error = ValueError("boom")
     error.add_note("on node 3")
@@ -226,7 +242,7 @@ def test_records_are_kept_apart_by_operation() -> None:
     assert records.of("a", 0.0) == [plain, mount]
     records.drop(plain)
     records.drop(mount)
-    assert records._tables == {}, "an operation that nobody waits with takes no room"
+    assert records.tables == {}, "an operation that nobody waits with takes no room"
 
 
 def test_a_sweep_takes_what_has_lapsed_and_passes_over_a_long_wait() -> None:
@@ -238,7 +254,7 @@ def test_a_sweep_takes_what_has_lapsed_and_passes_over_a_long_wait() -> None:
     for _ in range(40):
         records.sweep(11.0)
     assert records.waiting == 1
-    assert len(records._order) == 1
+    assert len(records.order) == 1
 
 
 def test_a_sweep_looks_at_a_bounded_number() -> None:
@@ -260,7 +276,7 @@ def test_dropped_records_do_not_pile_up() -> None:
         records.drop(one)
         assert one.error is None
         records.sweep(0.0)
-    assert len(records._order) < 10
+    assert len(records.order) < 10
 
 
 def test_a_record_taken_and_put_back_is_listed_once() -> None:
@@ -270,7 +286,7 @@ def test_a_record_taken_and_put_back_is_listed_once() -> None:
         records.put(one)
         records.take(one)
     records.put(one)
-    assert len(records._order) == 1
+    assert len(records.order) == 1
     assert records.waiting == 1
 
 
@@ -282,7 +298,7 @@ def test_a_listed_record_that_was_given_up_leaves_the_list() -> None:
     one.retry_at = math.inf
     records.put(one)
     records.sweep(0.0)
-    assert len(records._order) == 0
+    assert len(records.order) == 0
     assert records.next_lapse(0.0) is None
     records.take(one)
     one.retry_at = 5.0

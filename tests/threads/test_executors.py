@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from namedtasks import State, ThreadTaskMap, _pools, current_run
-from namedtasks._core.conductor import Conductor
+from namedtasks._threads.shell import Shell
 from namedtasks.instruments import TaskCancelled, TaskStarted
 from namedtasks.testing import RecordingInstrument
 from tests.threads.helpers import Gate, HandPool, InThread, boom
@@ -208,7 +208,7 @@ def test_a_run_that_got_its_slot_from_another_is_begun_once(
 ) -> None:
     """A slot may be free just after the admission: whoever gave it begins the run."""
     pool = HandPool()
-    conductor: Any = Conductor
+    conductor: Any = Shell
     admit = conductor._admit
 
     def slow_admit(self: Any, name: Any, *args: Any, **options: Any) -> Any:
@@ -217,7 +217,7 @@ def test_a_run_that_got_its_slot_from_another_is_begun_once(
             pool.jobs[0].run()
         return run
 
-    monkeypatch.setattr(Conductor, "_admit", slow_admit)
+    monkeypatch.setattr(Shell, "_admit", slow_admit)
     with ThreadTaskMap(executor=pool, limit=1) as tasks:
         tasks.submit("first", str)
         future = tasks.submit("second", str)

@@ -149,7 +149,7 @@ def test_100_000_names_that_failed_once_leave_nothing() -> None:
             pool.jobs.pop().run()
         ledger = tasks._shell.engine.ledger
         assert tasks.statistics().waiting == 100_000
-        assert sys.getsizeof(ledger.records._tables[None]) > 1_000_000
+        assert sys.getsizeof(ledger.records.tables[None]) > 1_000_000
         clock.advance(0.5 + 244)
         runs = 0
         while tasks.statistics().waiting:
@@ -157,5 +157,5 @@ def test_100_000_names_that_failed_once_leave_nothing() -> None:
             pool.jobs.pop().run()
             runs += 1
         assert runs <= 100_000 / 8
-        assert ledger.records._tables == {}
-        assert len(ledger.records._order) == 0
+        assert ledger.records.tables == {}
+        assert len(ledger.records.order) == 0

@@ -66,8 +66,8 @@ async def boom() -> None:
     raise ValueError("boom")
 
 
-async def scenario(maps: list[namedtasks.TaskMap]) -> None:
-    async with namedtasks.open_task_map(limit=3, instruments=[RecordingInstrument()]) as tasks:
+async def scenario(maps: list[namedtasks.TaskMap], settings: dict[str, Any]) -> None:
+    async with namedtasks.open_task_map(**settings) as tasks:
         maps.append(tasks)
         handle = tasks.start_soon("fine", fine)
         tasks.start_soon("boom", boom, timeout=50)
@@ -87,7 +87,7 @@ async def scenario(maps: list[namedtasks.TaskMap]) -> None:
         await tasks.shutdown(grace=1)
 
 
-def run_with_interrupt_at(step: int) -> tuple[bool, bool]:
+def run_with_interrupt_at(step: int, settings: dict[str, Any]) -> tuple[bool, bool]:
     """Run the scenario; tell whether the step was reached, and whether it was interrupted."""
     maps: list[namedtasks.TaskMap] = []
     interrupter = Interrupter(step)
@@ -95,7 +95,7 @@ def run_with_interrupt_at(step: int) -> tuple[bool, bool]:
     before = sys.gettrace()
     sys.settrace(interrupter)
     try:
-        trio.run(scenario, maps, clock=MockClock(autojump_threshold=0))
+        trio.run(scenario, maps, settings, clock=MockClock(autojump_threshold=0))
     except KeyboardInterrupt:
         interrupted = True
     except BaseExceptionGroup as group:  # with what the block made of its task's end
@@ -122,10 +122,14 @@ def assert_nothing_leaked(tasks: namedtasks.TaskMap) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
-def test_ctrl_c_at_any_step_leaks_no_name() -> None:
+@pytest.mark.parametrize(("plain", "workers"), [(True, True), (True, False), (False, True)])
+def test_ctrl_c_at_any_step_leaks_no_name(plain: bool, workers: bool) -> None:
+    settings: dict[str, Any] = {"instruments": (), "workers": workers}
+    if not plain:
+        settings |= {"instruments": [RecordingInstrument()], "limit": 3}
     step = interruptions = 0
     while True:
-        reached, interrupted = run_with_interrupt_at(step)
+        reached, interrupted = run_with_interrupt_at(step, settings)
         if not reached:
             break
         interruptions += interrupted

@@ -56,6 +56,7 @@ class Job:
 class Model:
     """Plain dicts; brought up to date before each look."""
 
+    limit: float
     failed: dict[str, tuple[int, float]] = attrs.Factory(dict[str, tuple[int, float]])
     running: dict[str, Job] = attrs.Factory(dict[str, Job])
 
@@ -85,7 +86,9 @@ class Model:
             at, name = ends[0]
             self.end(self.running.pop(name), at)
             line = [job for job in self.running.values() if job.began is None]
-            if line and len(self.running) - len(line) < LIMIT:  # else its body has told already
+            if (
+                line and len(self.running) - len(line) < self.limit
+            ):  # else its body has told already
                 line[0].began = at
 
     def end_of(self, job: Job) -> float:
@@ -113,7 +116,7 @@ class Play:
 
     tasks: namedtasks.TaskMap
     heard: RecordingInstrument
-    model: Model = attrs.Factory(Model)
+    model: Model
     jobs: list[Job] = attrs.Factory(list[Job])
 
     async def settle(self) -> None:
@@ -143,7 +146,7 @@ class Play:
         assert handle.failures == job.failures
         job.handle = handle
         begun = [one for one in self.model.running.values() if one.began is not None]
-        if len(begun) < LIMIT:
+        if len(begun) < self.model.limit:
             job.began = now
         self.model.running[name] = job
         self.jobs.append(job)
@@ -207,15 +210,21 @@ STEPS = st.one_of(
 )
 
 
-@given(st.lists(STEPS, max_size=40))
+@given(st.lists(STEPS, max_size=40), st.booleans(), st.sampled_from([LIMIT, None]))
 @settings(max_examples=300, deadline=None)
-def test_the_trio_map_agrees_with_a_plain_model(steps: list[tuple[Any, ...]]) -> None:
+def test_the_trio_map_agrees_with_a_plain_model(
+    steps: list[tuple[Any, ...]], workers: bool, limit: int | None
+) -> None:
     async def main() -> None:
         heard = RecordingInstrument()
         async with namedtasks.open_task_map(
-            backoff=BACKOFF, retention=RETENTION, limit=LIMIT, instruments=[heard]
+            backoff=BACKOFF,
+            retention=RETENTION,
+            limit=limit,
+            instruments=[heard],
+            workers=workers,
         ) as tasks:
-            play = Play(tasks, heard)
+            play = Play(tasks, heard, Model(math.inf if limit is None else limit))
             for verb, *args in steps:
                 if verb == "sleep":
                     await trio.sleep(*args)

@@ -125,7 +125,7 @@ async def test_100_000_names_that_failed_once_leave_nothing(autojump_clock: Mock
         await tasks.wait_idle()
         ledger = tasks._shell.engine.ledger
         assert tasks.statistics().waiting > 99_990
-        full = sys.getsizeof(ledger.records._tables[None])
+        full = sys.getsizeof(ledger.records.tables[None])
         assert full > 1_000_000
         await trio.sleep(0.5 + 244)
         runs = 0
@@ -133,6 +133,6 @@ async def test_100_000_names_that_failed_once_leave_nothing(autojump_clock: Mock
             await tasks.start_soon("other", fine).wait()
             runs += 1
         assert runs <= 100_000 / 8
-        assert ledger.records._tables == {}
-        assert len(ledger.records._order) == 0
+        assert ledger.records.tables == {}
+        assert len(ledger.records.order) == 0
         assert sys.getsizeof(ledger.running) < 10_000, "the running names' room went back too"
