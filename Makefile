@@ -9,7 +9,7 @@ LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench states dask stress conformance
+	bench bench-peers scale states dask stress conformance
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -59,8 +59,16 @@ states: $(READY)  ## Draw the tables and the picture of the states again, from t
 	$(BIN)/python docs/tools/draw_states.py
 	$(BIN)/python docs/tools/busy_tables.py
 
-bench: $(READY)  ## Measure what things cost, each beside its floor (some minutes)
-	$(BIN)/python -m benchmarks
+bench: $(READY)  ## Measure what things cost, each beside its floor, some minutes (ONLY='refuse*', BENCH='--no-workers --check')
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only '$(ONLY)') $(BENCH)
+
+bench-peers:  ## The same beside what users would pick instead, in an environment of its own
+	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/ready
+	.venv-bench/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[bench]'
+	.venv-bench/bin/python -m benchmarks --only '$(or $(ONLY),instead*)' $(BENCH)
+
+scale: $(READY)  ## Run a controller of a million names for ten minutes of virtual time (SCALE='--shell threads')
+	$(BIN)/python -m benchmarks.scale $(SCALE)
 
 stress: $(READY)  ## Stress each shell for a minute, and look for overlaps and late waiters (SECONDS=60, SEED=...)
 	$(BIN)/python -m tests.stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -1,91 +1,110 @@
-"""Measures it all and prints one table: ``python -m benchmarks``."""
+"""Measures what things cost, each beside its floor, and prints a table."""
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
-import platform
+import pathlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
-import attrs
-import trio
-
-import namedtasks
-from benchmarks import overlap, size, speed
-from benchmarks.measure import Case, Comparison
+from benchmarks import docs, report, svg
+from benchmarks.case import Case
+from benchmarks.cases import CASES
+from benchmarks.measure import Comparison
+from benchmarks.settings import HAS_WORKERS, Settings
 
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40, help="rounds of each case (default 40)")
-    parser.add_argument("--quick", action="store_true", help="few rounds and small sizes: a trial")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only rows with TEXT in them")
-    args = parser.parse_args()
-    rows = trio.run(measure, 3 if args.quick else args.rounds, args.quick, args.json, args.only)
-    if args.json:
-        print(json.dumps({"on": conditions(), "rows": [attrs.asdict(row) for row in rows]}))
-
-
-async def measure(rounds: int, quick: bool, as_json: bool, only: str) -> list[Comparison]:
-    """Measure every case, and print each row as it comes."""
-    million, thousands = (10_000, 1_000) if quick else (1_000_000, 100_000)
-    counts = [0, 100, million // 10, million]
-    overlapping = [100, 1_000] if quick else [1_000, 100_000]
-
-    def wanted(case: Case) -> bool:
-        return only in case[0]
-
-    parts: list[AsyncIterator[Comparison]] = [
-        speed.starts(rounds, wanted),
-        speed.refusals(rounds, wanted),
-        overlap.price(rounds, wanted),
-        overlap.flatness([10, *overlapping], rounds, wanted),
-    ]
-    if only in "wait_idle()":
-        parts.append(size.flatness(counts, rounds))
-    if only in "bytes per running name":
-        parts.append(size.running(thousands))
-    if only in "bytes per waiting name":
-        parts.append(size.waiting(million))
-    rows: list[Comparison] = []
-    if not as_json:
-        print(" ".join(f"{name} {value}" for name, value in conditions().items()))
-        print(HEAD)
-    for part in parts:
-        async for row in part:
-            rows.append(row)
-            if not as_json:
-                print(line(row), flush=True)
-    return rows
-
-
-def conditions() -> dict[str, str]:
-    """What the figures depend on, beside the machine."""
-    return {
-        "python": platform.python_version(),
-        "trio": trio.__version__,
-        "namedtasks": namedtasks.__version__,
-        "platform": sys.platform,
-    }
-
-
-COLUMNS = "{:<52} {:>10} {:>10}    {:<31} {:>6}  {:<13}"
-HEAD = COLUMNS.format("", "ours", "floor", "", "ratio", "half of rounds")
-
-
-def line(row: Comparison) -> str:
-    """A row of the table."""
-    return COLUMNS.format(
-        row.what,
-        f"{row.ours:.4g} {row.unit}",
-        f"{row.theirs:.4g} {row.unit}",
-        row.floor,
-        f"{row.ratio:.2f}",
-        f"{row.low:.2f} .. {row.high:.2f}" if row.rounds > 1 else "",
+    args = parser().parse_args()
+    settings = Settings(
+        rounds=args.rounds or (3 if args.quick else Settings().rounds),
+        quick=args.quick,
+        workers=not args.no_workers,
     )
+    cases = [case for case in CASES if matches(case, args.only)]
+    if args.list:
+        print(*(f"{case.section}: {case.name}" for case in cases), sep="\n")
+        return
+    if args.write_docs and args.quick:
+        sys.exit("--quick gives figures that mean little: not for the documentation")
+    if not cases:
+        sys.exit(f"no row matches {args.only!r}: see --list")
+    if args.no_workers and not HAS_WORKERS:
+        print("--no-workers: these maps have no workers to do without", file=sys.stderr)
+    rows = list(measured(cases, settings))
+    on = report.conditions(settings)
+    if args.json:
+        told = {"on": on, "rows": [report.as_json(row) for row in rows]}
+        args.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    if args.plot:
+        result = docs.Result(on, rows)
+        svg.write_both(args.plot, docs.PICTURE, lambda theme: docs.picture(result, theme))
+    if args.write_docs:
+        docs.save(docs.RESULTS, on, rows)
+        docs.main()
+    if args.check:
+        sys.exit(verdict(rows))
+
+
+def parser() -> argparse.ArgumentParser:
+    """What may be asked for."""
+    told = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    told.add_argument("--rounds", type=int, help="rounds of each row (default 60)")
+    told.add_argument("--quick", action="store_true", help="few rounds and small sizes: a trial")
+    told.add_argument(
+        "--only",
+        default="",
+        metavar="PATTERN",
+        help="only rows whose section or name has PATTERN in it; * and ? as in file names",
+    )
+    told.add_argument("--list", action="store_true", help="print the rows, and measure nothing")
+    told.add_argument(
+        "--no-workers", action="store_true", help="open maps on trio with workers=False"
+    )
+    told.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows to FILE")
+    told.add_argument(
+        "--plot", type=pathlib.Path, metavar="DIR", help="draw the rows, in a light and a dark SVG"
+    )
+    told.add_argument(
+        "--write-docs",
+        action="store_true",
+        help="keep the rows in benchmarks/results, and write docs/explanation/performance.*",
+    )
+    told.add_argument("--check", action="store_true", help="fail if a row misses its target")
+    return told
+
+
+def matches(case: Case, pattern: str) -> bool:
+    """Whether *pattern* is in the section and name of *case*."""
+    return fnmatch.fnmatch(f"{case.section}: {case.name}".lower(), f"*{pattern.lower()}*")
+
+
+def verdict(rows: list[Comparison]) -> str | None:
+    """What to complain of; None if no target is missed."""
+    missed = [row.name for row in rows if row.is_met is False]
+    if not missed:
+        return None
+    return f"{len(missed)} of {len(rows)} rows miss their target: {'; '.join(missed)}"
+
+
+def measured(cases: list[Case], settings: Settings) -> Iterator[Comparison]:
+    """Measure *cases*, and print each row as it comes."""
+    print(*(f"{name} {value}" for name, value in report.conditions(settings).items()), sep="  ")
+    print(report.HEAD)
+    section = ""
+    for case in cases:
+        if case.section != section:
+            section = case.section
+            print(f"\n{section}")
+        if not case.is_possible:
+            print(f"{case.name}: skipped, {case.needs} is not installed")
+            continue
+        row = case.row(settings)
+        print(report.line(row), flush=True)
+        yield row
 
 
 if __name__ == "__main__":

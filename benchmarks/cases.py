@@ -1,0 +1,316 @@
+"""Every row of the table: what is measured, beside what, and the most that it may be of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from benchmarks import aio, flat, memory, refusals, starts, threads
+from benchmarks.case import Case, Row, alone, run_asyncio, run_plain, run_trio, together
+from benchmarks.imports import importing
+from benchmarks.measure import Target, Work
+from benchmarks.peers import PEERS
+
+BARE = "bare nursery.start_soon and drain"
+RAISED = "call + dict look-up + bare raise and catch"
+RETURNED = "call + dict look-up + return"
+TO_THREAD = "trio.to_thread.run_sync"
+POOL = "ThreadPoolExecutor.submit + result"
+SOON = "TrioToken.run_sync_soon per start"
+HANDLE_FLOOR = "bare start + an Event that the parent waits for"
+GROUP = "create_task in a TaskGroup + a done-callback that pops a dict"
+TUPLE = "a hand-written tuple with the exception"
+
+MILLION = 1_000_000
+
+
+def idle(
+    name: str,
+    ours: Callable[[starts.Idle], Work],
+    floor: str,
+    theirs: Callable[[starts.Idle], Work],
+    most: float | None,
+    share: float = 1.0,
+) -> Case:
+    """A row of a map on trio in which nothing runs."""
+    row = Row(name=name, ours=ours, floor=floor, theirs=theirs, most=most, share=share)
+    return alone(row, starts.idle, run_trio)
+
+
+def busy(
+    name: str,
+    ours: Callable[[refusals.Busy], Work],
+    floor: str,
+    theirs: Callable[[refusals.Busy], Work],
+    most: float | None,
+) -> Case:
+    """A row of a map on trio in which one name runs and one waits."""
+    row = Row(name=name, ours=ours, floor=floor, theirs=theirs, most=most, unit="ns")
+    return alone(row, refusals.busy, run_trio)
+
+
+def pool(
+    name: str,
+    ours: Callable[[threads.Pools], Work],
+    theirs: Callable[[threads.Pools], Work],
+    most: float | None,
+) -> Case:
+    """A row of a thread map, beside a pool."""
+    row = Row(name=name, ours=ours, floor=POOL, theirs=theirs, most=most)
+    return alone(row, threads.pools, run_plain)
+
+
+def on_asyncio(
+    name: str,
+    ours: Callable[[aio.Loop], Work],
+    floor: str,
+    theirs: Callable[[aio.Loop], Work],
+    most: float | None,
+) -> Case:
+    """A row of a map on asyncio in which nothing runs."""
+    row = Row(name=name, ours=ours, floor=floor, theirs=theirs, most=most)
+    return alone(row, aio.loop, run_asyncio)
+
+
+def while_names_wait(count: int) -> list[Case]:
+    """Rows of what is done beside *count* waiting names, each beside itself with none."""
+    told, floor = f"{spaced(count)} names wait", "itself, none waits"
+    rows = [
+        flat.grown(f"wait_idle() on an idle map, {told}", flat.wait_idle, floor, 2.0),
+        flat.grown(f"statistics(), {told}", flat.statistics, floor, 2.0),
+        flat.grown(f"start, {told}", flat.start, floor, 2.0),
+        flat.grown(f"settle, {told}", flat.settle, floor, 2.0),
+        flat.grown(
+            f"for comparison: a dict look-up, {spaced(count)} names",
+            flat.look_up_waiting,
+            "itself, 10 names",
+            None,
+            "ns",
+        ),
+    ]
+    return together(rows, flat.waiting(count), run_trio)
+
+
+def while_names_lapse(count: int) -> Case:
+    """A row of what takes lapsed records out."""
+    told = f"sweep, {spaced(count)} have lapsed"
+    row = flat.grown(told, flat.sweep, "itself, 1 000 have lapsed", 2.0)
+    return alone(row, flat.waiting(count, flat.FEW_LAPSED), flat.run_in_mock_time)
+
+
+def while_names_overlap(count: int) -> list[Case]:
+    """Rows of names that overlap *count* others, each beside itself with 10."""
+    told, floor = f"{spaced(count)} run", "itself, 10 run"
+    rows = [
+        flat.grown(f"start + finish of overlapping names, {told}", flat.start_pods, floor, 1.3),
+        flat.grown(f"refuse an overlapping name, {told}", flat.refuse_volume, floor, 1.3),
+    ]
+    return together(rows, flat.running(count, flat.overlapping), run_trio)
+
+
+def price_of_any() -> list[Case]:
+    """Rows of what a tuple costs in a map that knows ANY, beside a map that does not."""
+    floor = "(a, b), no ANY yet"
+    rows = [
+        flat.grown("start + finish of (a, b), ANY is in use", flat.start_pods, floor, None),
+        flat.grown("start + finish of (a, ANY)", flat.start_volumes, floor, None),
+    ]
+    return together(rows, flat.running(1, flat.overlapping, flat.apart, 1), run_trio)
+
+
+def spaced(number: int) -> str:
+    """A number that can be read: 1 000 000."""
+    return f"{number:,}".replace(",", " ")
+
+
+# The rows. A new one is a line here, and a function that does it once or many times.
+
+RUNS = [
+    idle(
+        "start + finish of a no-op, batches of 1 000, warm",
+        starts.batch,
+        BARE,
+        starts.bare_batch,
+        0.75,
+    ),
+    idle(
+        "start + finish, cold: open, 10 000 runs in batches, close",
+        starts.cold,
+        BARE,
+        starts.bare_cold,
+        1.15,
+        0.5,
+    ),
+    idle(
+        "start + finish, cold: open, 10 000 runs at once, close",
+        starts.cold_at_once,
+        BARE,
+        starts.bare_cold_at_once,
+        None,
+        0.5,
+    ),
+    idle(
+        "start + finish, warm, beside a map written by hand",
+        starts.batch,
+        "25 lines, one cancel scope per task",
+        starts.batch_by_hand,
+        0.4,
+    ),
+    idle(
+        "start, then wait for the handle, one by one",
+        starts.one_by_one,
+        HANDLE_FLOOR,
+        starts.bare_one_by_one,
+        0.85,
+    ),
+    idle(
+        "a run that fails, contained and recorded",
+        starts.failing,
+        "bare spawn of a no-op",
+        starts.bare_batch,
+        1.5,
+    ),
+    idle(
+        "end of the last of 1 000 runs to the return of wait_idle",
+        starts.end_to_wait_idle,
+        "an Event set in that place",
+        starts.end_to_event,
+        1.3,
+        0.5,
+    ),
+    on_asyncio(
+        "asyncio map, create_task + await, batches of 1 000", aio.batch, GROUP, aio.bare_batch, 0.8
+    ),
+]
+
+REFUSALS = [
+    busy("refuse a running name", refusals.refuse("runs"), RAISED, refusals.raise_and_catch, 1.4),
+    busy("refuse a waiting name", refusals.refuse("waits"), RAISED, refusals.raise_and_catch, 1.9),
+    busy("skip a running name", refusals.skip("runs"), RETURNED, refusals.look_up, 2.0),
+    busy("skip a waiting name", refusals.skip("waits"), RETURNED, refusals.look_up, 4.0),
+    busy("name in tasks", refusals.contains, RETURNED, refusals.look_up, 1.5),
+    busy("tasks.state(name), running", refusals.state("runs"), RETURNED, refusals.look_up, 2.5),
+    busy("tasks.state(name), waiting", refusals.state("waits"), RETURNED, refusals.look_up, 2.5),
+    busy("join a running name", refusals.join, RETURNED, refusals.look_up, None),
+    busy("queue a running name, superseding", refusals.queue, BARE, refusals.bare_starts, None),
+    busy(
+        "thread map, a refusal",
+        threads.refuse,
+        "the trio map's refusal",
+        refusals.refuse("runs"),
+        1.3,
+    ),
+]
+
+THREADS = [
+    idle(
+        "start_thread_soon, bursts of 500", threads.burst, TO_THREAD, threads.bare_burst, 0.15, 0.2
+    ),
+    idle(
+        "start_thread_soon, one by one",
+        threads.one_by_one,
+        TO_THREAD,
+        threads.bare_one_by_one,
+        0.8,
+        0.5,
+    ),
+    pool(
+        "thread map, submit + result, batches of 500",
+        threads.submit("tasks"),
+        threads.bare_submit,
+        0.6,
+    ),
+    pool(
+        "thread map, submit + result, one by one",
+        threads.submit_one_by_one("tasks"),
+        threads.bare_submit_one_by_one,
+        1.25,
+    ),
+    pool(
+        "thread map on a foreign executor, batches of 500",
+        threads.submit("on_pool"),
+        threads.bare_submit,
+        1.8,
+    ),
+    idle(
+        "post from a foreign thread, bursts of 5 000: the poster's time",
+        threads.posted("poster"),
+        SOON,
+        threads.bare_posted("poster"),
+        0.1,
+        0.5,
+    ),
+    idle(
+        "post from a foreign thread, bursts of 5 000: end to end",
+        threads.posted("whole"),
+        SOON,
+        threads.bare_posted("whole"),
+        0.75,
+        0.5,
+    ),
+]
+
+MEMORY = [
+    memory.in_processes(
+        "bytes per waiting name, one shared error, 1 000 000 names",
+        "bytes",
+        memory.shared,
+        "the ancestor, in Go (read off)",
+        165.0,
+        Target(130, "ours"),
+        MILLION,
+    ),
+    memory.in_processes(
+        "bytes per waiting name, each with its own error, 1 000 000 names",
+        "bytes",
+        memory.own,
+        TUPLE,
+        memory.tuples,
+        Target(400, "ours"),
+        MILLION,
+    ),
+    memory.in_processes(
+        "bytes per running name, 100 000 blocked on an event",
+        "bytes",
+        memory.running,
+        "a bare trio task blocked on an event",
+        memory.bare,
+        Target(1.7),
+        100_000,
+    ),
+    memory.in_processes(
+        "one full garbage collection, 1 000 000 waiting names",
+        "collection",
+        memory.shared,
+        TUPLE,
+        memory.tuples,
+        Target(0.3),
+        MILLION,
+        "ms",
+    ),
+    importing("namedtasks", "trio", Target(15, "difference")),
+]
+
+FLATNESS = [
+    *while_names_wait(1_000),
+    *while_names_wait(100_000),
+    *while_names_wait(MILLION),
+    while_names_lapse(100_000),
+    while_names_lapse(MILLION),
+    *while_names_overlap(1_000),
+    *while_names_overlap(100_000),
+    *price_of_any(),
+]
+
+SECTIONS: dict[str, list[Case]] = {
+    "Runs": RUNS,
+    "Refusals and questions": REFUSALS,
+    "Threads": THREADS,
+    "Memory and import": MEMORY,
+    "Flat with very many names": FLATNESS,
+    "Beside what users would pick instead": PEERS,
+}
+
+CASES = [attrs.evolve(case, section=name) for name, cases in SECTIONS.items() for case in cases]
+"""All rows, in the order in which they are measured and shown."""

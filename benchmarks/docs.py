@@ -1,0 +1,172 @@
+"""Keeps what was measured, and writes it into the documentation.
+
+What was measured on a Python is kept in ``benchmarks/results/``, one file for
+each; the page ``docs/explanation/performance.md`` and its pictures are made of
+all of them. ``python -m benchmarks --write-docs`` measures and writes;
+``python -m benchmarks.docs`` only writes.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from benchmarks import bars, svg
+from benchmarks.cases import CASES, SECTIONS
+from benchmarks.measure import Comparison
+from benchmarks.report import as_json, figure, from_json, limit, reached
+
+ROOT = pathlib.Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+FOLDER = ROOT / "docs" / "explanation"
+PAGE = FOLDER / "performance.md"
+PICTURE = "performance"
+
+
+@attrs.frozen
+class Result:
+    """What was measured on one Python."""
+
+    on: dict[str, Any]
+    """The conditions: see `report.conditions`."""
+    rows: list[Comparison]
+    """In the order of the cases."""
+
+    @property
+    def python(self) -> str:
+        """The version, without what is of no interest: 3.11."""
+        return ".".join(self.on["python"].split(".")[:2])
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether the maps on trio were as they are by default."""
+        return self.on["workers"] is not False
+
+    @property
+    def label(self) -> str:
+        """What the column says."""
+        return f"Python {self.python}" + ("" if self.has_workers else ", `workers=False`")
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return f"python-{self.python}" + ("" if self.has_workers else "-no-workers") + ".json"
+
+
+# What was measured
+
+
+def load(folder: pathlib.Path) -> list[Result]:
+    """What was measured so far, by Python and kind; what is no row any more is left out."""
+    order = {case.name: number for number, case in enumerate(CASES)}
+    results: list[Result] = []
+    for file in folder.glob("python-*.json"):
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        rows = [from_json(row) for row in told["rows"] if row["name"] in order]
+        rows.sort(key=lambda row: order[row.name])
+        results.append(Result(told["on"], rows))
+    return sorted(results, key=_column)
+
+
+def _column(result: Result) -> tuple[bool, tuple[int, ...]]:
+    return not result.has_workers, tuple(map(int, result.python.split(".")))
+
+
+def save(folder: pathlib.Path, on: dict[str, Any], rows: list[Comparison]) -> None:
+    """Keep *rows*; those that were not measured this time stay as they are."""
+    new = Result(on, rows)
+    kept = {row.name: row for old in load(folder) if old.file == new.file for row in old.rows}
+    kept.update((row.name, row) for row in rows)
+    told = {"on": on, "rows": [as_json(row) for row in kept.values()]}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / new.file).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+# The page
+
+
+def tables(results: list[Result]) -> str:
+    """All that was measured, section by section, the worst first."""
+    parts = [*_summary(results)]
+    for section in SECTIONS:
+        parts += ["", f"### {section}", "", *_table(section, results)]
+    return "\n".join(parts) + "\n"
+
+
+def _summary(results: list[Result]) -> Iterable[str]:
+    for result in results:
+        met, of = bars.share(result.rows)
+        yield f"- {result.label} ({_versions(result.on)}): {met} of {of} targets are met."
+
+
+def _versions(on: dict[str, Any]) -> str:
+    return f"{on['python']}, trio {on['trio']}, {on['platform']}"
+
+
+def _table(section: str, results: list[Result]) -> Iterable[str]:
+    columns = [{row.name: row for row in result.rows} for result in results]
+    newest = [row for column in reversed(columns) for row in column.values()]
+    known = {row.name: row for row in reversed(newest) if row.section == section}
+    yield "| | beside | at most | " + " | ".join(result.label for result in results) + " |"
+    yield "|---|---|---|" + "---|" * len(results)
+    for row in sorted(known.values(), key=_badness, reverse=True):
+        cells = [_cell(column.get(row.name)) for column in columns]
+        yield f"| {row.name} | {row.floor} | {pretty(limit(row))} | " + " | ".join(cells) + " |"
+
+
+def _badness(row: Comparison) -> tuple[bool, float]:
+    return row.used is not None, row.ratio if row.used is None else row.used
+
+
+def _cell(row: Comparison | None) -> str:
+    if row is None:
+        return ""
+    spread = f" ({row.low:.2f} to {row.high:.2f})" if row.rounds > 1 else ""
+    missed = ", missed" if row.is_met is False else ""
+    of_ours = row.target is not None and row.target.of == "ours"
+    told = f"{row.ratio:.2f} x" if of_ours else reached(row)
+    return pretty(f"{figure(row.ours, row.unit)}, **{told}**{spread}{missed}")
+
+
+def pretty(words: str) -> str:
+    """Figures as they are printed in a text."""
+    return words.replace(" us", " µs").replace(" x", " \N{MULTIPLICATION SIGN}")
+
+
+def between_marks(name: str, block: str, page: str) -> str:
+    """The *page* with *block* in the place that is marked for *name*."""
+    begin, end = f"<!-- made by {name} -->\n", "<!-- end of what was made -->\n"
+    before, rest = page.split(begin)
+    after = rest.split(end, 1)[1]
+    return f"{before}{begin}{block}{end}{after}"
+
+
+def page_with(results: list[Result], page: str) -> str:
+    """The *page* with what was measured."""
+    return between_marks("python -m benchmarks --write-docs", tables(results), page)
+
+
+def drawn(results: list[Result]) -> Result:
+    """What the pictures show: the newest Python, as it is by default."""
+    return [result for result in results if result.has_workers][-1]
+
+
+def picture(result: Result, theme: svg.Theme) -> str:
+    """The picture of one result."""
+    return bars.picture(f"namedtasks on Python {result.python}", result.rows, theme)
+
+
+def main() -> None:
+    """Write the page and its pictures from what was measured."""
+    results = load(RESULTS)
+    page = page_with(results, PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(page, encoding="utf-8")
+    svg.write_both(FOLDER, PICTURE, lambda theme: picture(drawn(results), theme))
+
+
+if __name__ == "__main__":
+    main()
