@@ -10,10 +10,19 @@ import argparse
 import importlib
 import random
 import sys
+from collections.abc import Callable
 
-from tests.stress.tally import Tally, stop_after
+from tests.stress.tally import Stop, Tally, stop_after
 
-SHELLS = ("threads", "trio", "asyncio")
+SHELLS = ("threads", "trio", "trio-own-tasks", "asyncio")
+"""The trio shell twice: with workers, and with a trio task of its own for each run."""
+
+
+def run_of(shell: str) -> Callable[[Tally, Stop], None]:
+    """What stresses a shell."""
+    run: Callable[[Tally, Stop], None]
+    run = importlib.import_module(f"tests.stress.on_{shell.partition('-')[0]}").run
+    return run
 
 
 def main() -> int:
@@ -27,7 +36,7 @@ def main() -> int:
     for shell in options.shell or SHELLS:
         print(f"{shell}: {options.seconds:g} s with seed {seed} ...", flush=True)
         tally = Tally(shell, seed)
-        importlib.import_module(f"tests.stress.on_{shell}").run(tally, stop_after(options.seconds))
+        run_of(shell)(tally, stop_after(options.seconds))
         print(tally.report(), flush=True)
         faults += len(tally.faults)
     return 1 if faults else 0

@@ -21,7 +21,8 @@ def run(tally: Tally, stop: Stop) -> None:
 
 
 async def _run(tally: Tally, stop: Stop) -> None:
-    async with namedtasks.open_task_map(**tally.settings()) as tasks:
+    workers = tally.shell == "trio"
+    async with namedtasks.open_task_map(**tally.settings(), workers=workers) as tasks:
         actors = [_Actor(tally, tasks, number) for number in range(ACTORS)]
         async with trio.open_nursery() as nursery:
             for actor in actors:

@@ -1,20 +1,18 @@
 """A short stress run of each shell; ``make stress`` is the long one."""
 
-import importlib
 import random
 
 import pytest
 
 from namedtasks import ANY
-from tests.stress.__main__ import SHELLS
+from tests.stress.__main__ import SHELLS, run_of
 from tests.stress.tally import Tally
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_under_stress_no_two_runs_of_a_name_overlap_and_nobody_is_left_waiting(shell: str) -> None:
     tally = Tally(shell, random.randrange(1_000_000))
-    run = importlib.import_module(f"tests.stress.on_{shell}").run
-    run(tally, lambda: tally.counts["operations run"] >= 3000)
+    run_of(shell)(tally, lambda: tally.counts["operations run"] >= 3000)
     report = tally.report()
     assert tally.faults == [], report
     assert tally.counts["operations run"] >= 3000, report
