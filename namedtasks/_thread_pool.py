@@ -4,46 +4,115 @@ They are daemons, so that a body that hangs does not hang the interpreter's exit
 (`concurrent.futures` joins its threads there). How many there may be is decided
 by the slots, before a job comes here: a pool never has more threads than jobs at
 once.
+
+Theory of operation. To wake a thread costs more than most jobs of a burst. So
+jobs stand in a line, and one thread is called at a time: it takes the first job,
+calls the next thread if there is more in the line, and begins. A job that is over
+quickly is followed by the next in the same thread, and who was called finds
+nothing left to do; one that takes long holds up nobody, as the next thread is on
+its way already.
+
+There is no lock here that a signal handler could meet: what is shared is a
+deque and a dict, which are changed in single, atomic steps, and a flag. It says
+that a thread is on its way which has not looked into the line yet; who puts a job
+there looks at it afterwards, and who comes takes it down before looking.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
-from typing import final
+from typing import NamedTuple, final
 
 _LINGERS = 10.0
 """Seconds for which a thread waits for another job, as trio's do."""
 
 
+class Job(NamedTuple):
+    """What is to be done in some thread. Neither of the two raises anything."""
+
+    run: Callable[[], object]
+    refuse: Callable[[BaseException], None]
+    """Told if it never will be run, as no thread can be started."""
+
+
 @final
 class ThreadPool:
-    """Runs jobs, each in a thread of its own for as long as it takes."""
+    """Runs jobs, none of which waits for another one to end."""
 
-    __slots__ = ("_closed", "_idle", "_name")
+    __slots__ = ("_closed", "_idle", "_is_called", "_jobs", "_name", "_start")
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, name: str, start: Callable[[threading.Thread], None] = threading.Thread.start
+    ) -> None:
         self._name = name
+        self._start = start
+        """Starts a thread: by the map's own rules, if it has some."""
         self._closed = False
-        # Each is put in and taken out by single, atomic steps of a dict: there is
-        # no lock here that a signal handler could meet. The last in is the first out.
+        self._jobs: deque[Job] = deque()
+        self._is_called: bool = False
+        """Whether a thread is on its way, and has not looked yet."""
+        # The last in is the first out.
         self._idle: dict[_Worker, None] = {}
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Have *job*, which raises nothing, run in some thread.
+    def submit(self, job: Job) -> None:
+        """Have *job* run in some thread, soon.
 
         Raises:
             RuntimeError: no thread can be started; the job will not run.
         """
+        self._jobs.append(job)
+        if self._is_called:
+            return
         try:
-            worker, _ = self._idle.popitem()
-        except KeyError:
-            worker = _Worker(self)
-            worker.job = job
-            threading.Thread(target=worker.work, name=self._name, daemon=True).start()
-        else:
-            worker.job = job
-            worker.wake.release()
+            self._call_one()
+        except BaseException as error:
+            try:
+                self._jobs.remove(job)
+            except ValueError:  # somebody is just running it
+                return
+            finally:
+                self._refuse_all(error)
+            raise
+
+    def call_another(self) -> None:
+        """Have a thread look into the line, if there is anything in it and nobody is on the way."""
+        if self._jobs and not self._is_called:
+            try:
+                self._call_one()
+            except BaseException as error:
+                self._refuse_all(error)
+
+    def _call_one(self) -> None:
+        try:
+            self._is_called = True  # first: it may be there at once
+            try:
+                worker, _ = self._idle.popitem()
+            except KeyError:
+                worker = _Worker(self)
+                self._start(threading.Thread(target=worker.work, name=self._name, daemon=True))
+            else:
+                worker.wake.release()
+        except BaseException:
+            self._is_called = False
+            raise
+
+    def _refuse_all(self, error: BaseException) -> None:
+        """Nobody will come: tell those who have counted on that. They must not wait for others."""
+        while not self._is_called and (job := self.take()) is not None:
+            job.refuse(error)
+
+    def look(self) -> None:
+        """A thread has come, and will look into the line."""
+        self._is_called = False
+
+    def take(self) -> Job | None:
+        """The first job in the line."""
+        try:
+            return self._jobs.popleft()
+        except IndexError:
+            return None
 
     def close(self) -> None:
         """Let go of the threads that have nothing to do, now and from now on."""
@@ -56,16 +125,16 @@ class ThreadPool:
             worker.wake.release()
 
     def rest(self, worker: _Worker) -> bool:
-        """Have *worker* wait for another job; whether it has one now."""
+        """Have *worker* wait until it is called; False if it is not needed any more."""
         self._idle[worker] = None
         # Who closes the pool may not see this one; then it must see that.
         if worker.wake.acquire(timeout=0.0 if self._closed else _LINGERS):
-            return worker.job is not None
+            return not self._closed or self._is_called
         try:
             del self._idle[worker]
-        except KeyError:  # somebody is just giving it a job
+        except KeyError:  # somebody is just calling it
             worker.wake.acquire()
-            return worker.job is not None
+            return not self._closed or self._is_called
         return False
 
 
@@ -73,19 +142,20 @@ class ThreadPool:
 class _Worker:
     """What one thread of the pool runs."""
 
-    __slots__ = ("_pool", "job", "wake")
+    __slots__ = ("_pool", "wake")
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
-        self.job: Callable[[], None] | None = None
         self.wake: threading.Lock = threading.Lock()
         self.wake.acquire()
 
     def work(self) -> None:
-        has_job = True
-        while has_job:
-            job, self.job = self.job, None
-            assert job is not None
-            job()
-            del job
-            has_job = self._pool.rest(self)
+        pool = self._pool
+        is_called = True
+        while is_called:
+            pool.look()
+            while (job := pool.take()) is not None:
+                pool.call_another()
+                job.run()
+                del job
+            is_called = pool.rest(self)

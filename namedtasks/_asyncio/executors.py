@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, final
 from namedtasks import _pools
 from namedtasks._asyncio.run import AsyncioRun
 from namedtasks._core.frames import without_our_frames
+from namedtasks._thread_pool import Job
 
 if TYPE_CHECKING:
     from namedtasks._thread_pool import ThreadPool
@@ -72,7 +73,12 @@ class _Call:
         self, threads: ThreadPool, fn: Callable[..., object], args: tuple[object, ...]
     ) -> None:
         context = copy_context()
-        threads.submit(lambda: self.ended(_result_of(context, fn, args)))
+        threads.submit(Job(lambda: self.ended(_result_of(context, fn, args)), self._refused))
+
+    def _refused(self, error: BaseException) -> None:
+        future: Future[Any] = Future()
+        future.set_exception(error)
+        self.ended(future)
 
     def ended(self, future: Future[Any]) -> None:
         """Take the *future* of work that has ended. Called in any thread."""

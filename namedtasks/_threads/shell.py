@@ -26,7 +26,7 @@ from namedtasks._core.frames import without_our_frames
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.text import task_text
 from namedtasks._log import complain
-from namedtasks._thread_pool import ThreadPool
+from namedtasks._thread_pool import Job, ThreadPool
 from namedtasks._threads import turnstile
 from namedtasks._threads.future import TaskFuture
 from namedtasks._threads.interrupts import uninterrupted
@@ -74,7 +74,7 @@ class Shell(Conductor[ThreadRun, Lot]):
         self._untold = 0
         # Runs that have ended, and those that instruments are hearing of.
         self._heard = _Heard()
-        self._own_threads = ThreadPool("namedtasks")
+        self._own_threads = ThreadPool("namedtasks", self._start_thread)
         self._overdue = OverdueWatch(self)
 
     # Starting
@@ -170,12 +170,25 @@ class Shell(Conductor[ThreadRun, Lot]):
         """Have *run* run in its place; if that raises, it never runs."""
         try:
             if run.pool is None:
-                self._own_threads.submit(functools.partial(self._run, [run]))
+                job = Job(functools.partial(self._run, [run]), functools.partial(self._refuse, run))
+                self._own_threads.submit(job)
             else:
                 self._submit_to(_pools.pool_of(run.pool), run)
         except BaseException as error:
             return error if self._claim(run) else None
         return None
+
+    def _start_thread(self, thread: threading.Thread) -> None:
+        turnstile.enter(self)
+        try:
+            thread.start()
+        finally:
+            turnstile.leave()
+
+    def _refuse(self, run: ThreadRun, error: BaseException) -> None:
+        """There is no thread for *run*, of which its submitter does not know."""
+        if self._claim(run):
+            self.end(run, error, stopped=False)
 
     def _claim(self, run: ThreadRun) -> bool:
         """Take care that only the caller ends *run*, which has not begun; False if it has ended."""

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from namedtasks._trio.shell import Shell
 
 _MOST_IDLE = 1_000
-"""Idle workers that are kept: some 5 MB at most."""
+"""Idle workers that are kept: some 2.5 MB at most."""
 
 _IDLE_SECONDS = 10.0
 """How long the one that has been idle for longest is kept while others work."""

@@ -21,7 +21,7 @@ import pytest
 import namedtasks
 from namedtasks import current_run
 from namedtasks._core.pending import IfBusy
-from namedtasks._thread_pool import ThreadPool
+from namedtasks._thread_pool import Job as PoolJob, ThreadPool
 from namedtasks._threads.locking import Sleeper
 from namedtasks._threads.overdue import OverdueWatch
 from tests.conformance.driver import Driver, Job, Waiter, World
@@ -232,8 +232,8 @@ class ThreadDriver(Driver):
         activity, submit, start = self._activity, ThreadPool.submit, OverdueWatch._start
         watch = OverdueWatch._watch
 
-        def submit_counted(pool: ThreadPool, job: Callable[[], None]) -> None:
-            submit(pool, activity.counted(job))
+        def submit_counted(pool: ThreadPool, job: PoolJob) -> None:
+            submit(pool, job._replace(run=activity.counted(job.run)))
 
         def start_counted(self: OverdueWatch) -> None:
             counted = activity.counted(lambda: watch(self))

@@ -1,31 +1,41 @@
 """The map's own threads."""
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from namedtasks import ThreadTaskMap, _thread_pool as pool_module
-from namedtasks._thread_pool import ThreadPool
+from namedtasks import State, ThreadTaskMap, _thread_pool as pool_module
+from namedtasks._thread_pool import Job, ThreadPool
 from namedtasks.testing import ManualClock
 from tests.threads.helpers import Gate, HandPool, reach
+
+
+def unexpected(error: BaseException) -> None:
+    raise AssertionError from error
+
+
+def job(run: Callable[[], object]) -> Job:
+    return Job(run, unexpected)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    for _ in range(60_000):
+        if condition():
+            return
+        threading.Event().wait(0.0005)
+    raise AssertionError("it never came about")
 
 
 def test_a_thread_that_rests_takes_the_next_job() -> None:
     pool = ThreadPool("test")
     idents: list[int] = []
-    done = threading.Event()
-
-    def job() -> None:
-        idents.append(threading.get_ident())
-        done.set()
-
     for _ in range(3):
-        done.clear()
-        pool.submit(job)
-        reach(done)
-        while not pool._idle:
-            threading.Event().wait(0.0005)
+        pool.submit(job(lambda: idents.append(threading.get_ident())))
+        wait_for(lambda: pool._idle and not pool._jobs)
+    wait_for(lambda: len(idents) == 3)
     pool.close()
     assert len(set(idents)) == 1
 
@@ -34,31 +44,140 @@ def test_a_thread_that_has_rested_for_long_is_let_go(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pool_module, "_LINGERS", 0.0)
     pool = ThreadPool("test")
     threads: list[threading.Thread] = []
-    pool.submit(lambda: threads.append(threading.current_thread()))
-    while not threads:
-        threading.Event().wait(0.0005)
+    pool.submit(job(lambda: threads.append(threading.current_thread())))
+    wait_for(lambda: threads)
     threads[0].join(60)
     assert not threads[0].is_alive()
     assert not pool._idle
 
 
-def test_a_job_given_at_the_very_end_of_a_rest_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread has waited long enough, and somebody has just chosen it for a job."""
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_thread_called_at_the_very_end_of_its_rest_comes(
+    monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    """It has waited long enough, and somebody has just chosen it."""
     monkeypatch.setattr(pool_module, "_LINGERS", 0.0)
     done = threading.Event()
 
     class Idle(dict[Any, None]):
         def __delitem__(self, worker: Any) -> None:
             if not done.is_set():
-                worker.job = done.set
+                pool._closed = closed
+                pool._jobs.append(job(done.set))
+                pool._is_called = True
                 worker.wake.release()
                 raise KeyError(worker)
             super().__delitem__(worker)
 
     pool = ThreadPool("test")
     pool._idle = Idle()
-    pool.submit(lambda: None)
+    pool.submit(job(lambda: None))
     reach(done)
+
+
+def test_a_burst_of_short_jobs_needs_few_threads_and_keeps_its_order() -> None:
+    pool = ThreadPool("test")
+    done: list[int] = []
+    gate = threading.Event()
+    pool.submit(job(lambda: reach(gate)))
+    for number in range(500):
+        pool.submit(job(partial(done.append, number)))
+    wait_for(lambda: len(done) == 500)
+    gate.set()
+    assert sorted(done) == list(range(500))
+    wait_for(lambda: not pool._is_called)
+    assert len(pool._idle) < 100
+    pool.close()
+
+
+def test_no_job_waits_for_another_one_to_end() -> None:
+    """All of them meet at a barrier, which opens only when all have begun."""
+    pool = ThreadPool("test")
+    barrier = threading.Barrier(101)
+    for _ in range(100):
+        pool.submit(job(lambda: barrier.wait(60)))
+    barrier.wait(60)
+    pool.close()
+
+
+class Starter:
+    """Starts threads as long as there are some."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def __call__(self, thread: threading.Thread) -> None:
+        if not self.left:
+            raise RuntimeError("can't start new thread")
+        self.left -= 1
+        thread.start()
+
+
+def test_who_submits_is_told_that_there_is_no_thread() -> None:
+    pool = ThreadPool("test", Starter(0))
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        pool.submit(job(lambda: None))
+    assert not pool._jobs
+    assert not pool._is_called
+
+
+def test_and_so_are_those_who_have_counted_on_that_thread() -> None:
+    refused: list[BaseException] = []
+
+    def no_thread(thread: threading.Thread) -> None:
+        pool.submit(Job(lambda: None, refused.append))  # in another thread, say
+        raise RuntimeError("can't start new thread")
+
+    pool = ThreadPool("test", no_thread)
+    with pytest.raises(RuntimeError) as raised:
+        pool.submit(job(lambda: None))
+    assert refused == [raised.value]
+    assert not pool._jobs
+
+
+def test_a_job_that_somebody_runs_meanwhile_is_not_refused() -> None:
+    ran: list[str] = []
+
+    def no_thread(thread: threading.Thread) -> None:
+        taken = pool.take()
+        assert taken is not None
+        taken.run()
+        raise RuntimeError("can't start new thread")
+
+    pool = ThreadPool("test", no_thread)
+    pool.submit(job(lambda: ran.append("it")))
+    assert ran == ["it"]
+
+
+def test_jobs_in_line_behind_one_that_takes_long_are_refused_if_there_is_no_thread() -> None:
+    refused: list[BaseException] = []
+    began, gate = threading.Event(), threading.Event()
+    pool = ThreadPool("test", Starter(1))
+
+    def first() -> None:
+        began.set()
+        reach(gate)
+
+    pool._jobs += [Job(first, unexpected), Job(lambda: None, refused.append)]
+    pool.call_another()
+    reach(began)
+    assert [str(error) for error in refused] == ["can't start new thread"]
+    gate.set()
+    pool.close()
+
+
+def test_a_run_that_no_thread_can_be_had_for_fails_in_the_map() -> None:
+    """Its submitter has counted on a thread that somebody else was about to start."""
+    with ThreadTaskMap(instruments=()) as tasks:
+        shell: Any = tasks._shell
+        pool = shell._own_threads
+        pool._is_called = True
+        future = tasks.submit("a", int)
+        pool._start = Starter(0)
+        pool._is_called = False
+        pool.call_another()
+        assert isinstance(future.exception(), RuntimeError)
+        assert tasks.state("a") is State.WAITING
 
 
 def test_the_watch_is_not_started_while_the_thread_is_inside_of_somebodys_pool() -> None:
