@@ -162,7 +162,8 @@ def _is_plain(kind: type[BaseException]) -> bool:
 
 
 def _copy_of_plain(error: BaseException) -> BaseException:
-    copied: BaseException = BaseException.__new__(type(error), *error.args)
+    copied: BaseException = BaseException.__new__(type(error))
+    BaseException.__setattr__(copied, "args", error.args)  # the very tuple, at no further bytes
     state = error.__reduce__()[2:]  # which, unlike vars(), makes no dict where there is none
     if state:
         vars(copied).update(cast("tuple[dict[str, Any]]", state)[0])
