@@ -157,7 +157,7 @@ def _is_plain(kind: type[BaseException]) -> bool:
         if one in _ALL_IN_ARGS:
             return type(kind) is type
         if vars(one).get("__slots__") or any(way in vars(one) for way in _WAYS_OF_ITS_OWN):
-            return False
+            break
     return False
 
 

@@ -178,7 +178,7 @@ class _Main:
 
 
 _main = _Main()
-if hasattr(os, "register_at_fork"):
+with contextlib.suppress(AttributeError):  # where there is no fork
     os.register_at_fork(after_in_child=_main.look)  # the thread that forks is the child's main one
 
 

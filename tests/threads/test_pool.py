@@ -1,5 +1,6 @@
 """The map's own threads."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import namedtasks.asyncio
 from namedtasks import State, ThreadTaskMap, _thread_pool as pool_module
 from namedtasks._thread_pool import Job, ThreadPool
 from namedtasks.testing import ManualClock
@@ -178,6 +180,63 @@ def test_a_run_that_no_thread_can_be_had_for_fails_in_the_map() -> None:
         pool.call_another()
         assert isinstance(future.exception(), RuntimeError)
         assert tasks.state("a") is State.WAITING
+
+
+def test_one_that_was_cancelled_meanwhile_does_not() -> None:
+    with ThreadTaskMap(instruments=()) as tasks:
+        shell: Any = tasks._shell
+        pool = shell._own_threads
+        pool._is_called = True
+        future = tasks.submit("a", int)
+        assert future.cancel()
+        pool._start = Starter(0)
+        pool._is_called = False
+        pool.call_another()
+        assert future.cancelled()
+        assert tasks.state("a") is State.FREE
+
+
+def test_nor_does_a_thread_that_asyncio_has_counted_on() -> None:
+    async def main() -> None:
+        async with namedtasks.asyncio.open_task_map(instruments=()) as tasks:
+            shell: Any = tasks._shell
+            pool = shell.threads
+            pool._is_called = True
+            task = tasks.run_in_executor("a", int)
+            await asyncio.sleep(0)
+            pool._start = Starter(0)
+            pool._is_called = False
+            pool.call_another()
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await task
+
+    asyncio.run(main())
+
+
+class Fickle:
+    """A name that cannot be hashed the *at*-th time."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __hash__(self) -> int:
+        self.left -= 1
+        if self.left == 0:
+            raise ValueError("not now")
+        return 1
+
+
+def test_a_name_whose_hash_fails_once_is_freed_all_the_same() -> None:
+    refused = 0
+    for at in range(1, 12):
+        with ThreadTaskMap(instruments=()) as tasks:
+            try:
+                tasks.submit(Fickle(at), int)
+            except ValueError:
+                refused += 1
+                continue
+        assert len(tasks) == 0
+    assert refused > 0
 
 
 def test_the_watch_is_not_started_while_the_thread_is_inside_of_somebodys_pool() -> None:

@@ -464,6 +464,24 @@ async def test_trios_own_instruments_see_one_spawn_for_many_runs() -> None:
     trio.lowlevel.remove_instrument(count)
 
 
+def test_what_goes_wrong_between_two_runs_goes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C, say, that comes when a worker is about to park."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        async with open_map() as tasks:
+            monkeypatch.setattr("namedtasks._trio.workers._trap", interrupt)
+            handles.append(tasks.start_soon("a", trio.lowlevel.checkpoint))
+            await trio.sleep_forever()
+
+    handles: list[namedtasks.TaskHandle[None]] = []
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert handles[0]._run.returned
+
+
 # Names, and refusals at a glance
 
 
