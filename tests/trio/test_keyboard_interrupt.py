@@ -9,6 +9,7 @@ import gc
 import pathlib
 import signal
 import sys
+from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Any
 
@@ -66,8 +67,15 @@ async def boom() -> None:
     raise ValueError("boom")
 
 
+def open_map(limit: int | None, workers: bool) -> AbstractAsyncContextManager[namedtasks.TaskMap]:
+    """A map that is limited and heard, or neither."""
+    # An instrument for each map: it keeps what it has heard of, errors and all.
+    instruments = [] if limit is None else [RecordingInstrument()]
+    return namedtasks.open_task_map(limit=limit, workers=workers, instruments=instruments)
+
+
 async def scenario(maps: list[namedtasks.TaskMap], settings: dict[str, Any]) -> None:
-    async with namedtasks.open_task_map(**settings) as tasks:
+    async with open_map(**settings) as tasks:
         maps.append(tasks)
         handle = tasks.start_soon("fine", fine)
         tasks.start_soon("boom", boom, timeout=50)
@@ -124,9 +132,7 @@ def assert_nothing_leaked(tasks: namedtasks.TaskMap) -> None:
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
 @pytest.mark.parametrize(("plain", "workers"), [(True, True), (True, False), (False, True)])
 def test_ctrl_c_at_any_step_leaks_no_name(plain: bool, workers: bool) -> None:
-    settings: dict[str, Any] = {"instruments": (), "workers": workers}
-    if not plain:
-        settings |= {"instruments": [RecordingInstrument()], "limit": 3}
+    settings: dict[str, Any] = {"workers": workers, "limit": None if plain else 3}
     step = interruptions = 0
     while True:
         reached, interrupted = run_with_interrupt_at(step, settings)
