@@ -9,7 +9,7 @@ LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states dask stress conformance
+	bench bench-peers scale states dask stress conformance docs
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -67,6 +67,11 @@ bench-peers:  ## The same beside what users would pick instead, in an environmen
 	.venv-bench/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[bench]'
 	.venv-bench/bin/python -m benchmarks --only '$(or $(ONLY),instead*)' $(BENCH)
 
+docs:  ## Make the site, in docs/_build/html, in an environment of its own; a warning is an error
+	@$(MAKE) --no-print-directory VENV=.venv-docs .venv-docs/ready
+	.venv-docs/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[docs]'
+	.venv-docs/bin/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build/html
+
 scale: $(READY)  ## Run a controller of a million names for ten minutes of virtual time (SCALE='--shell threads')
 	$(BIN)/python -m benchmarks.scale $(SCALE)
 
@@ -89,4 +94,4 @@ lock: $(READY)  ## Renew the pinned versions of the development tools
 		--allow-unsafe --extra dev --output-file $(LOCK) pyproject.toml
 
 clean:  ## Remove what the targets made
-	rm -rf .venv* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -42,7 +42,7 @@ def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[A
             as ``loky.get_reusable_executor``.
 
     Returns:
-        An executor: ``await executor(fn, *args)`` gives or raises what the
+        An executor. ``await executor(fn, *args)`` gives or raises what the
         function does, `concurrent.futures.BrokenExecutor` if a worker was lost,
         `RuntimeError` if the pool was shut down, and
         `concurrent.futures.CancelledError` if the pool dropped the job.

@@ -157,7 +157,7 @@ class AlreadyRunningError(RefusedError):
 
 
 class BackoffError(RefusedError):
-    """The name waits, because its last run failed; `__cause__` is that failure.
+    """The name waits, because its last run failed; ``__cause__`` is that failure.
 
     Unlike `GaveUpError` it passes by itself: a start at `retry_at` is admitted.
     """
@@ -198,7 +198,7 @@ class BackoffError(RefusedError):
 
 
 class GaveUpError(RefusedError):
-    """The name failed so often that its policy gave up; `__cause__` is the last failure.
+    """The name failed so often that its policy gave up; ``__cause__`` is the last failure.
 
     Unlike `BackoffError` it does not pass by itself: ``forget(name)`` makes the
     name free again.
@@ -232,7 +232,7 @@ class ClosedError(RefusedError, RuntimeError):
 
 
 class TaskFailedError(_TaskError):
-    """Raised to who waits for a run that failed; `__cause__` is what the task raised."""
+    """Raised to who waits for a run that failed; ``__cause__`` is what the task raised."""
 
     def __init__(self, name: Hashable, operation: str | None = None) -> None:
         super().__init__(name, operation)

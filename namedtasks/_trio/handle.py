@@ -80,7 +80,7 @@ class TaskHandle(Generic[T_co]):
         wait, also after the end.
 
         Raises:
-            TaskFailedError: the run failed; `__cause__` is what it raised.
+            TaskFailedError: the run failed; ``__cause__`` is what it raised.
             TaskCancelledError: the run was cancelled.
             RuntimeError: the caller is inside this very run, or the one that it
                 is queued behind.

@@ -1,0 +1,258 @@
+"""How Sphinx makes the site: ``make docs``. Needs no network, and each warning is an error.
+
+The pages are written to be read on the forge, too. What the site wants
+otherwise is done here: README.md lists the pages, and its lists become the
+tables of contents; a link to a folder leads to its README; a picture for light
+and dark becomes two.
+
+Docstrings are reStructuredText, and single backticks are cross-references. One
+that leads out of the package becomes plain text if what it names can be
+imported: so a name that is nowhere is told, without inventories of other
+projects, which would have to come from the network.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import os
+import pathlib
+import pkgutil
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+DOCS = pathlib.Path(__file__).parent
+ROOT = DOCS.parent
+sys.path.insert(0, str(ROOT))
+
+import namedtasks  # noqa: E402
+
+SAME_AS = {
+    "namedtasks.instruments.Instrument": "namedtasks.abc.Instrument",
+    "namedtasks.instruments.LoggingInstrument": "namedtasks.LoggingInstrument",
+}
+"""Names of one thing: which of them the reference has."""
+_OURS_TO_MAKE = {
+    "namedtasks.TaskMap",
+    "namedtasks.TaskHandle",
+    "namedtasks.TaskFuture",
+    "namedtasks.CurrentRun",
+    "namedtasks.asyncio.TaskMap",
+}
+
+# Settings of Sphinx
+
+project = "namedtasks"
+author = "The namedtasks developers"
+project_copyright = author
+release = version = namedtasks.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib_trio"]
+root_doc = "index"
+exclude_patterns = ["_build", "README.md"]
+nitpicky = True
+default_role = "any"
+myst_enable_extensions = ["attrs_inline"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+autodoc_use_legacy_class_based = True  # those are what sphinxcontrib-trio derives from
+maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_title = f"namedtasks {release}"
+html_copy_source = False
+html_show_sphinx = False
+
+
+# What the pages say otherwise on the forge
+
+_ROOM = re.compile(r"^## (?P<title>[^\n]+)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?P<path>[^)#:\s]+)(?P<heading>#[^)]*)?\)")
+_PICTURE = re.compile(
+    r'<picture>\s*<source [^>]*srcset="(?P<dark>[^"]+)">\s*'
+    r'<img alt="(?P<alt>[^"]*)" src="(?P<light>[^"]+)">\s*</picture>'
+)
+_BENCHMARKS = ROOT / "benchmarks" / "README.md"
+_MOVED = {
+    DOCS / "README.md": DOCS / "index.md",
+    _BENCHMARKS: DOCS / "explanation" / "benchmarks.md",
+}
+"""Pages that stand somewhere else on the site."""
+
+
+def rooms() -> dict[str, str]:
+    """The lists of pages, as README.md has them, for each folder."""
+    found: dict[str, str] = {}
+    for room in _ROOM.finditer((DOCS / "README.md").read_text(encoding="utf-8")):
+        link = _LINK.search(room["text"])
+        assert link is not None, f"no page in {room['title']}"
+        found[link["path"].partition("/")[0]] = room["text"].strip()
+    return found
+
+
+def page(name: str, text: str) -> str:
+    """The page *name* of the site, whose file has *text*: with its lists, links and pictures."""
+    folder = (DOCS / name).parent
+    if name == "index":
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        text = relinked(readme.partition("## Try it")[0], ROOT, folder)
+        lists = (DOCS / "README.md").read_text(encoding="utf-8")
+        text += lists.partition("\n")[2] + contents([f"{room}/index" for room in rooms()])
+    elif name.endswith("/index"):
+        pages = rooms()[folder.name]
+        text += relinked(pages, DOCS, folder) + contents(
+            [target for target in _targets(relinked(pages, DOCS, folder)) if target[0] != "."]
+        )
+    elif DOCS / f"{name}.md" == _MOVED[_BENCHMARKS]:
+        text = relinked(_BENCHMARKS.read_text(encoding="utf-8"), _BENCHMARKS.parent, folder)
+    elif name.startswith("examples/") and (folder / "controller.py").exists():
+        text += "\n## controller.py\n\n```{literalinclude} controller.py\n```\n"
+    text = relinked(text, folder, folder)
+    return _PICTURE.sub(
+        r"![\g<alt>](\g<light>){.only-light}\n![\g<alt>](\g<dark>){.only-dark}", text
+    )
+
+
+def relinked(text: str, old: pathlib.Path, new: pathlib.Path) -> str:
+    """Have the local links in *text*, which was in the folder *old*, lead there from *new*."""
+
+    def relink(link: re.Match[str]) -> str:
+        target = (old / link["path"]).resolve()
+        if not target.exists():  # no link, but code that looks like one
+            return link[0]
+        if target.is_dir():
+            target /= "README.md"
+        path = os.path.relpath(_MOVED.get(target, target), new)
+        return f"]({path}{link['heading'] or ''})"
+
+    return _LINK.sub(relink, text)
+
+
+def contents(pages: list[str]) -> str:
+    """A table of contents that shows in the site's margin only."""
+    return "\n\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n"
+
+
+def _targets(text: str) -> Iterator[str]:
+    for link in _LINK.finditer(text):
+        yield link["path"]
+
+
+# Where names lead
+
+
+def _modules() -> list[types.ModuleType]:
+    names = [module.name for module in pkgutil.walk_packages(namedtasks.__path__, "namedtasks.")]
+    return [namedtasks, *(importlib.import_module(name) for name in names)]
+
+
+def _is_public(name: str) -> bool:
+    return not any(part.startswith("_") for part in name.split("."))
+
+
+def home_of(thing: object) -> str | None:
+    """Tell the public name of *thing*, which may be known by the place where it is written."""
+    if not str(getattr(thing, "__module__", "")).startswith("namedtasks"):
+        return None
+    for module in _modules():
+        for name, value in vars(module).items():
+            if value is thing and _is_public(f"{module.__name__}.{name}"):
+                return SAME_AS.get(f"{module.__name__}.{name}", f"{module.__name__}.{name}")
+    return None
+
+
+def find(name: str) -> object:
+    """Tell what *name* stands for, with its module or built in; None if it is nowhere."""
+    try:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError):
+        return getattr(builtins, name, None)
+
+
+def is_type_variable(name: str) -> bool:
+    """Whether *name*, with or without its module, is one of ours."""
+    name = name.rpartition(".")[2]
+    kinds = (typing.TypeVar, typing.TypeVarTuple)
+    return any(isinstance(vars(module).get(name), kinds) for module in _modules())
+
+
+def resolve(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """Lead a cross-reference to the public place of what it names; text if that is outside."""
+    target = str(node["reftarget"])
+    if node.get("refdomain") not in ("py", None, "") or is_type_variable(target):
+        return text if node.get("refdomain") == "py" else None
+    thing = find(target)
+    home = home_of(thing)
+    if home is not None:
+        domain = env.get_domain("py")
+        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", home, node, text)
+    return None if thing is None or target.startswith("namedtasks") else text
+
+
+# What docstrings and signatures say
+
+
+def public_bases(_app: Any, _name: str, _cls: type, _options: Any, bases: list[type]) -> None:
+    """Show what a class is, and not what it is made of."""
+    bases[:] = [next(kind for kind in base.__mro__ if _is_public(kind.__name__)) for base in bases]
+
+
+def signature_of(
+    _app: Any, what: str, name: str, _thing: Any, _options: Any, arguments: str, returned: str
+) -> tuple[str, str] | None:
+    """Show no arguments of classes that only we call, and what a block gives after its ``as``."""
+    if what == "class" and name in _OURS_TO_MAKE:
+        return "", ""
+    if str(returned).startswith("AbstractAsyncContextManager"):
+        returned = ""
+    return str(arguments or "").replace("random_module.", "random."), returned
+
+
+def read_fields(analyzer_of: Callable[[str], Any]) -> None:
+    """Have the docs of fields found: they are looked for in the module that a class claims."""
+    for module in _modules():
+        written = analyzer_of(module.__name__)
+        written.analyze()
+        for value in list(vars(module).values()):
+            claimed = getattr(value, "__module__", "")
+            if not isinstance(value, type) or claimed == module.__name__:
+                continue
+            if not claimed.startswith("namedtasks") or not _is_public(claimed):
+                continue
+            shown = analyzer_of(claimed)
+            shown.analyze()
+            for name in ("attr_docs", "annotations", "overloads", "tagorder"):
+                for key, found in getattr(written, name).items():
+                    getattr(shown, name).setdefault(key, found)
+
+
+def setup(app: Any) -> None:
+    """Have Sphinx call all that; the tests read this file without Sphinx."""
+    pycode = importlib.import_module("sphinx.pycode")
+    napoleon = importlib.import_module("sphinx.ext.napoleon")
+
+    def change_page(_app: Any, name: str, source: list[str]) -> None:
+        source[0] = page(name, source[0])
+
+    def read_google_style(
+        _app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]
+    ) -> None:
+        # To napoleon, a property's "The names: those that ..." begins with a type.
+        what = "function" if what in ("attribute", "data", "property") else what
+        read = napoleon.GoogleDocstring(lines, napoleon.Config(), app, what, name, thing, options)
+        lines[:] = str(read).split("\n")
+
+    read_fields(pycode.ModuleAnalyzer.for_module)
+    app.connect("source-read", change_page)
+    app.connect("autodoc-process-docstring", read_google_style)
+    app.connect("autodoc-process-signature", signature_of)
+    app.connect("autodoc-process-bases", public_bases)
+    app.connect("missing-reference", resolve)
