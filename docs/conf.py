@@ -29,6 +29,8 @@ DOCS = pathlib.Path(__file__).parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
+import attrs  # noqa: E402
+
 import namedtasks  # noqa: E402
 
 SAME_AS = {
@@ -41,6 +43,7 @@ _OURS_TO_MAKE = {
     "namedtasks.TaskHandle",
     "namedtasks.TaskFuture",
     "namedtasks.CurrentRun",
+    "namedtasks.State",
     "namedtasks.asyncio.TaskMap",
 }
 
@@ -206,32 +209,55 @@ def public_bases(_app: Any, _name: str, _cls: type, _options: Any, bases: list[t
 
 
 def signature_of(
-    _app: Any, what: str, name: str, _thing: Any, _options: Any, arguments: str, returned: str
+    _app: Any, what: str, name: str, thing: Any, _options: Any, arguments: str, returned: str
 ) -> tuple[str, str] | None:
     """Show no arguments of classes that only we call, and what a block gives after its ``as``."""
     if what == "class" and name in _OURS_TO_MAKE:
         return "", ""
     if str(returned).startswith("AbstractAsyncContextManager"):
         returned = ""
+    if "attr_dict" in str(arguments):  # which attrs has for converters
+        arguments = arguments_of(thing)
     return str(arguments or "").replace("random_module.", "random."), returned
 
 
+def arguments_of(setting: type) -> str:
+    """Show the fields of a *setting* as the arguments that they are, with types and defaults."""
+    kinds = [
+        field.type.__name__ if isinstance(field.type, type) else str(field.type)
+        for field in attrs.fields(setting)
+    ]
+    shown = [
+        f"{field.name}: {kind} = {field.default!r}"
+        for field, kind in zip(attrs.fields(setting), kinds, strict=True)
+    ]
+    return f"(*, {', '.join(shown)})"
+
+
 def read_fields(analyzer_of: Callable[[str], Any]) -> None:
-    """Have the docs of fields found: they are looked for in the module that a class claims."""
-    for module in _modules():
-        written = analyzer_of(module.__name__)
-        written.analyze()
-        for value in list(vars(module).values()):
-            claimed = getattr(value, "__module__", "")
-            if not isinstance(value, type) or claimed == module.__name__:
-                continue
-            if not claimed.startswith("namedtasks") or not _is_public(claimed):
-                continue
-            shown = analyzer_of(claimed)
-            shown.analyze()
-            for name in ("attr_docs", "annotations", "overloads", "tagorder"):
-                for key, found in getattr(written, name).items():
-                    getattr(shown, name).setdefault(key, found)
+    """Have the docs of fields found: they are looked for in the module that has the public name."""
+    modules = {module.__name__: module for module in _modules()}
+    analyzers = {name: analyzer_of(name) for name in modules}
+    for analyzer in analyzers.values():
+        analyzer.analyze()
+    for public in filter(_is_public, modules):
+        shown = analyzers[public]
+        for name, value in vars(modules[public]).items():
+            for place, written in analyzers.items():
+                if vars(modules[place]).get(name) is not value or not _is_public(name):
+                    continue
+                if getattr(value, "__module__", public) not in (public, place, "typing"):
+                    continue
+                for table in ("attr_docs", "annotations", "overloads", "tagorder"):
+                    for key, found in getattr(written, table).items():
+                        if name == _first(key):
+                            getattr(shown, table).setdefault(key, found)
+
+
+def _first(key: str | tuple[str, str]) -> str:
+    """Tell the outermost name of what an analyzer has under *key*."""
+    path = key if isinstance(key, str) else ".".join(key)
+    return path.strip(".").partition(".")[0]
 
 
 def setup(app: Any) -> None:

@@ -18,6 +18,8 @@ class BackoffPolicy(Protocol):
 
     A policy may also have a float attribute ``maximum``, its longest wait in
     seconds: the default retention is twice that.
+
+    .. versionadded:: 0.1
     """
 
     def delay(self, failures: int, error: BaseException, /) -> float | None:

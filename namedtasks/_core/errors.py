@@ -29,6 +29,8 @@ class NamedTasksError(Exception):
 
     Copies and pickles keep the cause. A cause that cannot be pickled is
     pickled as a `RecordedError`.
+
+    .. versionadded:: 0.1
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -44,6 +46,8 @@ class RecordedError(NamedTasksError):
 
     Differs from the original in its type only: it keeps the original's type
     name and text.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(self, type_name: str, text: str) -> None:
@@ -98,6 +102,8 @@ class RefusedError(_TaskError):
     """A start was refused: nothing ran, and nothing was recorded.
 
     Catch this for "not now, whatever the reason"; its subclasses say why.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(self, name: Hashable, operation: str | None = None) -> None:
@@ -111,6 +117,8 @@ class AlreadyRunningError(RefusedError):
     known: ``wait_free(name)`` comes back when the runs in the way have ended.
     The other values of ``if_busy`` are ways not to be refused; what only waits
     to replace others holds its name, too.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(
@@ -160,6 +168,8 @@ class BackoffError(RefusedError):
     """The name waits, because its last run failed; ``__cause__`` is that failure.
 
     Unlike `GaveUpError` it passes by itself: a start at `retry_at` is admitted.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(
@@ -202,6 +212,8 @@ class GaveUpError(RefusedError):
 
     Unlike `BackoffError` it does not pass by itself: ``forget(name)`` makes the
     name free again.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(self, name: Hashable, operation: str | None, failures: int) -> None:
@@ -225,6 +237,8 @@ class ClosedError(RefusedError, RuntimeError):
 
     It is a `RuntimeError` too, because that is what nurseries and executors
     raise when they are closed.
+
+    .. versionadded:: 0.1
     """
 
     def __str__(self) -> str:
@@ -232,7 +246,10 @@ class ClosedError(RefusedError, RuntimeError):
 
 
 class TaskFailedError(_TaskError):
-    """Raised to who waits for a run that failed; ``__cause__`` is what the task raised."""
+    """Raised to who waits for a run that failed; ``__cause__`` is what the task raised.
+
+    .. versionadded:: 0.1
+    """
 
     def __init__(self, name: Hashable, operation: str | None = None) -> None:
         super().__init__(name, operation)
@@ -245,6 +262,8 @@ class TaskCancelledError(_TaskError):
     """Raised to who waits for a run that was cancelled.
 
     Unlike `trio.Cancelled` it does not say that the waiter was cancelled.
+
+    .. versionadded:: 0.1
     """
 
     def __init__(

@@ -34,7 +34,10 @@ class TaskEvent:
 
 @attrs.frozen(kw_only=True)
 class TaskStarted(TaskEvent):
-    """A run's body is about to begin."""
+    """A run's body is about to begin.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_started"
 
@@ -44,7 +47,10 @@ class TaskStarted(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskSucceeded(TaskEvent):
-    """A run returned a value."""
+    """A run returned a value.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_succeeded"
 
@@ -54,7 +60,10 @@ class TaskSucceeded(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskFailed(TaskEvent):
-    """A run ended by an error."""
+    """A run ended by an error.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_failed"
 
@@ -72,7 +81,10 @@ class TaskFailed(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskCancelled(TaskEvent):
-    """A run was cancelled, and heeded it."""
+    """A run was cancelled, and heeded it.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_cancelled"
 
@@ -84,7 +96,10 @@ class TaskCancelled(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskRefused(TaskEvent):
-    """A start was refused."""
+    """A start was refused.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_refused"
 
@@ -96,7 +111,10 @@ class TaskRefused(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskGaveUp(TaskEvent):
-    """The policy gave a name up: its `TaskFailed` came just before."""
+    """The policy gave a name up: its `TaskFailed` came just before.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_gave_up"
 
@@ -108,7 +126,10 @@ class TaskGaveUp(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskOverdue(TaskEvent):
-    """A run was asked to stop, or reached its deadline, and goes on regardless."""
+    """A run was asked to stop, or reached its deadline, and goes on regardless.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_overdue"
 
@@ -120,7 +141,10 @@ class TaskOverdue(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskForgotten(TaskEvent):
-    """The failures of a name, or of one operation of it, were forgotten on request."""
+    """The failures of a name, or of one operation of it, were forgotten on request.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_forgotten"
 
@@ -130,7 +154,10 @@ class TaskForgotten(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskQueued(TaskEvent):
-    """A start was put off until its name is free: to replace a run, or to come after it."""
+    """A start was put off until its name is free: to replace a run, or to come after it.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_queued"
 
@@ -140,7 +167,10 @@ class TaskQueued(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskSuperseded(TaskEvent):
-    """A run that was put off will never begin: a newer start of its name took its place."""
+    """A run that was put off will never begin: a newer start of its name took its place.
+
+    .. versionadded:: 0.1
+    """
 
     hook = "task_superseded"
 

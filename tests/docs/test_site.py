@@ -1,6 +1,7 @@
 """The site that `make docs` makes: it shows every public name, and what it makes of the pages."""
 
 import importlib.util
+import inspect
 import pathlib
 import re
 from typing import Any
@@ -38,6 +39,13 @@ def test_the_reference_has_every_public_name_once() -> None:
     """Of two names for one thing it has one, and a sentence for the other."""
     names = {f"{module.__name__}.{name}" for module in MODULES for name in public(module)}
     assert sorted(names - conf.SAME_AS.keys()) == sorted(shown())
+
+
+def test_every_public_name_says_since_when_it_is_there() -> None:
+    for module in MODULES:
+        for name, value in public(module).items():
+            if inspect.isclass(value) or inspect.isfunction(value):
+                assert ".. versionadded:: " in (inspect.getdoc(value) or ""), name
 
 
 def test_a_second_name_is_told_where_its_kind_is() -> None:
@@ -119,3 +127,12 @@ def test_a_class_is_shown_with_its_public_base() -> None:
     bases = [namedtasks.TaskFailedError.__base__]
     conf.public_bases(None, "", namedtasks.TaskFailedError, None, bases)
     assert [namedtasks.NamedTasksError] == bases
+
+
+def test_a_setting_is_shown_with_types_and_defaults() -> None:
+    """Of attrs' own signature a converter leaves neither."""
+    shown = conf.arguments_of(namedtasks.Backoff)
+    assert shown.startswith("(*, initial: float = 0.5, factor: float = 2.0, maximum: float = 122.0")
+    assert shown.endswith(
+        "give_up_after: int | None = None, exempt: tuple[type[BaseException], ...] = ())"
+    )
