@@ -38,12 +38,14 @@ SAME_AS = {
     "namedtasks.instruments.LoggingInstrument": "namedtasks.LoggingInstrument",
 }
 """Names of one thing: which of them the reference has."""
-_OURS_TO_MAKE = {
+_WITHOUT_ARGUMENTS = {
     "namedtasks.TaskMap",
     "namedtasks.TaskHandle",
     "namedtasks.TaskFuture",
     "namedtasks.CurrentRun",
     "namedtasks.State",
+    "namedtasks.abc.BackoffPolicy",
+    "namedtasks.abc.Clock",
     "namedtasks.asyncio.TaskMap",
 }
 
@@ -66,13 +68,14 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 autodoc_use_legacy_class_based = True  # those are what sphinxcontrib-trio derives from
-maximum_signature_line_length = 80
+maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = f"namedtasks {release}"
 html_copy_source = False
 html_show_sphinx = False
+html_use_index = False  # the search finds names, too
 
 
 # What the pages say otherwise on the forge
@@ -211,10 +214,10 @@ def public_bases(_app: Any, _name: str, _cls: type, _options: Any, bases: list[t
 def signature_of(
     _app: Any, what: str, name: str, thing: Any, _options: Any, arguments: str, returned: str
 ) -> tuple[str, str] | None:
-    """Show no arguments of classes that only we call, and what a block gives after its ``as``."""
-    if what == "class" and name in _OURS_TO_MAKE:
+    """Show no arguments of classes that nobody calls, and what a block gives after its ``as``."""
+    if what == "class" and name in _WITHOUT_ARGUMENTS:
         return "", ""
-    if str(returned).startswith("AbstractAsyncContextManager"):
+    if "AbstractAsyncContextManager" in str(returned):
         returned = ""
     if "attr_dict" in str(arguments):  # which attrs has for converters
         arguments = arguments_of(thing)
