@@ -9,7 +9,7 @@ LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states dask stress conformance docs
+	bench bench-peers scale states dask stress conformance docs api
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -58,6 +58,9 @@ check: $(READY)  ## Format, lint, types, import contracts, completeness of the p
 states: $(READY)  ## Draw the tables and the picture of the states again, from the code
 	$(BIN)/python docs/tools/draw_states.py
 	$(BIN)/python docs/tools/busy_tables.py
+
+api: $(READY)  ## Write down the public API again, in tests/public_api.txt
+	$(BIN)/python -m tests.public_api
 
 bench: $(READY)  ## Measure what things cost, each beside its floor, some minutes (ONLY='refuse*', BENCH='--no-workers --check')
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only '$(ONLY)') $(BENCH)
