@@ -9,7 +9,7 @@ LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states dask stress conformance docs api
+	bench bench-peers scale states dask stress conformance docs api consumer
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -61,6 +61,9 @@ states: $(READY)  ## Draw the tables and the picture of the states again, from t
 
 api: $(READY)  ## Write down the public API again, in tests/public_api.txt
 	$(BIN)/python -m tests.public_api
+
+consumer: $(READY)  ## Check the types of a library on top of the built wheel: all Pythons, oldest and pinned trio
+	PYTHON=$(BIN)/python .ci/consumer
 
 bench: $(READY)  ## Measure what things cost, each beside its floor, some minutes (ONLY='refuse*', BENCH='--no-workers --check')
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only '$(ONLY)') $(BENCH)
