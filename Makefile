@@ -9,7 +9,7 @@ LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states dask stress conformance docs api consumer
+	bench bench-peers scale states dask stress conformance docs api consumer fuzz
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -83,6 +83,9 @@ scale: $(READY)  ## Run a controller of a million names for ten minutes of virtu
 
 stress: $(READY)  ## Stress each shell for a minute, and look for overlaps and late waiters (SECONDS=60, SEED=...)
 	$(BIN)/python -m tests.stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(READY)  ## Run the state machines for five minutes, and keep what they find (MINUTES=60, SEED=...)
+	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 conformance: $(READY)  ## Show which shell has which behaviour of the ancestor's list
 	$(BIN)/python -m tests.conformance.table

@@ -30,6 +30,7 @@ from namedtasks.instruments import (
     TaskSuperseded,
 )
 from namedtasks.testing import RecordingInstrument
+from tests.fuzz import examples
 from tests.virtual_loop import loop_now, run
 
 NAMES = ("a", "b", "c", "d")
@@ -351,7 +352,7 @@ EAGER = pytest.param(
 @pytest.mark.parametrize("eager", [False, EAGER])
 def test_the_asyncio_map_agrees_with_a_plain_model(eager: bool) -> None:
     @given(st.lists(STEPS, min_size=15, max_size=40))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     def play(steps: list[tuple[Any, ...]]) -> None:
         async def main() -> None:
             heard = RecordingInstrument()

@@ -19,6 +19,7 @@ from namedtasks._core.engine import Engine, Turn
 from namedtasks._core.ledger import Closed, refusal
 from namedtasks._core.runs import Run
 from namedtasks.testing import RecordingInstrument
+from tests.fuzz import examples
 
 NAMES = st.sampled_from(["a", "b", ("vol", 1)])
 OPERATIONS = st.sampled_from([None, "mount"])
@@ -244,5 +245,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.engine.ledger.obstacle("new", None, self.now) is Closed.CLOSED
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+LedgerMachine.TestCase.settings = settings(
+    max_examples=examples(200), stateful_step_count=60, deadline=None
+)
 TestTheCoreAgreesWithAPlainModel = LedgerMachine.TestCase

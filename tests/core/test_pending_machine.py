@@ -32,6 +32,7 @@ from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
 from namedtasks.instruments import TaskCancelled, TaskQueued, TaskStarted, TaskSuperseded
 from namedtasks.testing import RecordingInstrument
+from tests.fuzz import examples
 
 NAMES = st.sampled_from(
     [
@@ -358,7 +359,9 @@ class PendingMachine(RuleBasedStateMachine):
         assert queued <= begun + lost
 
 
-PendingMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+PendingMachine.TestCase.settings = settings(
+    max_examples=examples(300), stateful_step_count=50, deadline=None
+)
 TestTheCoreAgreesWithAPlainModel = PendingMachine.TestCase
 
 

@@ -25,6 +25,7 @@ from namedtasks.instruments import (
     TaskSuperseded,
 )
 from namedtasks.testing import ManualClock, RecordingInstrument
+from tests.fuzz import examples
 from tests.threads.helpers import HandPool, Job
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -308,4 +309,6 @@ class ThreadMapMachine(RuleBasedStateMachine):
 
 
 TestThreadMapMachine = ThreadMapMachine.TestCase
-TestThreadMapMachine.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestThreadMapMachine.settings = settings(
+    max_examples=examples(200), stateful_step_count=60, deadline=None
+)

@@ -22,6 +22,7 @@ from namedtasks import (
 )
 from namedtasks.instruments import TaskCancelled, TaskFailed, TaskStarted, TaskSucceeded
 from namedtasks.testing import RecordingInstrument
+from tests.fuzz import examples
 
 NAMES = ("a", "b", "c", "d")
 BACKOFF = Backoff(initial=1.0, maximum=4.0, give_up_after=4)
@@ -211,7 +212,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=40), st.booleans(), st.sampled_from([LIMIT, None]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_the_trio_map_agrees_with_a_plain_model(
     steps: list[tuple[Any, ...]], workers: bool, limit: int | None
 ) -> None:
