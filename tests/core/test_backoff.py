@@ -146,6 +146,33 @@ def test_a_broken_policy_is_complained_of_and_the_default_answers(answer: object
     ]
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (-1, "the delay must be at least 0, not -1"),
+        ("1", "the delay must be a number, not '1'"),
+        (ValueError("x"), "x"),
+    ],
+)
+def test_the_complaint_tells_what_was_wrong_with_the_policy(answer: object, message: str) -> None:
+    _, complaints = ask(Answers(answer))
+    assert [str(error) for _, error in complaints] == [message]
+
+
+def test_the_complaint_tells_what_was_wrong_with_the_randomness() -> None:
+    _, complaints = ask(Backoff(jitter=1), random=lambda: 2.0)
+    assert [str(error) for _, error in complaints] == [
+        "a random number must be at least 0 and at most 1, not 2.0"
+    ]
+
+
+def test_a_maximum_that_is_no_number_is_refused() -> None:
+    policy: Any = Answers(1)
+    policy.maximum = "long"
+    with pytest.raises(TypeError, match=r"^the policy's maximum must be a number, not 'long'$"):
+        default_retention(policy)
+
+
 def test_jitter_takes_away_up_to_its_share() -> None:
     policy = Backoff(initial=8, jitter=0.5)
     assert [ask(policy, random=lambda r=r: r)[0] for r in (0.0, 0.5, 1.0)] == [8.0, 6.0, 4.0]

@@ -159,3 +159,61 @@ def test_any_where_it_means_nothing_is_refused_by_the_ledger() -> None:
         with pytest.raises(ValueError, match=r"ANY"):
             ledger.obstacle(name, None, 0.0)
     assert ledger.overlaps.is_empty()
+
+
+def test_until_any_is_used_nothing_is_covered() -> None:
+    overlaps: Overlaps[Run] = Overlaps()
+    assert overlaps.in_use is False
+    overlaps.cover((ANY, 1), ())
+    assert overlaps.in_use is True
+
+
+def test_no_more_holders_are_told_than_were_asked_for() -> None:
+    overlaps: Overlaps[Run] = Overlaps()
+    runs = [run(("v", number)) for number in range(5)]
+    overlaps.cover(("v", ANY), runs)
+    assert overlaps.holders(("v", ANY), 2) == runs[:2]
+
+
+def test_a_run_is_taken_out_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at all entries is for names whose hash has changed."""
+    monkeypatch.setattr(Overlaps, "_rebuild", None)
+    overlaps: Overlaps[Run] = Overlaps()
+    runs = [run(("v", number)) for number in range(3)] + [run(("v", ANY))]
+    overlaps.cover(("v", ANY), runs)
+    for one in runs:
+        overlaps.discard(one)
+    assert overlaps.is_empty()
+
+
+@pytest.mark.parametrize("value", [7, -1])
+def test_of_two_runs_with_a_field_whose_hash_changes_one_can_go(value: int) -> None:
+    """The other one is found as before, if there is a hash to find it by."""
+    overlaps: Overlaps[Run] = Overlaps()
+    field = Fickle(1)
+    first, second = run((field, "a")), run((field, "b"))
+    overlaps.cover((ANY, "a"), [first, second])
+    field.value = value
+    overlaps.discard(first)
+    if value >= 0:
+        assert overlaps.holders((field, ANY), 10) == [second]
+    assert overlaps.holders((ANY, "a"), 10) == []
+    assert overlaps.holders((ANY, "b"), 10) == [second]
+    overlaps.discard(second)
+    assert overlaps.is_empty()
+
+
+@pytest.mark.parametrize(("runs", "copied_at"), [(39, 4), (31, None)])
+def test_memory_goes_back_at_an_eighth_of_the_peak(runs: int, copied_at: int | None) -> None:
+    """80 entries are copied when 10 are left; 64 are too few to be worth it."""
+    overlaps: Overlaps[Run] = Overlaps()
+    entered = [run(("v", number)) for number in range(runs)]
+    overlaps.cover((ANY, ANY), entered)
+    entries = overlaps._entries
+    assert len(entries) == 2 + 2 * runs
+    copied: list[int] = []
+    while entered:
+        overlaps.discard(entered.pop())
+        if overlaps._entries is not entries and not copied:
+            copied.append(len(entered))
+    assert copied == ([] if copied_at is None else [copied_at])

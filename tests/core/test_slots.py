@@ -46,3 +46,31 @@ def test_a_long_line_leaves_no_room_behind() -> None:
         slots.leave(run)
     assert sys.getsizeof(slots._waiting) < 1000
     assert slots.leave(first) is None
+
+
+def test_a_slot_that_was_left_is_had_no_more() -> None:
+    for slots in (Slots[Run](1), Slots[Run](None)):
+        (run,) = line_up(slots, "a")
+        assert run.has_slot is True
+        slots.leave(run)
+        assert run.has_slot is False
+
+
+def test_a_slot_can_be_handed_on() -> None:
+    """The heir has it, and who gave it has none."""
+    slots: Slots[Run] = Slots(1)
+    a, b = line_up(slots, "ab")
+    heir = Run("c", None, math.inf, slots)
+    slots.hand_on(a, heir)
+    assert (a.has_slot, heir.has_slot, slots.used) == (False, True, 1)
+    assert slots.leave(heir) is b
+
+
+def test_a_place_in_line_can_be_handed_on() -> None:
+    slots: Slots[Run] = Slots(1)
+    a, b, c = line_up(slots, "abc")
+    heir = Run("d", None, math.inf, slots)
+    slots.hand_on(b, heir)
+    assert slots.waiting == 2
+    assert slots.leave(a) is heir
+    assert slots.leave(heir) is c

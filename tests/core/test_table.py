@@ -81,3 +81,47 @@ def test_entries_whose_keys_became_equal_stay_two() -> None:
     table.discard(first, values[0])
     table.discard(second, values[1])
     assert len(table) == 0
+
+
+def test_several_keys_that_cannot_be_hashed_any_more_stay_several() -> None:
+    table: Table[object, object] = Table()
+    keys, values = [Shifty(number) for number in range(3)], [object() for _ in range(3)]
+    table.update(zip(keys, values, strict=True))
+    for key in keys:
+        key.value = None
+    table.discard(keys[0], values[0])
+    assert set(map(id, table.values())) == set(map(id, values[1:]))
+
+
+def filled(size: int) -> Table[int, int]:
+    table: Table[int, int] = Table()
+    table.update((number, number) for number in range(size))
+    table.consider()
+    return table
+
+
+def empty(table: Table[int, int], *, until: int) -> None:
+    while len(table) > until:
+        table.discard(*next(reversed(table.items())))
+
+
+def test_it_is_rebuilt_at_an_eighth_of_its_peak_and_not_before() -> None:
+    table = filled(1024)
+    empty(table, until=129)
+    assert table._peak == 1024
+    empty(table, until=128)
+    assert table._peak == 128
+
+
+def test_it_is_looked_at_when_its_size_is_a_multiple_of_64() -> None:
+    table = filled(1000)
+    empty(table, until=65)
+    assert table._peak == 1000
+    empty(table, until=64)
+    assert table._peak == 64
+
+
+def test_a_small_one_is_never_rebuilt() -> None:
+    table = filled(64)
+    empty(table, until=0)
+    assert table._peak == 64

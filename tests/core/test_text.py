@@ -36,6 +36,25 @@ def test_seconds_have_three_digits_at_most() -> None:
     assert texts == ["0 s", "0 s", "0.5 s", "1.23 s", "12.3 s", "122 s", "1000000 s"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.1234, "0.123 s"),
+        (0.9996, "1 s"),
+        (1.004, "1 s"),
+        (9.876, "9.88 s"),
+        (10.04, "10 s"),
+        (10.56, "10.6 s"),
+        (99.96, "100 s"),
+        (100.4, "100 s"),
+        (100.6, "101 s"),
+        (122.4, "122 s"),
+    ],
+)
+def test_at_each_power_of_ten_a_digit_behind_the_point_goes(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
 def test_ctrl_c_goes_through() -> None:
     class Slow:
         def __repr__(self) -> str:
