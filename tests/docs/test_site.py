@@ -11,7 +11,7 @@ import pytest
 import namedtasks
 import namedtasks.instruments
 from tests.docs.pages import ROOT
-from tests.test_api import MODULES, public
+from tests.public_api import MODULES, public
 
 DOCS = ROOT / "docs"
 DIRECTIVE = re.compile(r"^\.\. auto\w+:: ([\w.]+)$", re.MULTILINE)
