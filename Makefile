@@ -9,7 +9,7 @@ LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states dask stress conformance docs api consumer fuzz
+	bench bench-peers scale states dask stress conformance docs api consumer fuzz mutation
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -87,6 +87,12 @@ stress: $(READY)  ## Stress each shell for a minute, and look for overlaps and l
 fuzz: $(READY)  ## Run the state machines for five minutes, and keep what they find (MINUTES=60, SEED=...)
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
+mutation:  ## Show which faults in the core no test finds, some hours (ONLY=names: one module, some minutes)
+	@$(MAKE) --no-print-directory VENV=.venv-mutation .venv-mutation/ready
+	.venv-mutation/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[mutation]'
+	.venv-mutation/bin/mutmut run $(if $(ONLY),'namedtasks._core.$(ONLY).*')
+	.venv-mutation/bin/mutmut results
+
 conformance: $(READY)  ## Show which shell has which behaviour of the ancestor's list
 	$(BIN)/python -m tests.conformance.table
 
@@ -103,4 +109,4 @@ lock: $(READY)  ## Renew the pinned versions of the development tools
 		--allow-unsafe --extra dev --output-file $(LOCK) pyproject.toml
 
 clean:  ## Remove what the targets made
-	rm -rf .venv* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage mutants
