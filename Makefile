@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 LOCK := .ci/requirements.txt
 PIP_QUIET := --quiet --disable-pip-version-check
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' namedtasks/_version.py)
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states dask stress conformance docs api consumer fuzz mutation
+	bench bench-peers scale states dask stress conformance docs api consumer fuzz mutation news changelog wheel release
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -102,6 +103,23 @@ format: $(READY)  ## Format the code, and mend what the linter can
 
 build: $(READY)  ## Build sdist and wheel, and install the wheel in a clean environment
 	PYTHON=$(BIN)/python .ci/build
+
+.venv-release/bin/twine: $(LOCK) pyproject.toml
+	@$(MAKE) --no-print-directory VENV=.venv-release .venv-release/ready
+	.venv-release/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[release]'
+	@touch $@
+
+news: .venv-release/bin/twine  ## Show what the next entry of the changelog will say
+	.venv-release/bin/towncrier build --draft --version $(VERSION)
+
+changelog: .venv-release/bin/twine  ## Move the news fragments into CHANGELOG.md, under the version of namedtasks/_version.py
+	.venv-release/bin/towncrier build --yes --version $(VERSION)
+
+wheel: .venv-release/bin/twine  ## Build sdist and wheel into dist, and check what is in them
+	.ci/release wheel
+
+release: .venv-release/bin/twine  ## Build what is to be published, and run the tests against the installed wheel
+	.ci/release
 
 lock: $(READY)  ## Renew the pinned versions of the development tools
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --no-annotate \
