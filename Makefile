@@ -92,7 +92,7 @@ mutation:  ## Show which faults in the core no test finds, some hours (ONLY=name
 	@$(MAKE) --no-print-directory VENV=.venv-mutation .venv-mutation/ready
 	.venv-mutation/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[mutation]'
 	.venv-mutation/bin/mutmut run $(if $(ONLY),'namedtasks._core.$(ONLY).*')
-	.venv-mutation/bin/mutmut results
+	@.venv-mutation/bin/mutmut results | grep -v 'not checked' || echo 'no mutant survived'
 
 conformance: $(READY)  ## Show which shell has which behaviour of the ancestor's list
 	$(BIN)/python -m tests.conformance.table
