@@ -19,6 +19,7 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Hashable
+from itertools import takewhile
 from typing import Any, Final, cast, final
 
 import attrs
@@ -134,16 +135,18 @@ _ALL_IN_ARGS: Final = frozenset(
 )
 """Built-in errors that have nothing but their arguments and their attributes."""
 
-_WAYS_OF_ITS_OWN: Final = (
-    "__copy__",
-    "__getattribute__",
-    "__getstate__",
-    "__init__",
-    "__new__",
-    "__reduce__",
-    "__reduce_ex__",
-    "__setattr__",
-    "__setstate__",
+_WAYS_OF_ITS_OWN: Final = frozenset(
+    {
+        "__copy__",
+        "__getattribute__",
+        "__getstate__",
+        "__init__",
+        "__new__",
+        "__reduce__",
+        "__reduce_ex__",
+        "__setattr__",
+        "__setstate__",
+    }
 )
 """What a class has that wants a say in how its instances are copied."""
 
@@ -153,12 +156,10 @@ _plain_kinds: weakref.WeakKeyDictionary[type[BaseException], bool] = weakref.Wea
 
 def _is_plain(kind: type[BaseException]) -> bool:
     """Whether errors of this *kind* are but arguments and attributes, with no ways of their own."""
-    for one in kind.__mro__:
-        if one in _ALL_IN_ARGS:
-            return type(kind) is type
-        if vars(one).get("__slots__") or any(way in vars(one) for way in _WAYS_OF_ITS_OWN):
-            break
-    return False
+    own = list(takewhile(lambda one: one not in _ALL_IN_ARGS, kind.__mro__))
+    ways = [one for one in own if not _WAYS_OF_ITS_OWN.isdisjoint(vars(one))]
+    slots = [one for one in own if vars(one).get("__slots__")]
+    return type(kind) is type and len(own) < len(kind.__mro__) and not ways and not slots
 
 
 def _copy_of_plain(error: BaseException) -> BaseException:

@@ -32,11 +32,9 @@ class OverdueWatch:
             return  # who changes that meanwhile, calls this too
         with self._shell.guard:
             due = self._shell.engine.timers.next_due()
-            if self._exists:
+            if self._exists or due is None:
                 if due is None or due < self._due:
                     self._bed.unpark_all()
-                return
-            if due is None:
                 return
             self._exists = True
         if not turnstile.put_off(self._shell, self._start):
