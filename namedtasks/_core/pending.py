@@ -153,7 +153,11 @@ class Pending(Generic[RunT]):
         if isinstance(obstacle, Record):
             self._timers.set(run, obstacle.retry_at)
             return
-        blocker = obstacle.runs[0] if isinstance(obstacle, Overlapping) else obstacle
+        blocker = obstacle
+        if isinstance(obstacle, Overlapping):
+            # Not for the one that it has put aside: what is in the way of both may end before it.
+            others = [one for one in obstacle.runs if one is not run.supersedes]
+            blocker = (others or obstacle.runs)[0]
         assert isinstance(blocker, Run)
         run.blocker = blocker
         if blocker.awaited_by is None:

@@ -343,6 +343,17 @@ def test_nor_does_it_when_the_turn_of_the_start_has_come_meanwhile() -> None:
     assert w.engine.ledger.obstacle("a", None, w.now) is None
 
 
+def test_a_start_waits_for_what_is_in_its_way_and_not_for_the_one_that_it_puts_aside() -> None:
+    """Both are in the index; the one that is put aside may outlive what both wait for."""
+    w = world()
+    old = w.start(("v", "a"))
+    first = w.put_off((ANY, ANY), "replace")
+    newer = w.put_off((ANY, ANY), "replace", accept=False)
+    assert newer.blocker is old
+    assert w.succeed(old) == Turn((newer,))
+    assert w.engine.accept(newer, w.now) == Turn((), (first,))
+
+
 def test_claims_that_wait_for_each_other_let_go_when_the_starts_raise() -> None:
     """Two starts that are not back yet may be in each other's way."""
     w = world()
