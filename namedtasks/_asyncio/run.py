@@ -33,6 +33,8 @@ class AsyncioRun(LiveRun[Lot]):
     )
 
     shell: Shell
+    body: Body | None
+    """What to await; made when the run is admitted."""
 
     def __init__(
         self,
@@ -43,8 +45,6 @@ class AsyncioRun(LiveRun[Lot]):
         slots: Slots[AsyncioRun],
     ) -> None:
         super().__init__(name, operation, timeout, slots, shell)
-        self.body: Body | None = None
-        """What to await; made when the run is admitted."""
         self.task: asyncio.Task[Any] | None = None
         """The Task, from when it is known until it is done."""
         self.turn: asyncio.Future[None] | None = None

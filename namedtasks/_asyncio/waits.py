@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from namedtasks._asyncio.lots import Lot
 from namedtasks._asyncio.run import AsyncioRun
-from namedtasks._core.conductor import Hold, waits_for_its_map, waits_for_its_run
+from namedtasks._core.holds import Hold, waits_for_its_map, waits_for_its_run
 from namedtasks._current import running_in
 
 if TYPE_CHECKING:

@@ -25,7 +25,10 @@ Who is who, from the inside out:
 ``runs``                 one admitted run of a name
 ``ledger``               the state table of names
 ``slots``, ``timers``    who may begin, and what is due when
-``events``, ``dispatch`` what instruments hear, and who hears it
+``pending``, ``names``   who comes after a run, and which names overlap
+``events``, ``dispatch``, ``notes``
+                         what instruments hear, who hears it, and when it is made
 ``engine``               all of the above as one thing that is driven
+``holds``, ``posts``     what waits wait for, and what other threads ask to be started
 ``conductor``, ``verbs`` what every shell does, and every map offers, the same way
 """

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import math
 import sys
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -32,23 +31,15 @@ from namedtasks._core import checks
 from namedtasks._core.engine import NOTHING, Engine, Turn
 from namedtasks._core.errors import AlreadyRunningError, new_error
 from namedtasks._core.events import TaskRefused
-from namedtasks._core.ledger import Closed, Overlapping, refusal
+from namedtasks._core.holds import Holds
+from namedtasks._core.ledger import Overlapping
 from namedtasks._core.pending import IfBusy, Move, move
 from namedtasks._core.records import Record
 from namedtasks._core.runs import LiveRun, LotT, Run
 from namedtasks._core.table import Table
-from namedtasks._core.text import repr_of, seconds_text, task_text
+from namedtasks._core.text import seconds_text, task_text
 
 RunT = TypeVar("RunT", bound=LiveRun[Any])
-
-
-class Hold(NamedTuple, Generic[LotT]):
-    """What keeps a wait from coming back: look again when woken, or at a time."""
-
-    lot: LotT
-    """Where to sleep."""
-    until: float
-    """When to look again, woken or not; infinite for never."""
 
 
 class Accepted(NamedTuple, Generic[RunT]):
@@ -74,25 +65,20 @@ class Admission(NamedTuple, Generic[RunT]):
     """What follows from putting it off, if nothing can undo that any more."""
 
 
-class Conductor(abc.ABC, Generic[RunT, LotT]):
+class Conductor(Holds[RunT, LotT], abc.ABC):
     """The state that a map and its handles share."""
 
     __slots__ = (
         "_complain",
-        "_make_lot",
         "block_done",
-        "changed",
-        "engine",
         "failed_now",
         "guard",
-        "now",
         "overdue_after",
         "pending_now",
         "reading",
         "reads_freely",
         "refuses_plainly",
         "running_now",
-        "waiting_for",
     )
 
     def __init__(
@@ -105,7 +91,7 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         reading: AbstractContextManager[object, None],
         complain: Callable[[str, BaseException], None],
     ) -> None:
-        self.engine: Engine[RunT] = engine
+        super().__init__(engine, now, make_lot)
         self.running_now: Table[Hashable, RunT] = engine.ledger.running
         """What runs, by its names."""
         self.failed_now: dict[str | None, Table[Hashable, Record]] = engine.ledger.records.tables
@@ -115,17 +101,11 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         self.refuses_plainly: bool = TaskRefused not in engine.dispatch.listeners
         """Whether nothing is to be done about a refusal but to tell the caller."""
         self.overdue_after: float = engine.overdue_after
-        self.now: Callable[[], float] = now
         self.guard: AbstractContextManager[object, None] = guard
         self.reading: AbstractContextManager[object, None] = reading
         self.reads_freely: bool = isinstance(reading, nullcontext)
         """Whether to look needs no lock."""
-        self._make_lot = make_lot
         self._complain = complain
-        self.changed: LotT = make_lot()
-        """Who waits for the map to be idle or empty."""
-        self.waiting_for: dict[Hashable, LotT] = {}
-        """Who waits for a name's wait to be over; who waits for its run, waits with the run."""
         self.block_done: bool = False
         """Whether the map's block is over: the map closes with its last run."""
 
@@ -290,11 +270,7 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
         For a shell that needs no lock.
         """
         engine = self.engine
-        try:
-            is_over = engine.succeeded_plainly(run)
-        except BaseException:  # the name's own code: `end` complains of it
-            is_over = False
-        if not is_over:
+        if not engine.succeeded_plainly(run):
             self.end(run, None, stopped=False)
             return
         if run.waiters is not None:
@@ -388,10 +364,6 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
                     turns.append(self._settle_safely(run, error, stopped=False))
         return over
 
-    def is_idle(self) -> bool:
-        """Whether nothing runs and nothing is pending."""
-        return not self.engine.ledger.running and not self.engine.pending.runs
-
     # Stopping
 
     def cancel(self, run: RunT, reason: str | None) -> bool:
@@ -466,11 +438,6 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
                     runs.append(holder)
             return both + [(name, [run]) for name, run in running.items() if run not in holders]
 
-    def running(self, name: Hashable) -> RunT | None:
-        """The run that holds *name*."""
-        with self.guard:
-            return self.engine.ledger.running.get(name)
-
     def holders(self, name: Hashable) -> list[RunT]:
         """The runs that hold *name* or one that overlaps it."""
         with self.guard:
@@ -522,83 +489,9 @@ class Conductor(abc.ABC, Generic[RunT, LotT]):
             return
         self.engine.ledger.closed = True
         self.refuses_plainly = False
-        for lot in self.waiting_for.values():
-            lot.unpark_all()
-        ledger = self.engine.ledger
-        for run in (*ledger.running.values(), *ledger.pending.values()):
-            if run.waiters is not None:
-                run.waiters.unpark_all()
-
-    # What a wait waits for: None once it may come back. Under the guard.
-
-    def hold_idle(self) -> Hold[LotT] | None:
-        """Keep a wait until nothing runs and nothing is pending."""
-        return None if self.is_idle() else Hold(self.changed, math.inf)
-
-    def hold_empty(self) -> Hold[LotT] | None:
-        """Keep a wait until nothing runs and no failure waits."""
-        if not self.is_idle():
-            return Hold(self.changed, math.inf)
-        lapse = self.engine.ledger.records.next_lapse(self.now())
-        return None if lapse is None else Hold(self.changed, lapse)
-
-    def hold_free(self, name: Hashable, operation: str | None) -> Hold[LotT] | None:
-        """Keep a wait until nothing stands in the way of a start of *name*.
-
-        Raises:
-            GaveUpError: the policy gave the name up.
-            ClosedError: the map is closed.
-        """
-        now = self.now()
-        obstacle = self.engine.ledger.obstacle(name, operation, now)
-        if obstacle is None:
-            return None
-        if isinstance(obstacle, Overlapping):
-            return Hold(self._waiters_of(obstacle.runs[0]), math.inf)
-        if isinstance(obstacle, LiveRun):
-            return Hold(self._waiters_of(obstacle), math.inf)
-        if isinstance(obstacle, Closed) or obstacle.gave_up:
-            raise refusal(obstacle, name, operation, now)
-        lot = self.waiting_for.get(name)
-        if lot is None:
-            lot = self.waiting_for[name] = self._make_lot()
-        return Hold(lot, obstacle.retry_at)
-
-    def forsake(self, name: Hashable, lot: LotT) -> None:
-        """Drop the *lot* of a name that nobody waits for any more. Under the guard."""
-        if not lot and self.waiting_for.get(name) is lot:
-            del self.waiting_for[name]
-
-    def _waiters_of(self, run: RunT) -> LotT:
-        if run.waiters is None:
-            run.waiters = self._make_lot()
-        waiters: LotT = run.waiters
-        return waiters
+        self._wake_starters()
 
 
 def too_slow_text(run: Run) -> str:
     """What the error says of a run that its own deadline has stopped."""
     return f"it took longer than its timeout of {seconds_text(run.timeout)}"
-
-
-def queued_behind(run: RunT) -> RunT | None:
-    """The run whose end *run* waits for in a queue: who waits for the one, waits for the other.
-
-    One that replaces is not meant: what it waits for was cancelled.
-    """
-    return cast("RunT | None", run.blocker) if run.put_off == "queue" else None
-
-
-def waits_for_its_map(what: str) -> RuntimeError:
-    """The error of a wait for the whole map from inside one of its tasks."""
-    return RuntimeError(
-        f"{what} from inside a task of the same map would wait for itself: "
-        "call it from outside, or wait for the handles that are meant"
-    )
-
-
-def waits_for_its_run(run: LiveRun[Any], what: str) -> RuntimeError:
-    """The error of a wait for a run from inside it."""
-    return RuntimeError(
-        f"{what} from inside task {repr_of(run.name)} would wait for itself: call it from outside"
-    )

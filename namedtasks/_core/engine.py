@@ -30,24 +30,14 @@ from namedtasks._core import checks
 from namedtasks._core.backoff import BackoffPolicy, Complain, default_retention, delay_after
 from namedtasks._core.dispatch import Dispatch
 from namedtasks._core.errors import RefusedError
-from namedtasks._core.events import (
-    Instrument,
-    TaskCancelled,
-    TaskFailed,
-    TaskForgotten,
-    TaskGaveUp,
-    TaskOverdue,
-    TaskQueued,
-    TaskRefused,
-    TaskStarted,
-    TaskSucceeded,
-    TaskSuperseded,
-)
+from namedtasks._core.events import Instrument, TaskSucceeded
 from namedtasks._core.ledger import Closed, Ledger, Obstacle, refusal
+from namedtasks._core.notes import Notes
 from namedtasks._core.pending import Pending
 from namedtasks._core.records import Record, stand_in
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
+from namedtasks._core.table import CONSIDERED
 from namedtasks._core.timers import Timers
 
 RunT = TypeVar("RunT", bound=Run)
@@ -117,6 +107,7 @@ class Engine(Generic[RunT]):
 
     __slots__ = (
         "_complain",
+        "_notes",
         "_overdue",
         "_policy",
         "_random",
@@ -152,6 +143,7 @@ class Engine(Generic[RunT]):
         self.is_draining: bool = False
         """Whether pending runs that would have to sit out a wait are dropped."""
         self.dispatch: Dispatch = Dispatch(instruments, complain)
+        self._notes = Notes(self.dispatch)
         self._policy = backoff
         self.overdue_after: float = overdue_after
         """Seconds after it should have stopped when a run is overdue."""
@@ -177,14 +169,10 @@ class Engine(Generic[RunT]):
             closed map is never skipped.
         """
         skipped = skip and not isinstance(obstacle, Closed)
-        wanted = self.dispatch.wants(TaskRefused)
-        if skipped and not wanted:
+        if skipped and not self._notes.hears_refusals():
             return None
         error = refusal(obstacle, name, operation, now)
-        if wanted:
-            self.dispatch.note(
-                TaskRefused(name=name, operation=operation, at=now, error=error, skipped=skipped)
-            )
+        self._notes.refused(name, operation, now, error, skipped=skipped)
         return None if skipped else error
 
     def admit(self, run: RunT, now: float) -> None:
@@ -204,11 +192,7 @@ class Engine(Generic[RunT]):
 
     def accept(self, run: RunT, now: float) -> Turn[RunT]:
         """What was put off stays so: the pending run from before is dropped."""
-        how = run.put_off
-        if how is not None and self.dispatch.wants(TaskQueued):
-            self.dispatch.note(
-                TaskQueued(name=run.name, operation=run.operation, at=now, if_busy=how), run
-            )
+        self._notes.queued(run, now)
         turn = self._supersede(run, now)
         if self.is_draining and run.is_pending and run.blocker is None:
             late = self.drop(run, _CLOSING, now)
@@ -223,10 +207,7 @@ class Engine(Generic[RunT]):
             return NOTHING
         before.reason = "superseded by a newer start of its name"
         before.done = True
-        if self.dispatch.wants(TaskSuperseded):
-            self.dispatch.note(
-                TaskSuperseded(name=before.name, operation=before.operation, at=now), before
-            )
+        self._notes.superseded(before, now)
         turn = self._reconsider(self.pending.remove(before), now)
         return Turn(turn.begin, (before, *turn.dropped))
 
@@ -258,11 +239,7 @@ class Engine(Generic[RunT]):
         if run.timeout != math.inf or run.stop_asked_at is not None:
             run.deadline = now + run.timeout
             self._watch(run)
-        if TaskStarted in self.dispatch.listeners:
-            self.dispatch.note(
-                TaskStarted(name=run.name, operation=run.operation, at=now, failures=run.failures),
-                run,
-            )
+        self._notes.started(run, now)
 
     # Stopping
 
@@ -292,17 +269,7 @@ class Engine(Generic[RunT]):
                 continue
             run.overdue = True
             self._overdue += 1
-            if self.dispatch.wants(TaskOverdue):
-                self.dispatch.note(
-                    TaskOverdue(
-                        name=run.name,
-                        operation=run.operation,
-                        at=now,
-                        duration=_duration(run, now),
-                        asked_at=_asked_at(run),
-                    ),
-                    run,
-                )
+            self._notes.overdue(run, now, _asked_at(run))
         return Turn(tuple(begin), tuple(dropped))
 
     def drop(self, run: RunT, reason: str | None, now: float) -> Turn[RunT]:
@@ -328,13 +295,7 @@ class Engine(Generic[RunT]):
     def succeeded(self, run: RunT, now: float) -> Turn[RunT]:
         """*run* returned a value."""
         turn = self._end(run, now, self.ledger.succeed)
-        if self.dispatch.wants(TaskSucceeded):
-            self.dispatch.note(
-                TaskSucceeded(
-                    name=run.name, operation=run.operation, at=now, duration=_duration(run, now)
-                ),
-                run,
-            )
+        self._notes.succeeded(run, now)
         return turn
 
     def succeeded_plainly(self, run: RunT) -> bool:
@@ -355,15 +316,16 @@ class Engine(Generic[RunT]):
             or TaskSucceeded in self.dispatch.listeners
         ):
             return False
-        running = ledger.running
-        if type(name) is str:  # no user's code is in its hash
+        if type(name) is str:  # no user's code is in its hash, and it overlaps nothing
+            running = ledger.running
             del running[name]
-            if not len(running) & 63:
+            if not len(running) & CONSIDERED:
                 running.consider()
         else:
-            running.discard(name, run)
-            if ledger.overlaps.covers(name):
-                ledger.overlaps.discard(run)
+            try:
+                ledger.release(run)
+            except BaseException:  # the name's own code: who ends it now complains of that
+                return False
         if slots.is_limited:
             slots.leave(run)
         run.has_slot = False
@@ -393,18 +355,7 @@ class Engine(Generic[RunT]):
         failures = run.failures + 1
         self.ledger.fail(run, verdict.recorded, delay, now)
         turn = self._ended(run, now)
-        self._note_failed(run, verdict.error, now, failures, delay)
-        if delay == math.inf and self.dispatch.wants(TaskGaveUp):
-            self.dispatch.note(
-                TaskGaveUp(
-                    name=run.name,
-                    operation=run.operation,
-                    at=now,
-                    failures=failures,
-                    error=verdict.error,
-                ),
-                run,
-            )
+        self._notes.failed(run, verdict.error, now, failures, delay)
         return turn
 
     def escaped(self, run: RunT, error: BaseException, now: float) -> Turn[RunT]:
@@ -414,7 +365,7 @@ class Engine(Generic[RunT]):
     def cancelled(self, run: RunT, now: float) -> Turn[RunT]:
         """*run* was cancelled and heeded it, or never began."""
         turn = self._end(run, now, self.ledger.restore)
-        self._note_cancelled(run, now)
+        self._notes.cancelled(run, now)
         return turn
 
     # Looking and forgetting
@@ -425,13 +376,7 @@ class Engine(Generic[RunT]):
         A pending run that has sat out their wait begins.
         """
         dropped = self.ledger.forget(name, operation, now)
-        if self.dispatch.wants(TaskForgotten):
-            for one in dropped:
-                self.dispatch.note(
-                    TaskForgotten(
-                        name=one.name, operation=one.operation, at=now, failures=one.failures
-                    )
-                )
+        self._notes.forgotten(dropped, now)
         run = self.pending.runs.get(name)
         waits = run is not None and run.blocker is None
         return bool(dropped), self._reconsider([run], now) if waits and run else NOTHING
@@ -524,44 +469,13 @@ class Engine(Generic[RunT]):
         run.done = True
         run.reason = run.reason or reason
         followers = self.pending.remove(run)
-        self._note_cancelled(run, now)
+        self._notes.cancelled(run, now)
         return followers
 
     def _failed_uncounted(self, run: RunT, error: BaseException, now: float) -> Turn[RunT]:
         turn = self._end(run, now, self.ledger.restore)
-        self._note_failed(run, error, now, run.failures, None)
+        self._notes.failed(run, error, now, run.failures, None)
         return turn
-
-    def _note_cancelled(self, run: RunT, now: float) -> None:
-        if self.dispatch.wants(TaskCancelled):
-            self.dispatch.note(
-                TaskCancelled(
-                    name=run.name,
-                    operation=run.operation,
-                    at=now,
-                    duration=None if run.started_at is None else now - run.started_at,
-                    reason=run.reason,
-                ),
-                run,
-            )
-
-    def _note_failed(
-        self, run: RunT, error: BaseException, now: float, failures: int, delay: float | None
-    ) -> None:
-        if self.dispatch.wants(TaskFailed):
-            self.dispatch.note(
-                TaskFailed(
-                    name=run.name,
-                    operation=run.operation,
-                    at=now,
-                    duration=_duration(run, now),
-                    error=error,
-                    failures=failures,
-                    retry_at=None if delay is None else now + delay,
-                    retry_in=delay,
-                ),
-                run,
-            )
 
     def _watch(self, run: RunT) -> None:
         """Have the run fall due some time after it was, or will be, asked to stop."""
@@ -605,7 +519,3 @@ def make_engine(
 
 def _asked_at(run: Run) -> float:
     return run.deadline if run.stop_asked_at is None else min(run.deadline, run.stop_asked_at)
-
-
-def _duration(run: Run, now: float) -> float:
-    return 0.0 if run.started_at is None else now - run.started_at

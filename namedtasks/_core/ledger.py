@@ -187,12 +187,12 @@ class Ledger(Generic[RunT]):
 
     def succeed(self, run: RunT) -> None:
         """Free the name; its failures are forgotten."""
-        self._release(run)
+        self.release(run)
         self._drop_record(run)
 
     def fail(self, run: RunT, error: BaseException, delay: float, now: float) -> None:
         """Free the name to wait *delay* seconds; *error* is a stand-in."""
-        self._release(run)
+        self.release(run)
         record = run.record or Record(run.name, run.operation)
         run.record = None
         record.failures = run.failures + 1
@@ -202,7 +202,7 @@ class Ledger(Generic[RunT]):
 
     def restore(self, run: RunT) -> None:
         """Free the name; its record is as it was before the run."""
-        self._release(run)
+        self.release(run)
         if run.record is not None:
             self.records.put(run.record)
             run.record = None
@@ -248,7 +248,8 @@ class Ledger(Generic[RunT]):
         record = self.records.get(name, operation, now)
         return None if record is None else failure_of(record)
 
-    def _release(self, run: RunT) -> None:
+    def release(self, run: RunT) -> None:
+        """Free the name, and nothing else."""
         self.running.discard(run.name, run)
         if self.overlaps.covers(run.name):
             self.overlaps.discard(run)

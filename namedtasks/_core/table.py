@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast, final
+from typing import Final, TypeVar, cast, final
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 _SMALL = 64
-"""A dict of this size is never rebuilt: it holds under 10 KB. A larger one is considered
-when its size is a multiple of this."""
+"""A dict of this size is never rebuilt: it holds under 10 KB."""
+
+CONSIDERED: Final = _SMALL - 1
+"""A size with none of these bits is a multiple of that: then a larger one is considered."""
 
 
 @final
@@ -41,11 +43,11 @@ class Table(dict[K, V]):
             del self[key]
         else:
             self._rebuild(without=value)
-        if not len(self) & 63:
+        if not len(self) & CONSIDERED:
             self.consider()
 
     def consider(self) -> None:
-        """Give memory back if there is much of it: to be asked at each multiple of 64."""
+        """Give memory back if there is much of it; see `CONSIDERED`."""
         size = len(self)
         if size > self._peak:
             self._peak = size

@@ -6,7 +6,7 @@ import concurrent.futures
 from collections.abc import Hashable
 from typing import TypeVar, cast, final
 
-from namedtasks._core.conductor import queued_behind
+from namedtasks._core.holds import queued_behind
 from namedtasks._core.text import repr_of
 from namedtasks._threads import waits
 from namedtasks._threads.run import ThreadRun

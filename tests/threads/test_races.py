@@ -60,7 +60,7 @@ def test_a_cancel_that_finds_the_run_ended_says_so() -> None:
     pool = HandPool()
     with ThreadTaskMap(executor=pool) as tasks:
         future = tasks.submit("a", int)
-        run = tasks._shell.running("a")
+        run = tasks._shell.running_now.get("a")
         assert run is not None
         pool.jobs[0].run()
         assert not tasks._shell.cancel(run, None)
@@ -74,7 +74,7 @@ def test_a_pools_future_that_ends_after_its_run_was_cancelled_changes_nothing() 
     with ThreadTaskMap(executor=pool, limit=1) as tasks:
         first = tasks.submit("a", int)
         waits = tasks.submit("b", int)
-        run = tasks._shell.running("b")
+        run = tasks._shell.running_now.get("b")
         assert run is not None
         assert waits.cancel()
         tasks._shell._end_by(run, first)

@@ -19,22 +19,10 @@ from namedtasks.instruments import (
     TaskSuperseded,
 )
 from namedtasks.testing import RecordingInstrument
+from tests.trio.test_cancellation import body
 
 How = Literal["join", "replace", "queue"]
 each = pytest.mark.parametrize("how", ["join", "replace", "queue"])
-
-
-async def body(steps: int) -> str:
-    """Runs through *steps* checkpoints, of all kinds."""
-    for step in range(steps):
-        if step % 3 == 0:
-            await trio.lowlevel.checkpoint()
-        elif step % 3 == 1:
-            await trio.sleep(1)
-        else:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.sleep, 1)
-    return "done"
 
 
 async def fails() -> None:

@@ -1,0 +1,124 @@
+"""What waits wait for, and which waits would never come back.
+
+A wait asks for its *hold*, sleeps there, and asks again, until there is none.
+Whatever ends a hold wakes who sleeps there, in the same step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from namedtasks._core.engine import Engine
+from namedtasks._core.ledger import Closed, Overlapping, refusal
+from namedtasks._core.runs import LiveRun, LotT
+from namedtasks._core.text import repr_of
+
+RunT = TypeVar("RunT", bound=LiveRun[Any])
+
+
+class Hold(NamedTuple, Generic[LotT]):
+    """What keeps a wait from coming back: look again when woken, or at a time."""
+
+    lot: LotT
+    """Where to sleep."""
+    until: float
+    """When to look again, woken or not; infinite for never."""
+
+
+class Holds(Generic[RunT, LotT]):
+    """The holds of one map. To be asked under its guard."""
+
+    __slots__ = ("_make_lot", "changed", "engine", "now", "waiting_for")
+
+    def __init__(
+        self, engine: Engine[RunT], now: Callable[[], float], make_lot: Callable[[], LotT]
+    ) -> None:
+        self.engine: Engine[RunT] = engine
+        self.now: Callable[[], float] = now
+        self._make_lot = make_lot
+        self.changed: LotT = make_lot()
+        """Who waits for the map to be idle or empty."""
+        self.waiting_for: dict[Hashable, LotT] = {}
+        """Who waits for a name's wait to be over; who waits for its run, waits with the run."""
+
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing is pending."""
+        return not self.engine.ledger.running and not self.engine.pending.runs
+
+    def hold_idle(self) -> Hold[LotT] | None:
+        """Keep a wait until nothing runs and nothing is pending."""
+        return None if self.is_idle() else Hold(self.changed, math.inf)
+
+    def hold_empty(self) -> Hold[LotT] | None:
+        """Keep a wait until nothing runs and no failure waits."""
+        if not self.is_idle():
+            return Hold(self.changed, math.inf)
+        lapse = self.engine.ledger.records.next_lapse(self.now())
+        return None if lapse is None else Hold(self.changed, lapse)
+
+    def hold_free(self, name: Hashable, operation: str | None) -> Hold[LotT] | None:
+        """Keep a wait until nothing stands in the way of a start of *name*.
+
+        Raises:
+            GaveUpError: the policy gave the name up.
+            ClosedError: the map is closed.
+        """
+        now = self.now()
+        obstacle = self.engine.ledger.obstacle(name, operation, now)
+        if obstacle is None:
+            return None
+        if isinstance(obstacle, Overlapping):
+            return Hold(self._waiters_of(obstacle.runs[0]), math.inf)
+        if isinstance(obstacle, LiveRun):
+            return Hold(self._waiters_of(obstacle), math.inf)
+        if isinstance(obstacle, Closed) or obstacle.gave_up:
+            raise refusal(obstacle, name, operation, now)
+        lot = self.waiting_for.get(name)
+        if lot is None:
+            lot = self.waiting_for[name] = self._make_lot()
+        return Hold(lot, obstacle.retry_at)
+
+    def _wake_starters(self) -> None:
+        """Wake all who wait to start something."""
+        for lot in self.waiting_for.values():
+            lot.unpark_all()
+        ledger = self.engine.ledger
+        for run in (*ledger.running.values(), *ledger.pending.values()):
+            if run.waiters is not None:
+                run.waiters.unpark_all()
+
+    def forsake(self, name: Hashable, lot: LotT) -> None:
+        """Drop the *lot* of a name that nobody waits for any more. Under the guard."""
+        if not lot and self.waiting_for.get(name) is lot:
+            del self.waiting_for[name]
+
+    def _waiters_of(self, run: RunT) -> LotT:
+        if run.waiters is None:
+            run.waiters = self._make_lot()
+        waiters: LotT = run.waiters
+        return waiters
+
+
+def queued_behind(run: RunT) -> RunT | None:
+    """The run whose end *run* waits for in a queue: who waits for the one, waits for the other.
+
+    One that replaces is not meant: what it waits for was cancelled.
+    """
+    return cast("RunT | None", run.blocker) if run.put_off == "queue" else None
+
+
+def waits_for_its_map(what: str) -> RuntimeError:
+    """The error of a wait for the whole map from inside one of its tasks."""
+    return RuntimeError(
+        f"{what} from inside a task of the same map would wait for itself: "
+        "call it from outside, or wait for the handles that are meant"
+    )
+
+
+def waits_for_its_run(run: LiveRun[Any], what: str) -> RuntimeError:
+    """The error of a wait for a run from inside it."""
+    return RuntimeError(
+        f"{what} from inside task {repr_of(run.name)} would wait for itself: call it from outside"
+    )
