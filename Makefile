@@ -23,6 +23,14 @@ $(READY): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps --editable .
 	@touch $@
 
+# An environment of its own for what an extra brings: .venv-docs for namedtasks[docs], and so on.
+EXTRAS := bench dask docs mutation release
+.PRECIOUS: $(EXTRAS:%=.venv-%/extra)
+$(EXTRAS:%=.venv-%/extra): .venv-%/extra: $(LOCK) .ci/requirements-%.txt pyproject.toml
+	@$(MAKE) --no-print-directory VENV=.venv-$* .venv-$*/ready
+	.venv-$*/bin/python -m pip install $(PIP_QUIET) -r .ci/requirements-$*.txt
+	@touch $@
+
 demo: $(READY)  ## Run a day of the volume controller: 12 volumes, 3 nodes (BACKEND=loop, fuse or dir; VOLUMES=100)
 	cd docs/examples && $(abspath $(BIN))/python -m volume_controller \
 		$(if $(BACKEND),--backend $(BACKEND)) $(if $(VOLUMES),--volumes $(VOLUMES))
@@ -36,9 +44,7 @@ demo-asyncio: $(READY)  ## Run the same on asyncio
 test: $(READY)  ## Run all tests
 	$(BIN)/python -m pytest
 
-dask:  ## Run the tests of Dask, on a cluster of two processes, in an environment of its own
-	@$(MAKE) --no-print-directory VENV=.venv-dask .venv-dask/ready
-	.venv-dask/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[dask]'
+dask: .venv-dask/extra  ## Run the tests of Dask, on a cluster of two processes, in an environment of its own
 	.venv-dask/bin/python -m pytest -m dask
 
 coverage: $(READY)  ## Run all tests, and demand that they reach every branch
@@ -69,14 +75,10 @@ consumer: $(READY)  ## Check the types of a library on top of the built wheel: a
 bench: $(READY)  ## Measure what things cost, each beside its floor, some minutes (ONLY='refuse*', BENCH='--no-workers --check')
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only '$(ONLY)') $(BENCH)
 
-bench-peers:  ## The same beside what users would pick instead, in an environment of its own
-	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/ready
-	.venv-bench/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[bench]'
+bench-peers: .venv-bench/extra  ## The same beside what users would pick instead, in an environment of its own
 	.venv-bench/bin/python -m benchmarks --only '$(or $(ONLY),instead*)' $(BENCH)
 
-docs:  ## Make the site, in docs/_build/html, in an environment of its own; a warning is an error
-	@$(MAKE) --no-print-directory VENV=.venv-docs .venv-docs/ready
-	.venv-docs/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[docs]'
+docs: .venv-docs/extra  ## Make the site, in docs/_build/html, in an environment of its own; a warning is an error
 	.venv-docs/bin/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 scale: $(READY)  ## Run a controller of a million names for ten minutes of virtual time (SCALE='--shell threads')
@@ -88,9 +90,7 @@ stress: $(READY)  ## Stress each shell for a minute, and look for overlaps and l
 fuzz: $(READY)  ## Run the state machines for five minutes, and keep what they find (MINUTES=60, SEED=...)
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-mutation:  ## Show which faults in the core no test finds, some hours (ONLY=names: one module, some minutes)
-	@$(MAKE) --no-print-directory VENV=.venv-mutation .venv-mutation/ready
-	.venv-mutation/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[mutation]'
+mutation: .venv-mutation/extra  ## Show which faults in the core no test finds, some hours (ONLY=names: one module, some minutes)
 	.venv-mutation/bin/mutmut run $(if $(ONLY),'namedtasks._core.$(ONLY).*')
 	@.venv-mutation/bin/mutmut results | grep -v 'not checked' || echo 'no mutant survived'
 
@@ -104,27 +104,26 @@ format: $(READY)  ## Format the code, and mend what the linter can
 build: $(READY)  ## Build sdist and wheel, and install the wheel in a clean environment
 	PYTHON=$(BIN)/python .ci/build
 
-.venv-release/bin/twine: $(LOCK) pyproject.toml
-	@$(MAKE) --no-print-directory VENV=.venv-release .venv-release/ready
-	.venv-release/bin/python -m pip install $(PIP_QUIET) --no-build-isolation --constraint $(LOCK) --editable '.[release]'
-	@touch $@
-
-news: .venv-release/bin/twine  ## Show what the next entry of the changelog will say
+news: .venv-release/extra  ## Show what the next entry of the changelog will say
 	.venv-release/bin/towncrier build --draft --version $(VERSION)
 
-changelog: .venv-release/bin/twine  ## Move the news fragments into CHANGELOG.md, under the version of namedtasks/_version.py
+changelog: .venv-release/extra  ## Move the news fragments into CHANGELOG.md, under the version of namedtasks/_version.py
 	.venv-release/bin/towncrier build --yes --version $(VERSION)
 
-wheel: .venv-release/bin/twine  ## Build sdist and wheel into dist, and check what is in them
+wheel: .venv-release/extra  ## Build sdist and wheel into dist, and check what is in them
 	.ci/release wheel
 
-release: .venv-release/bin/twine  ## Build what is to be published, and run the tests against the installed wheel
+release: .venv-release/extra  ## Build what is to be published, and run the tests against the installed wheel
 	.ci/release
 
-lock: $(READY)  ## Renew the pinned versions of the development tools
-	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-		--allow-unsafe --extra dev --output-file $(LOCK) pyproject.toml
+COMPILE := pip-compile --quiet --upgrade --strip-extras --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --allow-unsafe
+lock: $(READY)  ## Renew the pinned versions of the development tools, and of what the extras bring
+	$(BIN)/$(COMPILE) --extra dev --output-file $(LOCK) pyproject.toml
+	for extra in $(EXTRAS); do \
+		$(BIN)/$(COMPILE) --constraint $(LOCK) --extra $$extra \
+			--output-file .ci/requirements-$$extra.txt pyproject.toml || exit 1; \
+	done
 
 clean:  ## Remove what the targets made
 	rm -rf .venv* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage mutants
