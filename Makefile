@@ -10,7 +10,7 @@ PIP_QUIET := --quiet --disable-pip-version-check
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' namedtasks/_version.py)
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states dask stress conformance docs api consumer fuzz mutation news changelog wheel release
+	bench bench-peers scale states dask stress conformance docs links api consumer fuzz mutation news changelog wheel release
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -80,6 +80,9 @@ bench-peers: .venv-bench/extra  ## The same beside what users would pick instead
 
 docs: .venv-docs/extra  ## Make the site, in docs/_build/html, in an environment of its own; a warning is an error
 	.venv-docs/bin/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+links: .venv-docs/extra  ## Ask for every address outside that the site has a link to; needs the internet
+	.venv-docs/bin/python -m sphinx --builder linkcheck --keep-going --quiet docs docs/_build/links
 
 scale: $(READY)  ## Run a controller of a million names for ten minutes of virtual time (SCALE='--shell threads')
 	$(BIN)/python -m benchmarks.scale $(SCALE)
