@@ -10,12 +10,15 @@ The invariants, in every shell:
 2. A name is freed and all who wait for that are woken in one step, under the
    guard. Then the next run begins, then the run's own handle is told, then the
    instruments hear of it.
-3. Under the guard runs no code of the user's but what a dict needs of a name:
-   its ``__hash__`` and ``__eq__``.
+3. Under the guard runs no code of the user's but what a dict needs of a name,
+   its ``__hash__`` and ``__eq__``, and the clock's ``now``. Whoever calls those
+   two does it before anything is changed; if they raise later all the same, the
+   table finds its entries without them.
 
-The *guard* is what a call is made under that changes something, *reading* the
-same for one that only looks: a lock where there are threads, elsewhere a check
-that the caller is where it may be, or nothing.
+The *guard* is what a call is made under that changes something, be it memory
+that is given back: a lock where there are threads, elsewhere a check that the
+caller is where it may be. *Reading* is the same for what only looks, `state`,
+`failure` and the mapping: the lock, or nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from namedtasks._core.errors import AlreadyRunningError, new_error
 from namedtasks._core.events import TaskRefused
 from namedtasks._core.holds import Holds
 from namedtasks._core.ledger import Overlapping
+from namedtasks._core.names import check_start
 from namedtasks._core.pending import IfBusy, Move, move
 from namedtasks._core.records import Record
 from namedtasks._core.runs import LiveRun, LotT, Run
@@ -163,6 +167,7 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
             TypeError: the name cannot be hashed, or the operation is no text.
             ValueError: ANY stands in the name where it may not.
         """
+        check_start(name, operation)
         with self.guard:
             now = self.now()
             obstacle = self.engine.ledger.obstacle(name, operation, now)
@@ -323,7 +328,7 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
     def _settle_somehow(self, run: RunT, broken: BaseException) -> Turn[RunT]:
         """Free the name, whatever else is broken: the first invariant."""
         run.returned = False
-        run.error = run.error or broken
+        run.error = broken if run.error is None else run.error  # which may be as false as it likes
         if not run.done:
             return self._settle_escaped(run, run.error)
         with self.guard:
@@ -439,7 +444,13 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
             return both + [(name, [run]) for name, run in running.items() if run not in holders]
 
     def holders(self, name: Hashable) -> list[RunT]:
-        """The runs that hold *name* or one that overlaps it."""
+        """The runs that hold *name* or one that overlaps it.
+
+        Raises:
+            TypeError: the name cannot be hashed.
+            ValueError: ANY stands in the name where it may not.
+        """
+        check_start(name, None)
         with self.guard:
             return self.engine.ledger.holders(name, sys.maxsize)
 
@@ -454,10 +465,10 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
     def forget(self, name: Hashable, operation: str | None) -> bool:
         """Drop failures of *name*, and wake who waited for them to lapse."""
         with self.guard:
+            lot = self.waiting_for.get(name)  # first: it may raise
             found, turn = self.engine.forget(name, operation, self.now())
             self._woken(turn)
             if found:
-                lot = self.waiting_for.get(name)
                 if lot is not None:
                     lot.unpark_all()
                 self.changed.unpark_all()

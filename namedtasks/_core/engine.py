@@ -22,7 +22,7 @@ user's. After each call who waits is woken, and then ``dispatch`` delivers.
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, final
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast, final
 
 import attrs
 
@@ -213,10 +213,18 @@ class Engine(Generic[RunT]):
 
     def in_the_way(self, run: RunT) -> list[RunT]:
         """What *run* is to replace, other than itself."""
-        return [one for one in self.ledger.holders(run.name, sys.maxsize) if one is not run]
+        try:
+            holders = self.ledger.holders(run.name, sys.maxsize)
+        except BaseException:  # its name's own __hash__ or __eq__; what it waits for is known
+            holders = [cast("RunT", run.blocker)]
+        return [one for one in holders if one is not run and one is not None]
 
     def roll_back(self, run: RunT, now: float) -> Turn[RunT]:
-        """Undo an admission; whoever waits for the run is told that it was cancelled."""
+        """Undo an admission; whoever waits for the run is told that it was cancelled.
+
+        Starts nest, one inside of the function that another one calls: so no start
+        that came after this one is half done.
+        """
         if run.done:  # superseded or cancelled meanwhile, and not only to make room for it
             return self._supersede(run, now)
         run.reason = "its start raised an error"
@@ -434,6 +442,8 @@ class Engine(Generic[RunT]):
         for run in following:
             try:
                 obstacle = self.pending.reconsider(run, now)
+                if obstacle is None:
+                    self.ledger.admit(run, now)
             except BaseException:  # its name's own __hash__ or __eq__
                 following += self._drop(run, _UNUSABLE, now)
                 dropped.append(run)
@@ -441,7 +451,6 @@ class Engine(Generic[RunT]):
             if obstacle is None:
                 named.append(run)
                 self.pending.promote(run)
-                self.ledger.admit(run, now)
             elif isinstance(obstacle, Record) and (obstacle.gave_up or self.is_draining):
                 self._drop(run, _GAVE_UP if obstacle.gave_up else _CLOSING, now)
                 dropped.append(run)  # it queues: so nobody waits for it
@@ -466,9 +475,9 @@ class Engine(Generic[RunT]):
 
     def _drop(self, run: RunT, reason: str | None, now: float) -> list[RunT]:
         """End the pending *run*; who is in line behind it, to be reconsidered."""
+        followers = self.pending.remove(run)
         run.done = True
         run.reason = run.reason or reason
-        followers = self.pending.remove(run)
         self._notes.cancelled(run, now)
         return followers
 

@@ -29,7 +29,6 @@ from typing import Generic, TypeAlias, TypeVar, Union, final
 
 import attrs
 
-from namedtasks._core import checks
 from namedtasks._core.errors import (
     AlreadyRunningError,
     BackoffError,
@@ -38,7 +37,7 @@ from namedtasks._core.errors import (
     RefusedError,
     new_error,
 )
-from namedtasks._core.names import ANY, Overlaps, check_name, has_any, is_tuple
+from namedtasks._core.names import ANY, Overlaps, has_any, is_tuple
 from namedtasks._core.records import Failure, Record, Records, failure_of
 from namedtasks._core.runs import Run
 from namedtasks._core.table import Table
@@ -125,19 +124,8 @@ class Ledger(Generic[RunT]):
         return table is None or name not in table
 
     def obstacle(self, name: Hashable, operation: str | None, now: float) -> Obstacle[RunT] | None:
-        """What stands in the way of a start; None if nothing does.
-
-        Raises:
-            TypeError: the name cannot be hashed, or the operation is no text.
-            ValueError: ANY stands in the name where it may not.
-        """
-        try:
-            run = self.running.get(name)
-        except TypeError:
-            checks.hashable(name, operation)
-            raise
-        if operation is not None:
-            checks.hashable(name, operation)
+        """What stands in the way of a start; None if nothing does. `check_start` has been asked."""
+        run = self.running.get(name)
         if self.closed:
             return Closed.CLOSED
         if run is not None:
@@ -152,8 +140,6 @@ class Ledger(Generic[RunT]):
             holders = self.holders(name, _HOLDERS_TOLD)  # pyright: ignore[reportUnknownArgumentType]
             if holders:
                 return Overlapping(holders)
-        elif name is ANY:
-            check_name(name)
         return self.wait_of(name, operation, now)  # pyright: ignore[reportUnknownArgumentType]
 
     def wait_of(self, name: Hashable, operation: str | None, now: float) -> Record | None:
@@ -164,9 +150,8 @@ class Ledger(Generic[RunT]):
     def holders(self, name: Hashable, most: int) -> list[RunT]:
         """Up to *most* runs that hold *name* or one that overlaps it."""
         if self.overlaps.wants(name):
-            check_name(name)
-            claims = [run for run in self.pending.values() if run.put_off == "replace"]
-            self.overlaps.cover(name, [*self.running.values(), *claims])
+            replacing = [run for run in self.pending.values() if run.put_off == "replace"]
+            self.overlaps.cover(name, [*self.running.values(), *replacing])
         if self.overlaps.covers(name):
             return self.overlaps.holders(name, most)
         run = self.running.get(name)
@@ -175,9 +160,15 @@ class Ledger(Generic[RunT]):
     def admit(self, run: RunT, now: float) -> None:
         """Give the name to *run*, with the record that it has; nothing stands in the way."""
         record = self.records.find(run.name, run.operation)
-        self.running[run.name] = run
-        if self.overlaps.covers(run.name) and run.put_off != "replace":
-            self.overlaps.add(run)  # one that replaces others is there already
+        is_new = self.overlaps.covers(run.name) and run.put_off != "replace"
+        if is_new:  # one that replaces others is there already
+            self.overlaps.add(run)
+        try:
+            self.running[run.name] = run
+        except BaseException:  # the name's own __hash__ or __eq__
+            if is_new:
+                self.overlaps.discard(run)
+            raise
         if record is None:
             return
         self.records.take(record)
@@ -203,9 +194,9 @@ class Ledger(Generic[RunT]):
     def restore(self, run: RunT) -> None:
         """Free the name; its record is as it was before the run."""
         self.release(run)
-        if run.record is not None:
-            self.records.put(run.record)
-            run.record = None
+        record, run.record = run.record, None
+        if record is not None:
+            self.records.put(record)
 
     def forget(self, name: Hashable, operation: str | None, now: float) -> list[Record]:
         """Drop the failures of *name*, of all operations if *operation* is None.
@@ -215,16 +206,16 @@ class Ledger(Generic[RunT]):
         Returns:
             The records that were dropped.
         """
-        dropped: list[Record] = []
         run = self.running.get(name)
+        if operation is None:
+            dropped = self.records.of(name, now)
+        else:
+            record = self.records.get(name, operation, now)
+            dropped = [] if record is None else [record]
         if run is not None and run.record and operation in (None, run.operation):
-            dropped.append(run.record)
+            dropped.insert(0, run.record)
             run.record = None
             run.failures = 0
-        if operation is None:
-            dropped += self.records.of(name, now)
-        elif record := self.records.get(name, operation, now):
-            dropped.append(record)
         for record in dropped:
             self.records.drop(record)
         return dropped

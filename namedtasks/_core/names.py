@@ -22,6 +22,7 @@ from collections.abc import Hashable, Iterable
 from itertools import islice
 from typing import Any, Final, Generic, Literal, TypeGuard, TypeVar, final
 
+from namedtasks._core import checks
 from namedtasks._core.runs import Run
 from namedtasks._core.text import repr_of
 
@@ -81,6 +82,20 @@ def check_name(name: Hashable) -> None:
         )
 
 
+def check_start(name: Hashable, operation: str | None) -> None:
+    """Whether something can be started under *name* and *operation* at all.
+
+    To be asked outside of all locks: the error shows the name.
+
+    Raises:
+        TypeError: the name cannot be hashed, or the operation is no text.
+        ValueError: ANY stands in the name where it may not.
+    """
+    if type(name) is not str or operation is not None:
+        checks.hashable(name, operation)
+        check_name(name)
+
+
 def has_any(name: Tuple) -> bool:
     """Whether a field of *name* is ANY."""
     for field in name:  # noqa: SIM110 - for speed: each start under a tuple comes here
@@ -127,57 +142,74 @@ class Overlaps(Generic[RunT]):
         name: Any = run.name
         shape, keys = _keys(name)
         kind = len(name), shape
+        try:
+            for key in keys:
+                entry = len(name), key
+                bucket = self._entries.get(entry)
+                if bucket is None:
+                    self._entries[entry] = run
+                elif isinstance(bucket, OrderedDict):
+                    bucket[run] = None
+                else:
+                    self._entries[entry] = OrderedDict.fromkeys((bucket, run))
+        except BaseException:  # a field's own __hash__ or __eq__: all or nothing
+            self._take_out_all(run, keys)
+            raise
         self._shapes[kind] = self._shapes.get(kind, 0) + 1
-        for key in keys:
-            entry = len(name), key
-            bucket = self._entries.get(entry)
-            if bucket is None:
-                self._entries[entry] = run
-            elif isinstance(bucket, OrderedDict):
-                bucket[run] = None
-            else:
-                self._entries[entry] = OrderedDict.fromkeys((bucket, run))
         self._peak = max(self._peak, len(self._entries))
 
     def discard(self, run: RunT) -> None:
-        """Take *run* out."""
+        """Take *run* out, if it is here."""
         name: Any = run.name
         shape, keys = _keys(name)
         kind = len(name), shape
+        if not self._take_out_all(run, keys):
+            return
         self._shapes[kind] -= 1
         if not self._shapes[kind]:
             del self._shapes[kind]
-        missed = [key for key in keys if not self._take_out((len(name), key), run)]
-        if missed:
-            self._rebuild(run)
         if len(self._entries) * 8 <= self._peak and self._peak > _SMALL:
             self._entries = dict(self._entries)  # a dict never shrinks by deletion
             self._peak = len(self._entries)
 
+    def _take_out_all(self, run: RunT, keys: list[_Key]) -> bool:
+        """Take *run* out of all that it is entered under; whether there was anything."""
+        name: Any = run.name
+        was_there = [self._take_out((len(name), key), run) for key in keys]
+        return all(was_there) or self._rebuild(run) or any(was_there)
+
     def _take_out(self, entry: _Entry, run: RunT) -> bool:
-        """Take *run* out of one entry; whether it was there."""
+        """Take *run* out of one entry; whether it was there, and is not any more."""
+        is_out = False
         try:
             bucket = self._entries.get(entry)
+            if isinstance(bucket, OrderedDict) and run in bucket:
+                del bucket[run]
+                is_out = True
+            elif bucket is not run:
+                return False
+            if bucket is run or not bucket:
+                del self._entries[entry]
+                is_out = True
         except BaseException:  # a field's own __hash__ or __eq__
-            return False
-        if isinstance(bucket, OrderedDict) and run in bucket:
-            del bucket[run]
-        elif bucket is not run:
-            return False
-        if bucket is run or not bucket:
-            del self._entries[entry]
-        return True
+            pass
+        return is_out
 
-    def _rebuild(self, without: RunT) -> None:
+    def _rebuild(self, without: RunT) -> bool:
         """Take out *without* wherever it is: a field of its name has changed its hash."""
+        was_there = False
         for bucket in self._entries.values():
             if isinstance(bucket, OrderedDict):
+                was_there |= without in bucket
                 bucket.pop(without, None)
+            else:
+                was_there |= bucket is without
         kept = [one for one in self._entries.items() if one[1] is not without and one[1]]
         self._entries.clear()
         for entry, bucket in kept:
             with contextlib.suppress(BaseException):  # as above; that one is not found any more
                 self._entries[entry] = bucket
+        return was_there
 
     def is_empty(self) -> bool:
         """Whether nothing is entered here."""

@@ -14,6 +14,7 @@ get in before it.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Hashable
 from typing import Generic, Literal, TypeVar, final
@@ -83,11 +84,21 @@ class Pending(Generic[RunT]):
     ) -> None:
         """Make *run* the pending run of its name; the one before it is put aside."""
         name = run.name
+        before = self.runs.get(name)
+        is_new = how == "replace" and self._ledger.overlaps.covers(name)
+        if is_new:
+            self._ledger.overlaps.add(run)
+        try:
+            self.runs[name] = run  # in the place of the other, in one step
+        except BaseException:  # the name's own __hash__ or __eq__
+            if is_new:
+                self._ledger.overlaps.discard(run)
+            raise
         run.put_off = how
-        run.supersedes = self.runs.get(name)
-        if run.supersedes is not None:
-            self._take_out(run.supersedes)
-        self._put_in(run)
+        run.is_pending = True
+        run.supersedes = before
+        if before is not None:
+            self._put_aside(before)
         self._wait(run, obstacle)
 
     def put_back(self, run: RunT) -> list[RunT]:
@@ -108,14 +119,12 @@ class Pending(Generic[RunT]):
         run.supersedes = None
         if before is None or before.done:
             return None
-        self._put_in(before)
+        self.runs.keep(before.name, before)
+        before.is_pending = True
+        if before.put_off == "replace" and self._ledger.overlaps.covers(before.name):
+            with contextlib.suppress(BaseException):  # a field's own __hash__ or __eq__
+                self._ledger.overlaps.add(before)
         return before
-
-    def _put_in(self, run: RunT) -> None:
-        self.runs[run.name] = run
-        run.is_pending = True
-        if run.put_off == "replace" and self._ledger.overlaps.covers(run.name):
-            self._ledger.overlaps.add(run)
 
     def remove(self, run: RunT) -> list[RunT]:
         """Take out *run*, which will never begin; who is in line behind it, to be reconsidered."""
@@ -144,8 +153,13 @@ class Pending(Generic[RunT]):
         run.is_pending = False
 
     def _take_out(self, run: RunT) -> None:
-        self._stop_waiting(run)
         self.promote(run)
+        self._put_aside(run)
+
+    def _put_aside(self, run: RunT) -> None:
+        """*run* is in the table no more, and waits for nothing."""
+        run.is_pending = False
+        self._stop_waiting(run)
         if run.put_off == "replace" and self._ledger.overlaps.covers(run.name):
             self._ledger.overlaps.discard(run)
 

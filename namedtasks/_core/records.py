@@ -102,7 +102,8 @@ def stand_in(error: BaseException) -> BaseException:
     copying raises, or gives the original itself or something else.
     """
     kind = type(error)
-    plain = _plain_kinds.get(kind)
+    # A metaclass of its own may have no hash.
+    plain = _plain_kinds.get(kind) if type(kind) is type else False
     if plain is None:
         plain = _plain_kinds[kind] = _is_plain(kind)
     if plain:
@@ -159,7 +160,7 @@ def _is_plain(kind: type[BaseException]) -> bool:
     own = list(takewhile(lambda one: one not in _ALL_IN_ARGS, kind.__mro__))
     ways = [one for one in own if not _WAYS_OF_ITS_OWN.isdisjoint(vars(one))]
     slots = [one for one in own if vars(one).get("__slots__")]
-    return type(kind) is type and len(own) < len(kind.__mro__) and not ways and not slots
+    return len(own) < len(kind.__mro__) and not ways and not slots
 
 
 def _copy_of_plain(error: BaseException) -> BaseException:
@@ -255,11 +256,20 @@ class Records:
         return now >= self._lapses_at(record)
 
     def put(self, record: Record) -> None:
-        """Keep *record*; there is none of its name and operation."""
+        """Keep *record*; there is none of its name and operation.
+
+        One whose name cannot be looked up any more is let go: nobody can ask for it.
+        """
         table = self.tables.get(record.operation)
         if table is None:
             table = self.tables[record.operation] = Table()
-        table[record.name] = record
+        try:
+            table[record.name] = record
+        except BaseException:  # the name's own __hash__ or __eq__
+            record.error = None
+            if not table:
+                del self.tables[record.operation]
+            return
         record.kept = True
         if record.gave_up:
             self.gave_up += 1

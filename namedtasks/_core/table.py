@@ -35,16 +35,29 @@ class Table(dict[K, V]):
         Needs no look at all entries, unless the key's hash or equality has
         changed since: then the entry is found by its value.
         """
+        is_out = False
         try:
-            found = self.get(key)
+            if self.get(key) is value:
+                del self[key]
+                is_out = True
         except BaseException:  # the key's own __hash__ or __eq__
-            found = None
-        if found is value:
-            del self[key]
-        else:
+            pass
+        if not is_out:
             self._rebuild(without=value)
         if not len(self) & CONSIDERED:
             self.consider()
+
+    def keep(self, key: K, value: V) -> None:
+        """Enter *value*, whatever has become of its *key*: the entry must not be lost.
+
+        It has a key of ours if its own cannot be looked up, or is another one's equal by now.
+        """
+        try:
+            if self.setdefault(key, value) is value:
+                return
+        except BaseException:  # the key's own __hash__ or __eq__
+            pass
+        self[cast(K, object())] = value
 
     def consider(self) -> None:
         """Give memory back if there is much of it; see `CONSIDERED`."""
@@ -58,14 +71,5 @@ class Table(dict[K, V]):
         kept = [(key, value) for key, value in self.items() if value is not without]
         self.clear()
         for key, value in kept:
-            self[self._usable(key)] = value
+            self.keep(key, value)
         self._peak = len(kept)
-
-    def _usable(self, key: K) -> K:
-        """The *key*, or one of our own for a key that has become another's equal or unhashable."""
-        try:
-            if key not in self:
-                return key
-        except BaseException:  # the key's own __hash__ or __eq__
-            pass
-        return cast(K, object())

@@ -10,6 +10,7 @@ from namedtasks import AlreadyRunningError, Backoff, BackoffError, ClosedError, 
 from namedtasks._core import checks
 from namedtasks._core.engine import Engine, Turn
 from namedtasks._core.ledger import refusal
+from namedtasks._core.names import check_start
 from namedtasks._core.runs import Run
 from namedtasks.instruments import (
     TaskCancelled,
@@ -451,7 +452,7 @@ BAD_NAMES: list[tuple[Any, Any, str]] = [
 @pytest.mark.parametrize(("name", "operation", "message"), BAD_NAMES)
 def test_bad_names_and_operations_say_the_cure(name: Any, operation: Any, message: str) -> None:
     with pytest.raises(TypeError) as caught:
-        world().start(name, operation=operation)
+        check_start(name, operation)
     assert str(caught.value) == message
 
 
@@ -461,7 +462,7 @@ def test_an_error_of_the_names_own_is_passed_on() -> None:
             raise TypeError("my own")
 
     with pytest.raises(TypeError, match=r"^a task's name must be hashable, and Odd is not: "):
-        world().start(Odd())
+        check_start(Odd(), None)
 
     class Shy:
         hashes = 0

@@ -10,8 +10,7 @@ from hypothesis import given, strategies as st
 
 import namedtasks
 from namedtasks import ANY
-from namedtasks._core.ledger import Ledger
-from namedtasks._core.names import Overlaps, check_name
+from namedtasks._core.names import Overlaps, check_name, check_start
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
 
@@ -152,13 +151,10 @@ def test_a_name_is_entered_once_for_each_subset_of_what_it_says() -> None:
         assert len(overlaps._entries) == entries
 
 
-def test_any_where_it_means_nothing_is_refused_by_the_ledger() -> None:
-    """Before anything of that name is known to it."""
-    ledger: Ledger[Run] = Ledger(0.0)
+def test_any_where_it_means_nothing_is_refused_before_a_start() -> None:
     for name in (ANY, (1, 2, 3, 4, ANY)):
         with pytest.raises(ValueError, match=r"ANY"):
-            ledger.obstacle(name, None, 0.0)
-    assert ledger.overlaps.is_empty()
+            check_start(name, None)
 
 
 def test_until_any_is_used_nothing_is_covered() -> None:

@@ -332,3 +332,40 @@ def test_a_lapsed_record_can_still_be_found() -> None:
     assert records.get("a", None, 2.0) is None
     assert records.find("a", None) is one
     assert records.has_lapsed(one, 2.0)
+
+
+class NoHash(type):
+    """The type of error classes that have no hash, as it says when they are equal."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+
+class OfItsOwnKindError(Exception, metaclass=NoHash):
+    pass
+
+
+def test_an_error_whose_class_has_no_hash_is_copied() -> None:
+    error = OfItsOwnKindError("a", 1)
+    copied = stand_in(error)
+    assert copied is not error
+    assert type(copied) is OfItsOwnKindError
+    assert copied.args == ("a", 1)
+
+
+def test_a_record_whose_name_cannot_be_looked_up_is_let_go() -> None:
+    """Nobody could ask for it; and no empty table is left."""
+    records = Records(1.0)
+    unhashable: Any = []
+    record = Record(unhashable, None)
+    record.error = ValueError()
+    records.put(record)
+    assert not record.kept
+    error: BaseException | None = record.error
+    assert error is None
+    assert records.waiting == 0
+    assert records.tables == {}
+    good = Record("a", None)
+    records.put(good)
+    records.put(Record(unhashable, None))
+    assert records.find("a", None) is good

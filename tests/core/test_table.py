@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 from namedtasks._core.table import Table
 
 
@@ -125,3 +127,57 @@ def test_a_small_one_is_never_rebuilt() -> None:
     table = filled(64)
     empty(table, until=0)
     assert table._peak == 64
+
+
+class Touchy:
+    """A key of the same hash as all others, whose ``__eq__`` raises the *at*-th time."""
+
+    calls = 0
+    at: int | None = None
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __hash__(self) -> int:
+        return 7
+
+    def __eq__(self, other: object) -> bool:
+        Touchy.calls += 1
+        if Touchy.calls == Touchy.at:
+            raise KeyboardInterrupt
+        return isinstance(other, Touchy) and self.number == other.number
+
+
+@pytest.mark.parametrize("at", range(1, 17))
+def test_no_entry_is_lost_when_a_key_raises_while_the_table_is_rebuilt(at: int) -> None:
+    Touchy.at = None
+    table: Table[object, object] = Table()
+    values = [object() for _ in range(6)]
+    for number, value in enumerate(values):
+        table[Touchy(number)] = value
+    Touchy.calls, Touchy.at = 0, at
+    table.discard("not there", object())
+    Touchy.at = None
+    assert sorted(map(id, table.values())) == sorted(map(id, values))
+
+
+def test_an_entry_is_kept_whatever_has_become_of_its_key() -> None:
+    table: Table[object, str] = Table()
+    table["a"] = "first"
+    table.keep("a", "second")
+    table.keep([], "third")
+    table.keep("b", "fourth")
+    assert sorted(table.values()) == ["first", "fourth", "second", "third"]
+    assert (table["a"], table["b"]) == ("first", "fourth")
+
+
+def test_a_key_that_raises_as_it_is_taken_out_is_out() -> None:
+    """The look succeeds, and the deletion asks once more."""
+    Touchy.at = None
+    table: Table[object, object] = Table()
+    value = object()
+    table[Touchy(1)] = value
+    Touchy.calls, Touchy.at = 0, 2
+    table.discard(Touchy(1), value)
+    Touchy.at = None
+    assert len(table) == 0
