@@ -17,6 +17,7 @@ from namedtasks._core.conductor import Conductor
 from namedtasks._core.engine import TaskMapStatistics
 from namedtasks._core.errors import RefusedError
 from namedtasks._core.ledger import State, refusal
+from namedtasks._core.names import check_start
 from namedtasks._core.records import Failure
 
 HandleT = TypeVar("HandleT")
@@ -46,9 +47,11 @@ class Verbs(Mapping[Hashable, HandleT]):
 
         Raises:
             TypeError: *name* cannot be hashed.
+            ValueError: ANY stands in it where it means nothing.
         """
+        check_start(name, operation)
         shell = self._shell
-        with shell.reading:
+        with shell.guard:  # the first look at a name with ANY makes the index
             now = shell.now()
             obstacle = shell.engine.ledger.obstacle(name, operation, now)
             return None if obstacle is None else refusal(obstacle, name, operation, now)
@@ -80,7 +83,7 @@ class Verbs(Mapping[Hashable, HandleT]):
     def statistics(self) -> TaskMapStatistics:
         """Count what runs, waits and so on. Its cost does not grow. Not a checkpoint."""
         shell = self._shell
-        with shell.reading:
+        with shell.guard:  # it sweeps
             return shell.engine.statistics(shell.now())
 
     # Stopping
@@ -130,8 +133,10 @@ class Verbs(Mapping[Hashable, HandleT]):
 
     def __getitem__(self, name: Hashable) -> HandleT:
         with self._shell.reading:
-            handle: HandleT = self._shell.engine.ledger.running[name].handle
-            return handle
+            handle: HandleT | None = self._shell.engine.ledger.running[name].handle
+        if handle is None:  # its start is just making it
+            raise KeyError(name)
+        return handle
 
     def __contains__(self, name: object) -> bool:
         shell = self._shell
@@ -166,7 +171,8 @@ class Verbs(Mapping[Hashable, HandleT]):
     def _snapshot(self) -> dict[Hashable, HandleT]:
         with self._shell.reading:
             running = self._shell.engine.ledger.running
-            return {name: run.handle for name, run in running.items()}
+            handles = [(name, run.handle) for name, run in running.items()]
+        return {name: handle for name, handle in handles if handle is not None}
 
     def __hash__(self) -> int:
         return object.__hash__(self)

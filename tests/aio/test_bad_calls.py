@@ -221,6 +221,8 @@ async def test_another_thread_is_sent_away() -> None:
             lambda: tasks.cancel("a"),
             tasks.cancel_all,
             lambda: tasks.forget("a"),
+            lambda: tasks.check("a"),
+            tasks.statistics,
             tasks.close,
             lambda: asyncio.run(tasks.wait_idle()),
         ]
@@ -241,5 +243,5 @@ async def test_another_thread_is_sent_away() -> None:
             "a task map is used from its own thread only: from another one call post(), "
             "or loop.call_soon_threadsafe()"
         ]
-        * 7
+        * 9
     )

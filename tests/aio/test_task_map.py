@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -189,3 +190,22 @@ async def test_it_says_what_it_is() -> None:
         assert repr(namedtasks.asyncio.TaskMap) == "<class 'namedtasks.asyncio.TaskMap'>"
         assert open_task_map.__module__ == "namedtasks.asyncio"
     assert repr(tasks) == "<namedtasks.asyncio.TaskMap running=0 waiting=0 closed>"
+
+
+@virtual()
+async def test_a_run_whose_task_is_just_being_made_has_none_to_give() -> None:
+    """Its name is taken; the mapping does not give None for a task."""
+    seen: list[object] = []
+
+    def coro_fn() -> Coroutine[None, None, None]:
+        seen.extend(["a" in tasks, tasks.get("a"), list(tasks.values()), dict(tasks.items())])
+        with pytest.raises(KeyError):
+            tasks["a"]
+        return nothing()
+
+    async def nothing() -> None:
+        pass
+
+    async with open_task_map() as tasks:
+        await tasks.create_task("a", coro_fn)
+    assert seen == [True, None, [], {}]

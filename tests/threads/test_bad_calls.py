@@ -4,12 +4,13 @@ import functools
 import gc
 import math
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from namedtasks import ThreadTaskMap
+from namedtasks import ANY, ThreadTaskMap
 from namedtasks._core.callables import check_plain_fn
 from namedtasks.testing import RecordingInstrument
 from tests.threads.helpers import Gate, HandPool
@@ -267,3 +268,39 @@ def test_a_run_cancelled_while_its_thread_could_not_start_is_cancelled(
             future = tasks.submit("a", int)
         assert future.cancelled()
         assert tasks.submit("a", int).result() == 0
+
+
+def in_a_list(one: object) -> Any:
+    return [one]
+
+
+def in_too_many_fields(one: object) -> Any:
+    return (one, ANY, 3, 4, 5)
+
+
+@pytest.mark.parametrize("make_name", [in_a_list, in_too_many_fields])
+def test_a_mistaken_name_is_shown_outside_of_the_map(make_name: Callable[[object], Any]) -> None:
+    """Its ``repr()`` may take a lock whose holder is just calling the map."""
+    lock = threading.Lock()
+    is_shown = threading.Event()
+
+    class Shown:
+        def __repr__(self) -> str:
+            is_shown.set()
+            with lock:
+                return "Shown()"
+
+    def start() -> None:
+        with pytest.raises((TypeError, ValueError)):
+            tasks.submit(name, int)
+        with pytest.raises((TypeError, ValueError)):
+            tasks.check(name)
+
+    name = make_name(Shown())
+    with ThreadTaskMap() as tasks:
+        thread = threading.Thread(target=start)
+        with lock:
+            thread.start()
+            is_shown.wait()
+            assert tasks.wait_idle(10)
+        thread.join()

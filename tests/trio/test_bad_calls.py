@@ -199,6 +199,8 @@ async def test_a_start_from_another_thread_is_told_the_way() -> None:
             lambda: tasks.cancel_matching(lambda _: False),
             lambda: tasks.cancel_all(),
             lambda: tasks.close(),
+            lambda: tasks.check("a"),
+            lambda: tasks.statistics(),
         ):
             with pytest.raises(
                 RuntimeError,
