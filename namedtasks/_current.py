@@ -28,6 +28,18 @@ running_in: ContextVar[_Run] = ContextVar("namedtasks.running_in")
 class CurrentRun:
     """The run that the calling code belongs to, as `current_run` gives it.
 
+    Example:
+        A thread cannot be stopped from outside, but may look whether it should.
+
+        >>> import time
+        >>> def copy():
+        ...     while not current_run().cancel_requested:
+        ...         time.sleep(0.01)  # copies a block
+        ...     return "copied a part"
+        >>> async with open_task_map() as tasks:
+        ...     await tasks.start_thread_soon("pvc-1", copy, timeout=1).wait()
+        'copied a part'
+
     .. versionadded:: 0.1
     """
 
@@ -66,6 +78,18 @@ class CurrentRun:
             trio.Cancelled: in a thread that trio runs for the task.
             TaskCancelledError: elsewhere. Let it out: it ends the run as
                 cancelled, or as too slow if the deadline came first.
+
+        Example:
+            >>> import time
+            >>> def copy():
+            ...     while True:
+            ...         current_run().check_cancelled()
+            ...         time.sleep(0.01)  # copies a block
+            >>> async with open_task_map() as tasks:
+            ...     handle = tasks.start_thread_soon("pvc-1", copy, timeout=1)
+            ...     await tasks.wait_idle()
+            ...     tasks.failure("pvc-1").error
+            TooSlowError('it took longer than its timeout of 1 s')
         """
         self._run.check_cancelled()
 
@@ -81,6 +105,14 @@ def current_run() -> CurrentRun:
 
     Raises:
         RuntimeError: the caller is not inside a task.
+
+    Example:
+        >>> async def attach():
+        ...     run = current_run()
+        ...     print(f"{run.operation} {run.name}, after {run.failures} failures")
+        >>> async with open_task_map() as tasks:
+        ...     _ = tasks.start_soon("pvc-1", attach, operation="attach")
+        attach pvc-1, after 0 failures
 
     .. versionadded:: 0.1
     """

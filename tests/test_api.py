@@ -1,19 +1,16 @@
 """The public names: what they are, where they live, that each says what it is for."""
 
-import ast
 import inspect
 import re
 import subprocess
 import sys
 import typing
-from types import ModuleType
 
 import pytest
 
 import namedtasks
-import namedtasks._core.names
-import namedtasks._core.pending
 import namedtasks.asyncio
+from tests.docs.docstrings import BELOW, text_below
 from tests.public_api import MODULES, PAGE, is_alias, page, public
 
 
@@ -69,7 +66,7 @@ TOP = [
     (f"{module.__name__}.{name}", value)
     for module in MODULES
     for name, value in public(module).items()
-    if name not in ("ANY", "IfBusy")  # what these say stands below them in the source
+    if name not in BELOW  # what these say stands below them in the source
 ]
 
 
@@ -79,21 +76,10 @@ def test_every_public_name_says_since_when_it_is_there(name: str, thing: object)
     assert re.search(r"^ *\.\. versionadded:: \d+\.\d+$", doc, re.MULTILINE), name
 
 
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [(namedtasks._core.names, "ANY"), (namedtasks._core.pending, "IfBusy")],
-)
-def test_a_name_that_is_bound_to_a_value_says_what_it_is_for(module: ModuleType, name: str) -> None:
+@pytest.mark.parametrize("name", BELOW)
+def test_a_name_that_is_bound_to_a_value_says_what_it_is_for(name: str) -> None:
     """In the string below it, which editors and documentation tools read."""
-    body = ast.parse(inspect.getsource(module)).body
-    (place,) = [
-        place
-        for place, node in enumerate(body)
-        if isinstance(node, ast.Assign | ast.AnnAssign) and name in ast.unparse(node).split(" ")[0]
-    ]
-    below = body[place + 1]
-    assert isinstance(below, ast.Expr)
-    assert ".. versionadded:: 0.1" in ast.unparse(below)
+    assert ".. versionadded:: 0.1" in text_below(BELOW[name], name)
 
 
 def test_in_the_trio_shell_each_docstring_says_whether_it_is_a_checkpoint() -> None:

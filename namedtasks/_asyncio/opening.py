@@ -63,6 +63,18 @@ def open_task_map(
         TypeError: a setting is of the wrong type.
         ValueError: a setting is out of its range.
 
+    Example:
+        >>> async def attach(volume):
+        ...     await asyncio.sleep(5)
+        ...     print(volume, "is attached")
+        >>> async with open_task_map(limit=1) as tasks:
+        ...     for volume in ("pvc-1", "pvc-2"):
+        ...         _ = tasks.create_task(volume, attach, volume)
+        ...     tasks
+        <namedtasks.asyncio.TaskMap running=2 waiting=0>
+        pvc-1 is attached
+        pvc-2 is attached
+
     .. versionadded:: 0.1
     """
     if executor is not None:

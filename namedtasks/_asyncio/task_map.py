@@ -33,6 +33,12 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
     equal only to itself, and hashable. It is not thread-safe, as a TaskGroup is
     not; `post` is the one method that any thread may call.
 
+    Example:
+        >>> async with open_task_map() as tasks:
+        ...     task = tasks.create_task("pvc-1", asyncio.sleep, 5)
+        ...     list(tasks), "pvc-2" in tasks, tasks["pvc-1"] is task
+        (['pvc-1'], False, True)
+
     .. versionadded:: 0.1
     """
 
@@ -155,6 +161,17 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ValueError: an argument is out of its range, or ANY stands where it
                 means nothing.
             RuntimeError: this is not the map's thread.
+
+        Example:
+            >>> async def attach(volume):
+            ...     await asyncio.sleep(5)
+            ...     return f"/dev/{volume}"
+            >>> async with open_task_map() as tasks:
+            ...     task = tasks.create_task("pvc-1", attach, "pvc-1", timeout=30)
+            ...     tasks.create_task("pvc-1", attach, "pvc-1", if_busy="skip") is None
+            ...     await task
+            True
+            '/dev/pvc-1'
         """
         check_async_fn(_WORDS, coro_fn)
         checks.if_busy(if_busy)
@@ -250,6 +267,12 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             RefusedError: as `create_task`; see there for its kinds.
             ValueError: an argument is out of its range.
             RuntimeError: this is not the map's thread.
+
+        Example:
+            >>> import zlib
+            >>> async with open_task_map() as tasks:
+            ...     await tasks.run_in_executor("pvc-1", zlib.crc32, b"superblock")
+            852356688
         """
         check_plain_fn("run_in_executor()", fn, "use create_task()")
         checks.if_busy(if_busy)
@@ -290,6 +313,13 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ClosedError: the map is known to be closed, or its loop is.
             TypeError: as `create_task`, as far as it can be seen here.
             ValueError: an argument is out of its range.
+
+        Example:
+            >>> async def attach(volume):
+            ...     print(volume, "is attached")
+            >>> async with open_task_map() as tasks:
+            ...     await asyncio.to_thread(tasks.post, "pvc-1", attach, "pvc-1")
+            pvc-1 is attached
         """
         check_async_fn(_WORDS, coro_fn)
         checks.hashable(name, operation)
@@ -317,7 +347,17 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
+            TypeError: *grace* is no number.
             ValueError: *grace* is negative or NaN.
+
+        Example:
+            >>> async with open_task_map() as tasks:
+            ...     short = tasks.create_task("pvc-1", asyncio.sleep, 1)
+            ...     long = tasks.create_task("pvc-2", asyncio.sleep, 60)
+            ...     await tasks.shutdown(grace=5)
+            ...     short.cancelled(), long.cancelled()
+            ()
+            (False, True)
         """
         shell = self._shell
         waits.refuse_inside_map(shell, "shutdown()")
@@ -340,6 +380,14 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
+
+        Example:
+            >>> async with open_task_map() as tasks:
+            ...     _ = tasks.create_task("pvc-1", asyncio.sleep, 5)
+            ...     _ = tasks.create_task("pvc-2", asyncio.sleep, 60, timeout=10)
+            ...     await tasks.wait_idle()
+            ...     tasks
+            <namedtasks.asyncio.TaskMap running=0 waiting=1>
         """
         waits.refuse_inside_map(self._shell, "wait_idle()")
         await waits.sleep_while(self._shell, self._shell.hold_idle)
@@ -352,6 +400,18 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
+
+        Example:
+            The run fails after 10 s, its name waits for 0.5 s, and 60 s later
+            that is forgotten.
+
+            >>> now = asyncio.get_running_loop().time
+            >>> async with open_task_map(retention=60) as tasks:
+            ...     begun = now()
+            ...     _ = tasks.create_task("pvc-1", asyncio.sleep, 30, timeout=10)
+            ...     await tasks.wait_empty()
+            ...     print(f"{now() - begun:.1f} s")
+            70.5 s
         """
         waits.refuse_inside_map(self._shell, "wait_empty()")
         await waits.sleep_while(self._shell, self._shell.hold_empty)
@@ -368,6 +428,17 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             RuntimeError: the caller is inside a run of this name, or of one that
                 overlaps it.
             TypeError: *name* cannot be hashed.
+
+        Example:
+            The run fails after 10 s, and its name waits for 0.5 s.
+
+            >>> now = asyncio.get_running_loop().time
+            >>> async with open_task_map() as tasks:
+            ...     begun = now()
+            ...     _ = tasks.create_task("pvc-1", asyncio.sleep, 30, timeout=10)
+            ...     await tasks.wait_free("pvc-1")
+            ...     print(f"{now() - begun:.1f} s: {tasks.state('pvc-1')}")
+            10.5 s: State.READY
         """
         checks.hashable(name, operation)
         for run in self._shell.holders(name):

@@ -79,12 +79,16 @@ class Backoff:
     The default figures are those of Kubernetes' exponentialbackoff package:
     0.5 s, doubled, at most 2 min 2 s.
 
-    >>> [Backoff().delay(n, ValueError()) for n in (1, 2, 3, 8, 9)]
-    [0.5, 1.0, 2.0, 64.0, 122.0]
-
     Raises:
         TypeError: a figure is no number, or *exempt* no tuple of exception types.
         ValueError: a figure is out of its range.
+
+    Example:
+        >>> [Backoff().delay(n, OSError()) for n in (1, 2, 3, 8, 9)]  # seconds
+        [0.5, 1.0, 2.0, 64.0, 122.0]
+        >>> policy = Backoff(initial=1, factor=3, give_up_after=4)
+        >>> [policy.delay(n, OSError()) for n in (1, 2, 3, 4)]
+        [1.0, 3.0, 9.0, inf]
 
     .. versionadded:: 0.1
     """
@@ -118,6 +122,13 @@ class Backoff:
 
         Raises:
             ValueError: *failures* is below 1.
+
+        Example:
+            >>> policy = Backoff(initial=1, exempt=(FileNotFoundError,))
+            >>> policy.delay(3, OSError("device busy"))
+            4.0
+            >>> policy.delay(3, FileNotFoundError("not there yet")) is None
+            True
         """
         if failures < 1:
             raise ValueError(f"failures must be at least 1, not {failures}")

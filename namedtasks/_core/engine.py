@@ -55,6 +55,14 @@ use for, far below where it runs out of them."""
 class TaskMapStatistics:
     """How many of what there is in a map right now; made at a cost that does not grow.
 
+    Example:
+        >>> async with open_task_map(limit=1) as tasks:
+        ...     for volume in ("pvc-1", "pvc-2", "pvc-3"):
+        ...         _ = tasks.start_soon(volume, trio.sleep, 5)
+        ...     counts = tasks.statistics()
+        ...     print(f"{counts.running} run, {counts.waiting_for_slot} wait for a slot")
+        3 run, 2 wait for a slot
+
     .. versionadded:: 0.1
     """
 

@@ -49,6 +49,20 @@ RunT = TypeVar("RunT", bound=Run)
 class State(enum.Enum):
     """What a name is doing: whether it could start, and if not, why not.
 
+    Example:
+        >>> async with open_task_map() as tasks:
+        ...     tasks.state("pvc-1")
+        ...     _ = tasks.start_soon("pvc-1", trio.sleep, 60, timeout=10)
+        ...     tasks.state("pvc-1")
+        ...     await tasks.wait_idle()
+        ...     tasks.state("pvc-1")
+        ...     await tasks.wait_free("pvc-1")
+        ...     tasks.state("pvc-1")
+        <State.FREE: 'free'>
+        <State.RUNNING: 'running'>
+        <State.WAITING: 'waiting'>
+        <State.READY: 'ready'>
+
     .. versionadded:: 0.1
     """
 

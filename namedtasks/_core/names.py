@@ -47,6 +47,14 @@ ANY: Final[Literal[_Any.ANY]] = _Any.ANY
 
 ``("vol-1", ANY)`` and ``("vol-1", "pod-a")`` exclude each other.
 
+Example:
+    >>> async with open_task_map() as tasks:
+    ...     _ = tasks.start_soon(("pvc-1", "node-1"), trio.sleep, 5)
+    ...     tasks.check(("pvc-1", ANY)).holders
+    ...     tasks.check(("pvc-2", ANY)) is None
+    (('pvc-1', 'node-1'),)
+    True
+
 .. versionadded:: 0.1
 """
 

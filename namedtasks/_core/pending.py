@@ -30,6 +30,17 @@ RunT = TypeVar("RunT", bound=Run)
 IfBusy = Literal["refuse", "skip", "join", "replace", "queue"]
 """What to do about a name that cannot start now: the type of ``if_busy``.
 
+Example:
+    >>> def attach(tasks: TaskMap, volume: str, if_busy: IfBusy) -> TaskHandle[None] | None:
+    ...     return tasks.start_soon(volume, trio.sleep, 5, if_busy=if_busy)
+    >>> async with open_task_map() as tasks:
+    ...     attach(tasks, "pvc-1", "skip")
+    ...     attach(tasks, "pvc-1", "join") is tasks["pvc-1"]
+    ...     attach(tasks, "pvc-1", "skip") is None
+    <namedtasks.TaskHandle 'pvc-1' not begun>
+    True
+    True
+
 .. versionadded:: 0.1
 """
 

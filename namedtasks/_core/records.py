@@ -67,6 +67,16 @@ class Record:
 class Failure:
     """What is on record of a name's failures.
 
+    Example:
+        >>> async with open_task_map() as tasks:
+        ...     _ = tasks.start_soon("pvc-1", trio.sleep, 60, timeout=10)
+        ...     await tasks.wait_idle()
+        ...     failure = tasks.failure("pvc-1")
+        ...     print(failure.failures, failure.error)
+        ...     failure.retry_at - trio.current_time(), failure.gave_up
+        1 it took longer than its timeout of 10 s
+        (0.5, False)
+
     .. versionadded:: 0.1
     """
 

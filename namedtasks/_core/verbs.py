@@ -48,6 +48,16 @@ class Verbs(Mapping[Hashable, HandleT]):
         Raises:
             TypeError: *name* cannot be hashed.
             ValueError: ANY stands in it where it means nothing.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> type(tasks.check("pvc-1"))
+            <class 'namedtasks.AlreadyRunningError'>
+            >>> tasks.check("pvc-2").retry_in <= 0.5  # seconds
+            True
+            >>> tasks.check("pvc-3") is None
+            True
         """
         check_start(name, operation)
         shell = self._shell
@@ -60,6 +70,19 @@ class Verbs(Mapping[Hashable, HandleT]):
         """Tell what *name* is doing; its failures are those of exactly *operation*.
 
         Not a checkpoint.
+
+        Raises:
+            TypeError: *name* cannot be hashed.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> tasks.state("pvc-1")
+            <State.RUNNING: 'running'>
+            >>> tasks.state("pvc-2")
+            <State.WAITING: 'waiting'>
+            >>> tasks.state("pvc-2", operation="detach")
+            <State.FREE: 'free'>
         """
         shell = self._shell
         if shell.reads_freely:
@@ -74,14 +97,35 @@ class Verbs(Mapping[Hashable, HandleT]):
     def failure(self, name: Hashable, *, operation: str | None = None) -> Failure | None:
         """Tell what is on record of *name*'s failures with exactly this *operation*.
 
-        While the name runs, it is what was before the run. Not a checkpoint.
+        None if nothing is. While the name runs, it is what was before the run.
+        Not a checkpoint.
+
+        Raises:
+            TypeError: *name* cannot be hashed.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> failure = tasks.failure("pvc-2")
+            >>> failure.failures, failure.error
+            (1, OSError('device busy'))
+            >>> tasks.failure("pvc-1") is None
+            True
         """
         shell = self._shell
         with shell.reading:
             return shell.engine.ledger.failure(name, operation, shell.now())
 
     def statistics(self) -> TaskMapStatistics:
-        """Count what runs, waits and so on. Its cost does not grow. Not a checkpoint."""
+        """Count what runs, waits and so on. Its cost does not grow. Not a checkpoint.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> counts = tasks.statistics()
+            >>> counts.running, counts.waiting, counts.limit
+            (1, 1, None)
+        """
         shell = self._shell
         with shell.guard:  # it sweeps
             return shell.engine.statistics(shell.now())
@@ -97,6 +141,19 @@ class Verbs(Mapping[Hashable, HandleT]):
 
         Returns:
             Whether there was a run or a pending one.
+
+        Raises:
+            TypeError: *name* cannot be hashed, or *reason* is no text.
+            RuntimeError: this is not the map's thread; with a `ThreadTaskMap`,
+                any thread is.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> tasks.cancel("pvc-1", reason="the pod is gone")
+            True
+            >>> tasks.cancel("pvc-2")  # nothing of it runs
+            False
         """
         return self._shell.cancel_name(name, reason)
 
@@ -107,11 +164,32 @@ class Verbs(Mapping[Hashable, HandleT]):
 
         Those with a run or a pending run are asked. If the predicate raises,
         nothing is cancelled.
+
+        Raises:
+            TypeError: *reason* is no text.
+            RuntimeError: as `cancel`.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> tasks.cancel_matching(lambda name: name.startswith("pvc-"))
+            1
         """
         return self._shell.cancel_names(predicate, reason)
 
     def cancel_all(self, *, reason: str | None = None) -> int:
-        """Cancel all names that run or are pending; tell how many. Not a checkpoint."""
+        """Cancel all names that run or are pending; tell how many. Not a checkpoint.
+
+        Raises:
+            TypeError: *reason* is no text.
+            RuntimeError: as `cancel`.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> tasks.cancel_all(reason="the node is drained")
+            1
+        """
         return self._shell.cancel_all(reason)
 
     def forget(self, name: Hashable, *, operation: str | None = None) -> bool:
@@ -122,11 +200,38 @@ class Verbs(Mapping[Hashable, HandleT]):
 
         Returns:
             Whether there was anything to forget.
+
+        Raises:
+            TypeError: *name* cannot be hashed.
+            RuntimeError: as `cancel`.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> tasks.forget("pvc-2")
+            True
+            >>> tasks.state("pvc-2")
+            <State.FREE: 'free'>
+            >>> tasks.forget("pvc-1")  # its run goes on
+            False
         """
         return self._shell.forget(name, operation)
 
     def close(self) -> None:
-        """Refuse new starts from now on; what was admitted goes on. Not a checkpoint."""
+        """Refuse new starts from now on; what was admitted goes on. Not a checkpoint.
+
+        Raises:
+            RuntimeError: as `cancel`.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> tasks.close()
+            >>> type(tasks.check("pvc-3"))
+            <class 'namedtasks.ClosedError'>
+            >>> "pvc-1" in tasks
+            True
+        """
         self._shell.close()
 
     # The mapping of what runs
@@ -157,15 +262,38 @@ class Verbs(Mapping[Hashable, HandleT]):
         return True
 
     def keys(self) -> KeysView[Hashable]:
-        """The names that run now: a snapshot."""
+        """The names that run now: a snapshot.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> wanted = {"pvc-1", "pvc-2", "pvc-3"}
+            >>> sorted(wanted - tasks.keys())
+            ['pvc-2', 'pvc-3']
+        """
         return self._snapshot().keys()
 
     def values(self) -> ValuesView[HandleT]:
-        """The handles of what runs now: a snapshot."""
+        """The handles of what runs now: a snapshot.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> list(tasks.values()) == [tasks["pvc-1"]]
+            True
+        """
         return self._snapshot().values()
 
     def items(self) -> ItemsView[Hashable, HandleT]:
-        """The names and handles of what runs now: a snapshot."""
+        """The names and handles of what runs now: a snapshot.
+
+        Example:
+            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
+
+            >>> for name, handle in tasks.items():
+            ...     print(name, tasks.cancel(name))
+            pvc-1 True
+        """
         return self._snapshot().items()
 
     def _snapshot(self) -> dict[Hashable, HandleT]:

@@ -22,6 +22,15 @@ class TaskHandle(Generic[T_co]):
     A handle outlives its run, and keeps the run's result. Dropping it changes
     nothing for the run. It is equal only to itself.
 
+    Example:
+        >>> async with open_task_map() as tasks:
+        ...     handle = tasks.start_soon("pvc-1", trio.sleep, 5, operation="attach")
+        ...     handle
+        ...     await tasks.wait_idle()
+        ...     handle, handle.operation, handle.done
+        <namedtasks.TaskHandle 'pvc-1' not begun>
+        (<namedtasks.TaskHandle 'pvc-1' succeeded>, 'attach', True)
+
     .. versionadded:: 0.1
     """
 
@@ -69,6 +78,19 @@ class TaskHandle(Generic[T_co]):
 
         Returns:
             Whether the run had not ended yet.
+
+        Raises:
+            TypeError: *reason* is no text.
+            RuntimeError: this is not the map's thread.
+
+        Example:
+            >>> async with open_task_map() as tasks:
+            ...     handle = tasks.start_soon("pvc-1", trio.sleep, 60)
+            ...     handle.cancel("the pod is gone")
+            ...     await tasks.wait_idle()
+            ...     handle.cancel()
+            True
+            False
         """
         return self._run.shell.cancel(self._run, reason)
 
@@ -84,6 +106,17 @@ class TaskHandle(Generic[T_co]):
             TaskCancelledError: the run was cancelled.
             RuntimeError: the caller is inside this very run, or the one that it
                 is queued behind.
+
+        Example:
+            >>> async def attach(volume):
+            ...     raise OSError("device busy")
+            >>> async with open_task_map() as tasks:
+            ...     handle = tasks.start_soon("pvc-1", attach, "pvc-1")
+            ...     try:
+            ...         await handle.wait()
+            ...     except TaskFailedError as error:
+            ...         error.__cause__
+            OSError('device busy')
         """
         run = self._run
         if run.done:

@@ -41,6 +41,12 @@ class TaskMap(Verbs[TaskHandle[Any]]):
     itself, and hashable. It is not thread-safe, as a nursery is not; `post` is
     the one method that any thread may call.
 
+    Example:
+        >>> async with open_task_map() as tasks:
+        ...     handle = tasks.start_soon("pvc-1", trio.sleep, 5)
+        ...     list(tasks), "pvc-2" in tasks, tasks["pvc-1"] is handle
+        (['pvc-1'], False, True)
+
     .. versionadded:: 0.1
     """
 
@@ -128,6 +134,18 @@ class TaskMap(Verbs[TaskHandle[Any]]):
                 an argument is of the wrong type.
             ValueError: an argument is out of its range, or ANY stands where it
                 means nothing.
+            RuntimeError: this is not the map's thread.
+
+        Example:
+            >>> async def attach(volume):
+            ...     await trio.sleep(5)
+            ...     return f"/dev/{volume}"
+            >>> async with open_task_map() as tasks:
+            ...     handle = tasks.start_soon("pvc-1", attach, "pvc-1", timeout=30)
+            ...     tasks.start_soon("pvc-1", attach, "pvc-1", if_busy="skip") is None
+            ...     await handle.wait()
+            True
+            '/dev/pvc-1'
         """
         if type(async_fn) is not FunctionType:
             check_async_fn(WORDS, async_fn)
@@ -230,6 +248,14 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             TypeError: *fn* is an async function, or cannot be called.
             RefusedError: as `start_soon`; see there for its kinds.
             ValueError: an argument is out of its range.
+            RuntimeError: this is not the map's thread.
+
+        Example:
+            >>> import zlib
+            >>> async with open_task_map() as tasks:
+            ...     checksum = tasks.start_thread_soon("pvc-1", zlib.crc32, b"superblock")
+            ...     await checksum.wait()
+            852356688
         """
         check_plain_fn("start_thread_soon()", fn, "use start_soon()")
         checks.executor(executor)
@@ -270,6 +296,13 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             ClosedError: the map is known to be closed, or its trio run is over.
             TypeError: as `start_soon`, as far as it can be seen here.
             ValueError: an argument is out of its range.
+
+        Example:
+            >>> async def attach(volume):
+            ...     print(volume, "is attached")
+            >>> async with open_task_map() as tasks:
+            ...     await trio.to_thread.run_sync(tasks.post, "pvc-1", attach, "pvc-1")
+            pvc-1 is attached
         """
         if type(async_fn) is not FunctionType:
             check_async_fn(WORDS, async_fn)
@@ -302,7 +335,17 @@ class TaskMap(Verbs[TaskHandle[Any]]):
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
+            TypeError: *grace* is no number.
             ValueError: *grace* is negative or NaN.
+
+        Example:
+            >>> async with open_task_map() as tasks:
+            ...     short = tasks.start_soon("pvc-1", trio.sleep, 1)
+            ...     long = tasks.start_soon("pvc-2", trio.sleep, 60)
+            ...     await tasks.shutdown(grace=5)
+            ...     short, long
+            ()
+            (<namedtasks.TaskHandle 'pvc-1' succeeded>, <namedtasks.TaskHandle 'pvc-2' cancelled>)
         """
         waits.refuse_inside_map(self._shell, "shutdown()")
         seconds = math.inf if grace is None else checks.number("grace", grace)
@@ -326,6 +369,14 @@ class TaskMap(Verbs[TaskHandle[Any]]):
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
+
+        Example:
+            >>> async with open_task_map() as tasks:
+            ...     _ = tasks.start_soon("pvc-1", trio.sleep, 5)
+            ...     _ = tasks.start_soon("pvc-2", trio.sleep, 60, timeout=10)
+            ...     await tasks.wait_idle()
+            ...     tasks
+            <namedtasks.TaskMap running=0 waiting=1>
         """
         waits.refuse_inside_map(self._shell, "wait_idle()")
         await waits.wait_idle(self._shell)
@@ -338,6 +389,17 @@ class TaskMap(Verbs[TaskHandle[Any]]):
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
+
+        Example:
+            The run fails after 10 s, its name waits for 0.5 s, and 60 s later
+            that is forgotten.
+
+            >>> async with open_task_map(retention=60) as tasks:
+            ...     begun = trio.current_time()
+            ...     _ = tasks.start_soon("pvc-1", trio.sleep, 30, timeout=10)
+            ...     await tasks.wait_empty()
+            ...     print(f"{trio.current_time() - begun:.1f} s")
+            70.5 s
         """
         waits.refuse_inside_map(self._shell, "wait_empty()")
         await waits.wait_empty(self._shell)
@@ -354,6 +416,16 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             RuntimeError: the caller is inside a run of this name, or of one that
                 overlaps it.
             TypeError: *name* cannot be hashed.
+
+        Example:
+            The run fails after 10 s, and its name waits for 0.5 s.
+
+            >>> async with open_task_map() as tasks:
+            ...     begun = trio.current_time()
+            ...     _ = tasks.start_soon("pvc-1", trio.sleep, 30, timeout=10)
+            ...     await tasks.wait_free("pvc-1")
+            ...     print(f"{trio.current_time() - begun:.1f} s: {tasks.state('pvc-1')}")
+            10.5 s: State.READY
         """
         checks.hashable(name, operation)
         for run in self._shell.holders(name):

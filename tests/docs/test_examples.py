@@ -1,14 +1,10 @@
-"""Every example in the README, the docs and the docstrings runs, and prints what is shown."""
+"""Every example in the README and the docs runs, and prints what is shown."""
 
-import doctest
-import importlib
 import pathlib
-import pkgutil
 import re
 
 import pytest
 
-import namedtasks
 from tests.docs.pages import PAGES, README, ROOT, run_page
 
 
@@ -79,13 +75,3 @@ def test_each_link_to_a_heading_finds_it() -> None:
 
 def test_there_are_examples_to_run() -> None:
     assert README.read_text(encoding="utf-8").count("```python") == 3
-
-
-def modules() -> list[str]:
-    found = pkgutil.walk_packages(namedtasks.__path__, "namedtasks.")
-    return ["namedtasks", *(module.name for module in found)]
-
-
-@pytest.mark.parametrize("name", modules())
-def test_the_examples_in_docstrings_run(name: str) -> None:
-    assert doctest.testmod(importlib.import_module(name)).failed == 0

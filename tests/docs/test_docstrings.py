@@ -1,0 +1,193 @@
+"""Every public name has an example in its docstring, which runs and shows what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import re
+from collections.abc import Callable
+
+import pytest
+
+import namedtasks
+import namedtasks.asyncio
+from tests.docs import docstrings
+from tests.docs.docstrings import Docstring, Names, examples_in
+
+DOCSTRINGS = list(docstrings.docstrings())
+WITH_EXAMPLES = [one for one in DOCSTRINGS if ">>> " in one.text]
+
+ALL_METHODS_OF = {
+    "namedtasks.TaskMap",
+    "namedtasks.TaskHandle",
+    "namedtasks.ThreadTaskMap",
+    "namedtasks.TaskFuture",
+    "namedtasks.asyncio.TaskMap",
+}
+"""What one lives with: each method has an example. Elsewhere that of the class may do."""
+
+STILL_WITHOUT = {
+    "namedtasks.AlreadyRunningError",
+    "namedtasks.BackoffError",
+    "namedtasks.ClosedError",
+    "namedtasks.GaveUpError",
+    "namedtasks.LoggingInstrument",
+    "namedtasks.NamedTasksError",
+    "namedtasks.RecordedError",
+    "namedtasks.RefusedError",
+    "namedtasks.TaskCancelledError",
+    "namedtasks.TaskFailedError",
+    "namedtasks.TaskFuture",
+    "namedtasks.TaskFuture.cancel",
+    "namedtasks.TaskFuture.exception",
+    "namedtasks.TaskFuture.result",
+    "namedtasks.TaskFuture.settle",
+    "namedtasks.ThreadTaskMap",
+    "namedtasks.ThreadTaskMap.shutdown",
+    "namedtasks.ThreadTaskMap.submit",
+    "namedtasks.ThreadTaskMap.wait_empty",
+    "namedtasks.ThreadTaskMap.wait_free",
+    "namedtasks.ThreadTaskMap.wait_idle",
+    "namedtasks.abc.BackoffPolicy",
+    "namedtasks.abc.Clock",
+    "namedtasks.abc.Instrument",
+    "namedtasks.instruments.TaskCancelled",
+    "namedtasks.instruments.TaskEvent",
+    "namedtasks.instruments.TaskFailed",
+    "namedtasks.instruments.TaskForgotten",
+    "namedtasks.instruments.TaskGaveUp",
+    "namedtasks.instruments.TaskOverdue",
+    "namedtasks.instruments.TaskQueued",
+    "namedtasks.instruments.TaskRefused",
+    "namedtasks.instruments.TaskStarted",
+    "namedtasks.instruments.TaskSucceeded",
+    "namedtasks.instruments.TaskSuperseded",
+    "namedtasks.testing.ManualClock",
+    "namedtasks.testing.RecordingInstrument",
+}
+"""Public names that have no example yet; may only shrink."""
+
+
+def test_every_public_name_has_an_example() -> None:
+    wanted = [
+        one
+        for one in DOCSTRINGS
+        if not one.is_method or one.name.rpartition(".")[0] in ALL_METHODS_OF
+    ]
+    without = {one.name for one in wanted if not has_example(one)}
+    assert STILL_WITHOUT == without
+
+
+def has_example(docstring: Docstring) -> bool:
+    section = re.search(r"^Example:\n", docstring.text, re.MULTILINE)
+    return section is not None and examples_in(docstring.text[section.end() :]) != []
+
+
+def test_no_example_is_left_out() -> None:
+    sources = pathlib.Path(namedtasks.__path__[0]).rglob("*.py")
+    written = sum(
+        len(re.findall(r"^ *>>> ", source.read_text(encoding="utf-8"), re.MULTILINE))
+        for source in sources
+    )
+    assert written == sum(len(examples_in(text)) for text in {one.text for one in DOCSTRINGS})
+
+
+@pytest.mark.parametrize("docstring", WITH_EXAMPLES, ids=lambda one: one.name)
+def test_the_examples_of_a_docstring_run(docstring: Docstring) -> None:
+    docstrings.run_docstring(docstring)
+
+
+# What runs them
+
+Shell = Callable[[str, Names], None]
+SHELLS: list[Shell] = [
+    docstrings.in_trio,
+    docstrings.in_asyncio,
+    docstrings.in_python,
+    docstrings.in_map_for_trio,
+    docstrings.in_map_for_threads,
+    docstrings.in_map_for_asyncio,
+]
+in_each_shell = pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell.__name__)
+
+RAISES = ">>> int('x')\nTraceback (most recent call last):\n    ...\nValueError: {}\n"
+WHY = "invalid literal for int() with base 10: 'x'"
+
+
+@in_each_shell
+@pytest.mark.parametrize(
+    "text",
+    [
+        ">>> x = 1\n>>> x + 1\n2\n",
+        ">>> for x in (1, None, 2):\n...     x\n1\n2\n",
+        ">>> print('one')\none\n",
+        RAISES.format(WHY),
+    ],
+)
+def test_what_an_example_shows_is_what_it_says(shell: Shell, text: str) -> None:
+    shell(text, {})
+
+
+@in_each_shell
+@pytest.mark.parametrize(
+    "text",
+    [
+        ">>> 1 + 1\n3\n",
+        ">>> 1 + 1\n",
+        ">>> x = 1\n1\n",
+        ">>> 1 + 1\n2\n3\n",
+        ">>> print('a  b')  # doctest: +NORMALIZE_WHITESPACE\na b\n",
+        RAISES.format("something else"),
+        RAISES.format(WHY).replace("int('x')", "int('1')"),
+        RAISES.format(WHY).replace("int('x')", "print(1), int('x')"),
+    ],
+)
+def test_an_example_may_show_nothing_else_than_it_says(shell: Shell, text: str) -> None:
+    with pytest.raises(AssertionError):
+        shell(text, {})
+
+
+@in_each_shell
+def test_an_exception_that_an_example_does_not_say_comes_out(shell: Shell) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        shell(">>> int('x')\n1\n", {})
+
+
+@in_each_shell
+def test_where_nothing_is_typed_nothing_is_shown(shell: Shell) -> None:
+    with pytest.raises(AssertionError, match="no example"):
+        shell("It adds: 1 + 1.\n", {})
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("shell", "world"), [(docstrings.in_trio, "trio"), (docstrings.in_asyncio, "asyncio")]
+)
+def test_one_may_await_and_hours_pass_at_once(shell: Shell, world: str) -> None:
+    shell(f">>> await {world}.sleep(3600)\n>>> 'later'\n'later'\n", {})
+    with pytest.raises(AssertionError):
+        shell(f">>> await {world}.sleep(3600) or 'later'\n'earlier'\n", {})
+
+
+def test_python_itself_awaits_nothing() -> None:
+    with pytest.raises(AssertionError, match="awaits"):
+        docstrings.in_python(">>> await asyncio.sleep(0)\n", {"asyncio": asyncio})
+
+
+def test_an_example_without_await_may_start_a_trio_run() -> None:
+    docstrings.in_trio(">>> trio.run(trio.sleep, 0)\n", {})
+
+
+def test_the_names_of_the_module_are_at_hand() -> None:
+    assert docstrings.names_of("namedtasks.asyncio")["TaskMap"] is namedtasks.asyncio.TaskMap
+    assert docstrings.names_of("namedtasks")["TaskMap"] is namedtasks.TaskMap
+
+
+def test_what_all_maps_have_is_tried_in_each_of_them() -> None:
+    text = ">>> tasks.state('pvc-1'), tasks.state('pvc-2')\n{}\n"
+    shown = "(<State.RUNNING: 'running'>, <State.WAITING: 'waiting'>)"
+    for shell in SHELLS[3:]:
+        shell(text.format(shown), {})
+    shared = {one.name for one in DOCSTRINGS if one.of_all_maps}
+    assert {"namedtasks.TaskMap.cancel", "namedtasks.asyncio.TaskMap.cancel"} < shared
+    assert "namedtasks.TaskMap.start_soon" not in shared
