@@ -427,7 +427,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ClosedError: the map is closed.
             RuntimeError: the caller is inside a run of this name, or of one that
                 overlaps it.
-            TypeError: *name* cannot be hashed.
+            TypeError: *name* cannot be hashed, or *operation* is no text.
+            ValueError: ANY stands where it means nothing.
 
         Example:
             The run fails after 10 s, and its name waits for 0.5 s.

@@ -51,14 +51,12 @@ class State(enum.Enum):
 
     Example:
         >>> async with open_task_map() as tasks:
-        ...     tasks.state("pvc-1")
         ...     _ = tasks.start_soon("pvc-1", trio.sleep, 60, timeout=10)
         ...     tasks.state("pvc-1")
         ...     await tasks.wait_idle()
         ...     tasks.state("pvc-1")
         ...     await tasks.wait_free("pvc-1")
         ...     tasks.state("pvc-1")
-        <State.FREE: 'free'>
         <State.RUNNING: 'running'>
         <State.WAITING: 'waiting'>
         <State.READY: 'ready'>

@@ -46,8 +46,8 @@ class Verbs(Mapping[Hashable, HandleT]):
         Changes nothing, and no instrument hears of it. Not a checkpoint.
 
         Raises:
-            TypeError: *name* cannot be hashed.
-            ValueError: ANY stands in it where it means nothing.
+            TypeError: *name* cannot be hashed, or *operation* is no text.
+            ValueError: `namedtasks.ANY` stands where it means nothing.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.

@@ -5,7 +5,7 @@ That is ``python -m trio``, and ``python -m asyncio`` for what is in
 import *``, with the module in which the reference has the name.
 
 What the three maps have in common is tried in each of them. There ``tasks`` is
-an open map, in which ``"pvc-1"`` runs and ``"pvc-2"`` waits after a failure.
+the map, already open: ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import inspect
 import io
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 from unittest import mock
@@ -40,6 +40,7 @@ BELOW = {"ANY": namedtasks._core.names, "IfBusy": namedtasks._core.pending}
 """What is bound to a value says what it is for in the string below it: in which module."""
 
 Names = dict[str, Any]
+Shell = Callable[[str, Names], None]
 
 
 @attrs.frozen
@@ -51,8 +52,8 @@ class Docstring:
     module: str
     text: str
     is_method: bool = False
-    of_all_maps: bool = False
-    """Whether it is a method that the three maps have in common."""
+    map_of: type | None = None
+    """For a verb that the three maps have in common: which of them it is told of."""
 
 
 # What there is
@@ -66,7 +67,7 @@ def docstrings() -> Iterator[Docstring]:
             if id(value) in seen:
                 continue
             seen.add(id(value))
-            text = text_below(BELOW[name], name) if name in BELOW else value.__doc__
+            text = text_below(BELOW[name], name) if name in BELOW else value.__doc__ or ""
             yield Docstring(f"{module.__name__}.{name}", module.__name__, inspect.cleandoc(text))
             for member, method in methods(value).items():
                 yield Docstring(
@@ -74,7 +75,7 @@ def docstrings() -> Iterator[Docstring]:
                     module.__name__,
                     inspect.getdoc(method) or "",
                     is_method=True,
-                    of_all_maps=vars(Verbs).get(member) is method,
+                    map_of=value if vars(Verbs).get(member) is method else None,
                 )
 
 
@@ -119,15 +120,17 @@ def run_docstring(docstring: Docstring) -> None:
         AssertionError: something else was shown than it says, or it has no example.
         Exception: an example raised that, and the docstring does not say so.
     """
-    if docstring.of_all_maps:
-        shells = [in_map_for_trio, in_map_for_threads, in_map_for_asyncio]
+    names = names_of(docstring.module)
+    if docstring.map_of is not None:
+        IN_MAPS[docstring.map_of](docstring.text, names)
+    elif docstring.module == "namedtasks.asyncio":
+        in_asyncio(docstring.text, names)
     else:
-        shells = [in_asyncio if docstring.module == "namedtasks.asyncio" else in_trio]
-    for shell in shells:
-        shell(docstring.text, names_of(docstring.module))
+        in_trio(docstring.text, names)
 
 
 def names_of(module: str) -> Names:
+    """What is at hand after ``from module import *``."""
     names: Names = {}
     exec(f"from {module} import *", names)
     return names
@@ -234,6 +237,13 @@ def in_map_for_threads(text: str, names: Names) -> None:
             in_python(text, names | {"tasks": tasks})
         finally:
             end.set()
+
+
+IN_MAPS: dict[type, Shell] = {
+    namedtasks.TaskMap: in_map_for_trio,
+    namedtasks.ThreadTaskMap: in_map_for_threads,
+    namedtasks.asyncio.TaskMap: in_map_for_asyncio,
+}
 
 
 def _fail() -> None:

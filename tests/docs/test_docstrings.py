@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import re
-from collections.abc import Callable
 
 import pytest
 
 import namedtasks
 import namedtasks.asyncio
 from tests.docs import docstrings
-from tests.docs.docstrings import Docstring, Names, examples_in
+from tests.docs.docstrings import Docstring, Shell, examples_in
 
 DOCSTRINGS = list(docstrings.docstrings())
 WITH_EXAMPLES = [one for one in DOCSTRINGS if ">>> " in one.text]
@@ -99,14 +98,11 @@ def test_the_examples_of_a_docstring_run(docstring: Docstring) -> None:
 
 # What runs them
 
-Shell = Callable[[str, Names], None]
 SHELLS: list[Shell] = [
     docstrings.in_trio,
     docstrings.in_asyncio,
     docstrings.in_python,
-    docstrings.in_map_for_trio,
-    docstrings.in_map_for_threads,
-    docstrings.in_map_for_asyncio,
+    *docstrings.IN_MAPS.values(),
 ]
 in_each_shell = pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell.__name__)
 
@@ -184,10 +180,9 @@ def test_the_names_of_the_module_are_at_hand() -> None:
 
 
 def test_what_all_maps_have_is_tried_in_each_of_them() -> None:
-    text = ">>> tasks.state('pvc-1'), tasks.state('pvc-2')\n{}\n"
-    shown = "(<State.RUNNING: 'running'>, <State.WAITING: 'waiting'>)"
-    for shell in SHELLS[3:]:
-        shell(text.format(shown), {})
-    shared = {one.name for one in DOCSTRINGS if one.of_all_maps}
-    assert {"namedtasks.TaskMap.cancel", "namedtasks.asyncio.TaskMap.cancel"} < shared
-    assert "namedtasks.TaskMap.start_soon" not in shared
+    for kind, shell in docstrings.IN_MAPS.items():
+        shell(f">>> tasks\n<{kind.__module__}.{kind.__name__} running=1 waiting=1>\n", {})
+    for verb in ("cancel", "state", "keys"):
+        tried = [one.map_of for one in DOCSTRINGS if one.name.endswith(f"TaskMap.{verb}")]
+        assert set(docstrings.IN_MAPS) == set(tried)
+    assert all(one.map_of is None for one in DOCSTRINGS if "start" in one.name)
