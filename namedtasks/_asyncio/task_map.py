@@ -318,7 +318,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             >>> async def attach(volume):
             ...     print(volume, "is attached")
             >>> async with open_task_map() as tasks:
-            ...     await asyncio.to_thread(tasks.post, "pvc-1", attach, "pvc-1")
+            ...     await tasks.run_in_executor("watch", tasks.post, "pvc-1", attach, "pvc-1")
             pvc-1 is attached
         """
         check_async_fn(_WORDS, coro_fn)

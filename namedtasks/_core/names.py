@@ -49,10 +49,10 @@ ANY: Final[Literal[_Any.ANY]] = _Any.ANY
 
 Example:
     >>> async with open_task_map() as tasks:
-    ...     _ = tasks.start_soon(("pvc-1", "node-1"), trio.sleep, 5)
-    ...     tasks.check(("pvc-1", ANY)).holders
-    ...     tasks.check(("pvc-2", ANY)) is None
-    (('pvc-1', 'node-1'),)
+    ...     _ = tasks.start_soon(("vol-1", "pod-a"), trio.sleep, 5)
+    ...     tasks.check(("vol-1", ANY)).holders
+    ...     tasks.check(("vol-2", ANY)) is None
+    (('vol-1', 'pod-a'),)
     True
 
 .. versionadded:: 0.1

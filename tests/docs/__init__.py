@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.docs.pages")
+pytest.register_assert_rewrite("tests.docs.docstrings", "tests.docs.pages")

@@ -131,7 +131,7 @@ def run_docstring(docstring: Docstring) -> None:
 
 def names_of(module: str) -> Names:
     """What is at hand after ``from module import *``."""
-    names: Names = {}
+    names: Names = {"__name__": "__main__"}
     exec(f"from {module} import *", names)
     return names
 
