@@ -30,6 +30,16 @@ class NamedTasksError(Exception):
     Copies and pickles keep the cause. A cause that cannot be pickled is
     pickled as a `RecordedError`.
 
+    Example:
+        >>> import pickle
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> with ThreadTaskMap(backoff=Backoff(initial=60), instruments=()) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     refusal = tasks.check("pvc-1")
+        >>> isinstance(refusal, NamedTasksError), pickle.loads(pickle.dumps(refusal)).__cause__
+        (True, OSError('device busy'))
+
     .. versionadded:: 0.1
     """
 
@@ -46,6 +56,20 @@ class RecordedError(NamedTasksError):
 
     Differs from the original in its type only: it keeps the original's type
     name and text.
+
+    Example:
+        To unpickle an error calls its class again, and this one wants two arguments.
+
+        >>> import pickle
+        >>> class AttachError(Exception):
+        ...     def __init__(self, volume, node):
+        ...         super().__init__(f"{volume} is stuck on {node}")
+        >>> def attach():
+        ...     raise AttachError("pvc-1", "node-3")
+        >>> with ThreadTaskMap(backoff=Backoff(initial=60), instruments=()) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     pickle.loads(pickle.dumps(tasks.check("pvc-1"))).__cause__
+        RecordedError('AttachError', 'AttachError: pvc-1 is stuck on node-3')
 
     .. versionadded:: 0.1
     """
@@ -103,6 +127,17 @@ class RefusedError(_TaskError):
 
     Catch this for "not now, whatever the reason"; its subclasses say why.
 
+    Example:
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> with ThreadTaskMap(backoff=Backoff(initial=60), instruments=()) as tasks:
+        ...     for volume in ("pvc-1", "pvc-2", "pvc-1"):
+        ...         try:
+        ...             _ = tasks.submit(volume, attach).exception()
+        ...         except RefusedError as refusal:
+        ...             print(refusal.name, "is left for later:", type(refusal).__name__)
+        pvc-1 is left for later: BackoffError
+
     .. versionadded:: 0.1
     """
 
@@ -117,6 +152,18 @@ class AlreadyRunningError(RefusedError):
     known: ``wait_free(name)`` comes back when the runs in the way have ended.
     The other values of ``if_busy`` are ways not to be refused; what only waits
     to replace others holds its name, too.
+
+    Example:
+        >>> import threading
+        >>> attached = threading.Event()
+        >>> with ThreadTaskMap() as tasks:
+        ...     _ = tasks.submit(("pvc-1", "node-3"), attached.wait)
+        ...     try:
+        ...         tasks.submit(("pvc-1", ANY), print, "resized")
+        ...     except AlreadyRunningError as refusal:
+        ...         refusal.name, refusal.holders
+        ...     attached.set()
+        (('pvc-1', namedtasks.ANY), (('pvc-1', 'node-3'),))
 
     .. versionadded:: 0.1
     """
@@ -169,6 +216,18 @@ class BackoffError(RefusedError):
 
     Unlike `GaveUpError` it passes by itself: a start at `retry_at` is admitted.
 
+    Example:
+        >>> from namedtasks.testing import ManualClock
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> clock = ManualClock()
+        >>> with ThreadTaskMap(clock=clock, instruments=()) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     refusal = tasks.check("pvc-1")  # what a start would raise
+        ...     clock.advance(refusal.retry_in)
+        ...     refusal.retry_in, refusal.__cause__, tasks.check("pvc-1")
+        (0.5, OSError('device busy'), None)
+
     .. versionadded:: 0.1
     """
 
@@ -213,6 +272,17 @@ class GaveUpError(RefusedError):
     Unlike `BackoffError` it does not pass by itself: ``forget(name)`` makes the
     name free again.
 
+    Example:
+        >>> def attach():
+        ...     raise OSError("no such volume")
+        >>> with ThreadTaskMap(backoff=Backoff(give_up_after=1), instruments=()) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     refusal = tasks.check("pvc-1")  # what a start would raise
+        ...     tasks.forget("pvc-1")
+        ...     refusal.failures, refusal.__cause__, tasks.check("pvc-1")
+        True
+        (1, OSError('no such volume'), None)
+
     .. versionadded:: 0.1
     """
 
@@ -238,6 +308,14 @@ class ClosedError(RefusedError, RuntimeError):
     It is a `RuntimeError` too, because that is what nurseries and executors
     raise when they are closed.
 
+    Example:
+        >>> with ThreadTaskMap() as tasks:
+        ...     tasks.close()
+        ...     tasks.submit("pvc-1", print, "attached")
+        Traceback (most recent call last):
+            ...
+        namedtasks.ClosedError: task 'pvc-1' may not start: the map is closed; open a new one
+
     .. versionadded:: 0.1
     """
 
@@ -247,6 +325,21 @@ class ClosedError(RefusedError, RuntimeError):
 
 class TaskFailedError(_TaskError):
     """Raised to who waits for a run that failed; ``__cause__`` is what the task raised.
+
+    Each waiter gets one of its own. Futures and asyncio Tasks raise what the
+    task raised.
+
+    Example:
+        >>> import trio
+        >>> async def attach():
+        ...     raise OSError("device busy")
+        >>> async def main():
+        ...     async with open_task_map(instruments=()) as tasks:
+        ...         await tasks.start_soon("pvc-1", attach).wait()
+        >>> trio.run(main)
+        Traceback (most recent call last):
+            ...
+        namedtasks.TaskFailedError: task 'pvc-1' failed: OSError: device busy
 
     .. versionadded:: 0.1
     """
@@ -262,6 +355,18 @@ class TaskCancelledError(_TaskError):
     """Raised to who waits for a run that was cancelled.
 
     Unlike `trio.Cancelled` it does not say that the waiter was cancelled.
+
+    Example:
+        >>> import trio
+        >>> async def main():
+        ...     async with open_task_map() as tasks:
+        ...         handle = tasks.start_soon("pvc-1", trio.sleep, 60)
+        ...         handle.cancel("the pod is gone")
+        ...         await handle.wait()
+        >>> trio.run(main)
+        Traceback (most recent call last):
+            ...
+        namedtasks.TaskCancelledError: task 'pvc-1' was cancelled: the pod is gone
 
     .. versionadded:: 0.1
     """
