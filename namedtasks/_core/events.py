@@ -18,6 +18,17 @@ from namedtasks._core.errors import RefusedError
 class TaskEvent:
     """What every event tells.
 
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import ManualClock, RecordingInstrument
+        >>> clock, heard = ManualClock(), RecordingInstrument()
+        >>> with ThreadTaskMap(clock=clock, instruments=[heard]) as tasks:
+        ...     _ = tasks.submit("pvc-1", clock.advance, 5, operation="attach")
+        >>> for event in heard.events:
+        ...     print(f"{event.at:g} s: {event.hook} ({event.operation} {event.name})")
+        0 s: task_started (attach pvc-1)
+        5 s: task_succeeded (attach pvc-1)
+
     .. versionadded:: 0.1
     """
 
@@ -36,6 +47,19 @@ class TaskEvent:
 class TaskStarted(TaskEvent):
     """A run's body is about to begin.
 
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import ManualClock, RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> clock, heard = ManualClock(), RecordingInstrument()
+        >>> with ThreadTaskMap(clock=clock, instruments=[heard]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     clock.advance(0.5)
+        ...     _ = tasks.submit("pvc-1", attach)
+        >>> [(event.at, event.failures) for event in heard.of(TaskStarted)]
+        [(0.0, 0), (0.5, 1)]
+
     .. versionadded:: 0.1
     """
 
@@ -49,6 +73,15 @@ class TaskStarted(TaskEvent):
 class TaskSucceeded(TaskEvent):
     """A run returned a value.
 
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import ManualClock, RecordingInstrument
+        >>> clock, heard = ManualClock(), RecordingInstrument()
+        >>> with ThreadTaskMap(clock=clock, instruments=[heard]) as tasks:
+        ...     _ = tasks.submit("pvc-1", clock.advance, 5)
+        >>> heard.of(TaskSucceeded)
+        [TaskSucceeded(name='pvc-1', operation=None, at=5.0, duration=5.0)]
+
     .. versionadded:: 0.1
     """
 
@@ -61,6 +94,17 @@ class TaskSucceeded(TaskEvent):
 @attrs.frozen(kw_only=True)
 class TaskFailed(TaskEvent):
     """A run ended by an error.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> heard = RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[heard]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach)
+        >>> [(event.error, event.retry_in) for event in heard.of(TaskFailed)]
+        [(OSError('device busy'), 0.5)]
 
     .. versionadded:: 0.1
     """
@@ -81,7 +125,22 @@ class TaskFailed(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskCancelled(TaskEvent):
-    """A run was cancelled, and heeded it.
+    """A run was cancelled, and heeded it or had not begun.
+
+    Example:
+        >>> import trio
+        >>> from namedtasks import open_task_map
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> from trio.testing import MockClock
+        >>> heard = RecordingInstrument()
+        >>> async def main():
+        ...     async with open_task_map(instruments=[heard]) as tasks:
+        ...         tasks.start_soon("pvc-1", trio.sleep, 60)
+        ...         await trio.sleep(5)
+        ...         tasks.cancel("pvc-1", reason="the pod is gone")
+        >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+        >>> [(event.duration, event.reason) for event in heard.of(TaskCancelled)]
+        [(5.0, 'the pod is gone')]
 
     .. versionadded:: 0.1
     """
@@ -96,7 +155,19 @@ class TaskCancelled(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskRefused(TaskEvent):
-    """A start was refused.
+    """A start was refused, or skipped.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import ManualClock, RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> heard = RecordingInstrument()
+        >>> with ThreadTaskMap(clock=ManualClock(), instruments=[heard]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     _ = tasks.submit("pvc-1", attach, if_busy="skip")
+        >>> [(type(event.error), event.skipped) for event in heard.of(TaskRefused)]
+        [(<class 'namedtasks.BackoffError'>, True)]
 
     .. versionadded:: 0.1
     """
@@ -113,6 +184,17 @@ class TaskRefused(TaskEvent):
 class TaskGaveUp(TaskEvent):
     """The policy gave a name up: its `TaskFailed` came just before.
 
+    Example:
+        >>> from namedtasks import Backoff, ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("no such volume")
+        >>> heard = RecordingInstrument()
+        >>> with ThreadTaskMap(backoff=Backoff(give_up_after=1), instruments=[heard]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach)
+        >>> [(event.failures, event.error) for event in heard.of(TaskGaveUp)]
+        [(1, OSError('no such volume'))]
+
     .. versionadded:: 0.1
     """
 
@@ -127,6 +209,24 @@ class TaskGaveUp(TaskEvent):
 @attrs.frozen(kw_only=True)
 class TaskOverdue(TaskEvent):
     """A run was asked to stop, or reached its deadline, and goes on regardless.
+
+    It comes once for a run, ``overdue_after`` seconds after `asked_at`.
+
+    Example:
+        >>> import trio
+        >>> from namedtasks import open_task_map
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> from trio.testing import MockClock
+        >>> async def detach():
+        ...     with trio.CancelScope(shield=True):  # half of it would be worse
+        ...         await trio.sleep(60)
+        >>> heard = RecordingInstrument()
+        >>> async def main():
+        ...     async with open_task_map(instruments=[heard]) as tasks:
+        ...         tasks.start_soon("pvc-1", detach, timeout=30)
+        >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+        >>> heard.of(TaskOverdue)
+        [TaskOverdue(name='pvc-1', operation=None, at=31.0, duration=31.0, asked_at=30.0)]
 
     .. versionadded:: 0.1
     """
@@ -143,6 +243,18 @@ class TaskOverdue(TaskEvent):
 class TaskForgotten(TaskEvent):
     """The failures of a name, or of one operation of it, were forgotten on request.
 
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> heard = RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[heard]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach, operation="attach").exception()
+        ...     _ = tasks.forget("pvc-1")
+        >>> [(event.name, event.operation, event.failures) for event in heard.of(TaskForgotten)]
+        [('pvc-1', 'attach', 1)]
+
     .. versionadded:: 0.1
     """
 
@@ -155,6 +267,18 @@ class TaskForgotten(TaskEvent):
 @attrs.frozen(kw_only=True)
 class TaskQueued(TaskEvent):
     """A start was put off until its name is free: to replace a run, or to come after it.
+
+    Example:
+        >>> import threading
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> synced, heard = threading.Event(), RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[heard]) as tasks:
+        ...     _ = tasks.submit("node-3", synced.wait)
+        ...     _ = tasks.submit("node-3", synced.wait, if_busy="queue")
+        ...     synced.set()
+        >>> [(event.name, event.if_busy) for event in heard.of(TaskQueued)]
+        [('node-3', 'queue')]
 
     .. versionadded:: 0.1
     """
@@ -169,6 +293,18 @@ class TaskQueued(TaskEvent):
 class TaskSuperseded(TaskEvent):
     """A run that was put off will never begin: a newer start of its name took its place.
 
+    Example:
+        >>> import threading
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> done, heard = threading.Event(), RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[heard]) as tasks:
+        ...     for operation in ("attach", "detach", "resize"):
+        ...         _ = tasks.submit("pvc-1", done.wait, if_busy="queue", operation=operation)
+        ...     done.set()
+        >>> [event.operation for event in heard.of(TaskSuperseded)]
+        ['detach']
+
     .. versionadded:: 0.1
     """
 
@@ -179,8 +315,20 @@ class Instrument:
     """Hears what happens in a map. Override what you want to hear; the rest costs nothing.
 
     The methods are plain functions, called in the map's own thread while it
-    waits: they must be quick. One that raises is logged, and its instrument
-    hears nothing more from that map.
+    waits: they must be quick. A `ThreadTaskMap` calls them in many threads at
+    once. One that raises is logged, and its instrument hears nothing more from
+    that map.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> class Pager(Instrument):
+        ...     def task_failed(self, event):
+        ...         print(f"{event.operation} of {event.name} failed: {event.error}")
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> with ThreadTaskMap(instruments=[Pager()]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach, operation="attach")
+        attach of pvc-1 failed: device busy
 
     .. versionadded:: 0.1
     """
@@ -195,7 +343,7 @@ class Instrument:
         """A run ended by an error."""
 
     def task_cancelled(self, event: TaskCancelled, /) -> None:
-        """A run was cancelled, and heeded it."""
+        """A run was cancelled, and heeded it or had not begun."""
 
     def task_refused(self, event: TaskRefused, /) -> None:
         """A start was refused, or skipped."""

@@ -19,6 +19,26 @@ class LoggingInstrument(Instrument):
     reconcile loop makes thousands. A slow log handler holds up the map: see
     `logging.handlers.QueueHandler`.
 
+    Args:
+        logger: Where to; None for the logger called ``namedtasks``.
+
+    Example:
+        >>> import logging
+        >>> import textwrap
+        >>> from namedtasks.testing import ManualClock
+        >>> class Printing(logging.Handler):
+        ...     def emit(self, record):
+        ...         print(f"{record.levelname}:", textwrap.fill(record.getMessage()))
+        >>> logger = logging.getLogger("volumes")
+        >>> logger.handlers = [Printing()]
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> instruments = [LoggingInstrument(logger)]
+        >>> with ThreadTaskMap(clock=ManualClock(), instruments=instruments) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach)
+        WARNING: task 'pvc-1' failed after 0 s (failures in a row: 1; it may start
+        again in 0.5 s): OSError: device busy
+
     .. versionadded:: 0.1
     """
 
