@@ -25,6 +25,17 @@ class TaskFuture(concurrent.futures.Future[T]):
     ``__cause__`` of the former is the latter, which tells it: so it is with a
     run that was put off and then superseded, or dropped as its map closed.
 
+    Example:
+        >>> import concurrent.futures
+        >>> def attach(volume):
+        ...     if volume == "pvc-2":
+        ...         raise OSError("device busy")
+        >>> with ThreadTaskMap(instruments=()) as tasks:
+        ...     futures = [tasks.submit(volume, attach, volume) for volume in ("pvc-1", "pvc-2")]
+        ...     done, _ = concurrent.futures.wait(futures)
+        >>> [future.name for future in done if future.exception()]
+        ['pvc-2']
+
     .. versionadded:: 0.1
     """
 
@@ -67,11 +78,21 @@ class TaskFuture(concurrent.futures.Future[T]):
         """Cancel the run if its body has not begun; `ThreadTaskMap.cancel` asks a body to stop.
 
         A future that came of ``if_busy="join"`` cancels only itself, not the
-        run that others wait for.
+        run that others wait for. Never waits.
 
         Returns:
             Whether it is cancelled. If it is the run's own, the body never
             runs, and the name is free.
+
+        Example:
+            >>> import threading
+            >>> attached = threading.Event()
+            >>> with ThreadTaskMap(limit=1) as tasks:
+            ...     _ = tasks.submit("pvc-1", attached.wait)
+            ...     future = tasks.submit("pvc-2", attached.wait)  # waits for its turn
+            ...     future.cancel(), "pvc-2" in tasks
+            ...     attached.set()
+            (True, False)
         """
         run = self._run
         if self._is_mirror:
@@ -79,7 +100,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         return run.shell.cancel_unbegun(run) or self.cancelled()
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait at most *timeout* seconds for the end, and give back what the function returned.
+        """Wait at most *timeout* seconds, if given, and give back what the function returned.
 
         Raises:
             TimeoutError: the time is over; the run goes on.
@@ -88,6 +109,15 @@ class TaskFuture(concurrent.futures.Future[T]):
             RuntimeError: the caller is inside this very run, or the one that it
                 is queued behind.
             BaseException: whatever the function raised.
+
+        Example:
+            >>> def attach():
+            ...     raise OSError("device busy")
+            >>> with ThreadTaskMap(instruments=()) as tasks:
+            ...     tasks.submit("pvc-1", attach).result(timeout=30)
+            Traceback (most recent call last):
+                ...
+            OSError: device busy
         """
         self._refuse_inside("result()")
         try:
@@ -106,6 +136,15 @@ class TaskFuture(concurrent.futures.Future[T]):
             concurrent.futures.CancelledError: it was cancelled before it began.
             RuntimeError: the caller is inside this very run, or the one that it
                 is queued behind.
+
+        Example:
+            >>> def attach():
+            ...     raise OSError("device busy")
+            >>> with ThreadTaskMap(instruments=()) as tasks:
+            ...     tasks.submit("pvc-1", attach).exception()
+            ...     tasks.submit("pvc-2", len, "superblock").exception() is None
+            OSError('device busy')
+            True
         """
         self._refuse_inside("exception()")
         try:
@@ -126,7 +165,16 @@ class TaskFuture(concurrent.futures.Future[T]):
                 waits.refuse_inside_run(before, f"{what} of what is queued behind it")
 
     def settle(self, *, has_begun: bool) -> None:
-        """Tell what the run came to; it has ended."""
+        """Tell what the run came to; it has ended. Called by the map alone.
+
+        Who waits wakes, and callbacks are called: the name is free by then.
+
+        Example:
+            >>> with ThreadTaskMap() as tasks:
+            ...     future = tasks.submit("pvc-1", len, "superblock")
+            ...     future.add_done_callback(lambda future: print(future.name in tasks))
+            False
+        """
         run = self._run
         if not has_begun and run.error is None:
             self._was_dropped = not self.cancelled()  # one that joined may have left before

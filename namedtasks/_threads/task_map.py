@@ -72,9 +72,18 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         TypeError: a setting is of the wrong type.
         ValueError: a setting is out of its range.
 
-    >>> with ThreadTaskMap() as tasks:
-    ...     tasks.submit("size", len, "four").result()
-    4
+    Example:
+        >>> def attach(volume):
+        ...     if volume == "pvc-2":
+        ...         raise OSError("device busy")
+        ...     return f"/dev/{volume}"
+        >>> with ThreadTaskMap(backoff=Backoff(initial=60), instruments=()) as tasks:
+        ...     tasks.submit("pvc-1", attach, "pvc-1").result()
+        ...     tasks.submit("pvc-2", attach, "pvc-2").exception()
+        ...     tasks.state("pvc-1"), tasks.state("pvc-2")
+        '/dev/pvc-1'
+        OSError('device busy')
+        (<State.FREE: 'free'>, <State.WAITING: 'waiting'>)
 
     .. versionadded:: 0.1
     """
@@ -202,6 +211,18 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
                 means nothing.
             RuntimeError: no thread can be started, the pool was shut down, or
                 this thread is inside of the map already. Nothing was started.
+
+        Example:
+            >>> import threading
+            >>> attached = threading.Event()
+            >>> with ThreadTaskMap() as tasks:
+            ...     first = tasks.submit("pvc-1", attached.wait, 30, operation="attach")
+            ...     tasks.submit("pvc-1", attached.wait, 30, if_busy="skip") is None
+            ...     joined = tasks.submit("pvc-1", attached.wait, 30, if_busy="join")
+            ...     attached.set()
+            ...     first.result(), joined.result()
+            True
+            (True, True)
         """
         check_plain_fn("submit()", fn, "use a TaskMap or namedtasks.asyncio")
         _check_executor(executor)
@@ -228,10 +249,23 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         overlapping runs only the *timeout* (seconds) ends this.
 
         Returns:
-            Whether there was such a moment before the timeout.
+            Whether there was such a moment before the timeout (None for no limit).
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
+            TypeError: *timeout* is no number.
+            ValueError: *timeout* is negative or NaN.
+
+        Example:
+            >>> import threading
+            >>> attached = threading.Event()
+            >>> with ThreadTaskMap() as tasks:
+            ...     _ = tasks.submit("pvc-1", attached.wait)
+            ...     tasks.wait_idle(timeout=0.01)
+            ...     attached.set()
+            ...     tasks.wait_idle()
+            False
+            True
         """
         waits.refuse_inside_map(self._shell, "wait_idle()")
         return waits.sleep_while(self._shell, self._shell.hold_idle, self._deadline(timeout))
@@ -243,10 +277,28 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         end of its retention. Names given up do not count.
 
         Returns:
-            Whether there was such a moment before the *timeout* (seconds).
+            Whether there was such a moment before the *timeout* (seconds; None
+            for no limit).
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
+            TypeError: *timeout* is no number.
+            ValueError: *timeout* is negative or NaN.
+
+        Example:
+            The name waits for 0.5 s, and 60 s later its failure is forgotten.
+
+            >>> from namedtasks.testing import ManualClock
+            >>> def attach():
+            ...     raise OSError("device busy")
+            >>> clock = ManualClock()
+            >>> with ThreadTaskMap(retention=60, clock=clock, instruments=()) as tasks:
+            ...     _ = tasks.submit("pvc-1", attach).exception()
+            ...     tasks.wait_idle(timeout=0), tasks.wait_empty(timeout=0)
+            ...     clock.advance(0.5 + 60)
+            ...     tasks.wait_empty(timeout=0)
+            (True, False)
+            True
         """
         waits.refuse_inside_map(self._shell, "wait_empty()")
         return waits.sleep_while(self._shell, self._shell.hold_empty, self._deadline(timeout))
@@ -257,14 +309,26 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         """Wait until *name* may be started; another thread may be faster to start it then.
 
         Returns:
-            Whether there was such a moment before the *timeout* (seconds).
+            Whether there was such a moment before the *timeout* (seconds; None
+            for no limit).
 
         Raises:
             GaveUpError: the policy gave the name up.
             ClosedError: the map is closed.
             RuntimeError: the caller is inside a run of this name, or of one that
                 overlaps it.
-            TypeError: *name* cannot be hashed.
+            TypeError: *name* cannot be hashed, or *timeout* is no number.
+            ValueError: *timeout* is negative or NaN.
+
+        Example:
+            >>> def attach():
+            ...     raise OSError("device busy")
+            >>> with ThreadTaskMap(backoff=Backoff(initial=0.01), instruments=()) as tasks:
+            ...     _ = tasks.submit("pvc-1", attach).exception()
+            ...     tasks.wait_free("pvc-1")  # 10 ms after the failure
+            ...     tasks.state("pvc-1")
+            True
+            <State.READY: 'ready'>
         """
         checks.hashable(name, operation)
         waits.refuse_reentry(self._shell)
@@ -283,7 +347,22 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
+            TypeError: *grace* is no number.
             ValueError: *grace* is negative or NaN.
+
+        Example:
+            >>> import threading
+            >>> begun, copied = threading.Event(), threading.Event()
+            >>> def copy():  # does not listen
+            ...     begun.set()
+            ...     copied.wait()
+            >>> tasks = ThreadTaskMap(overdue_after=0.01, instruments=())
+            >>> _ = tasks.submit("pvc-1", copy)
+            >>> begun.wait()
+            True
+            >>> tasks.shutdown(grace=0.01)
+            ('pvc-1',)
+            >>> copied.set()
         """
         shell = self._shell
         waits.refuse_inside_map(shell, "shutdown()")
