@@ -21,6 +21,25 @@ class Clock(Protocol):
     threads at once, and ``now`` under the map's lock: it must neither raise nor
     call the map, and be quick.
 
+    Example:
+        A clock on which all is a thousand times as fast: the name waits for 0.5 ms.
+
+        >>> import threading
+        >>> import time
+        >>> from namedtasks import ThreadTaskMap
+        >>> class Fast:
+        ...     def now(self):
+        ...         return time.monotonic() * 1000
+        ...     def wait(self, wake, until):
+        ...         seconds = min((until - self.now()) / 1000, threading.TIMEOUT_MAX)
+        ...         wake.acquire(timeout=max(seconds, 0))
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> with ThreadTaskMap(clock=Fast(), instruments=()) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     tasks.wait_free("pvc-1")
+        True
+
     .. versionadded:: 0.1
     """
 

@@ -51,10 +51,15 @@ def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[A
         TypeError: *pool* is neither a pool nor a function.
 
     Example:
+        >>> import zlib
         >>> from concurrent.futures import ThreadPoolExecutor
-        >>> with ThreadPoolExecutor() as pool:
-        ...     trio.run(from_pool(pool), divmod, 7, 2)
-        (3, 1)
+        >>> from namedtasks import open_task_map
+        >>> async def main(executor):
+        ...     async with open_task_map(executor=executor) as tasks:
+        ...         return await tasks.start_thread_soon("pvc-1", zlib.crc32, b"block 0").wait()
+        >>> with ThreadPoolExecutor(2) as pool:
+        ...     trio.run(main, from_pool(pool))
+        996001069
 
     .. versionadded:: 0.1
     """

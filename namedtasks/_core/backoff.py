@@ -19,6 +19,23 @@ class BackoffPolicy(Protocol):
     A policy may also have a float attribute ``maximum``, its longest wait in
     seconds: the default retention is twice that.
 
+    Example:
+        A wait that grows by half a minute; a permission that is missing is no
+        matter of time.
+
+        >>> import math
+        >>> from namedtasks import ThreadTaskMap
+        >>> class Patient:
+        ...     def delay(self, failures, error):
+        ...         return math.inf if isinstance(error, PermissionError) else 30 * failures
+        >>> def attach(error):
+        ...     raise error
+        >>> with ThreadTaskMap(backoff=Patient(), instruments=()) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach, OSError("device busy")).exception()
+        ...     _ = tasks.submit("pvc-2", attach, PermissionError("forbidden")).exception()
+        ...     tasks.state("pvc-1"), tasks.state("pvc-2")
+        (<State.WAITING: 'waiting'>, <State.GAVE_UP: 'gave up'>)
+
     .. versionadded:: 0.1
     """
 

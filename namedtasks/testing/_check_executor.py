@@ -75,7 +75,7 @@ async def check_executor(
 
     Example:
         >>> import trio
-        >>> trio.run(check_executor, trio.to_thread.run_sync)
+        >>> trio.run(check_executor, trio.to_thread.run_sync)  # raises nothing: all is well
 
     .. versionadded:: 0.1
     """

@@ -13,13 +13,25 @@ from namedtasks._core import checks
 class ManualClock:
     """The time of a `ThreadTaskMap` under test: it stands still until `advance`.
 
-    >>> from namedtasks import ThreadTaskMap, State
-    >>> clock = ManualClock()
-    >>> with ThreadTaskMap(clock=clock, instruments=()) as tasks:
-    ...     _ = tasks.submit("a", int, "no number").exception()
-    ...     clock.advance(0.5)
-    ...     tasks.state("a") is State.READY
-    True
+    Args:
+        start: What it shows at first, in seconds.
+
+    Raises:
+        TypeError: *start* is no number.
+        ValueError: it is negative, infinite or NaN.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> clock = ManualClock()
+        >>> with ThreadTaskMap(clock=clock, instruments=()) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     tasks.state("pvc-1")
+        ...     clock.advance(0.5)
+        ...     tasks.state("pvc-1")
+        <State.WAITING: 'waiting'>
+        <State.READY: 'ready'>
 
     .. versionadded:: 0.1
     """

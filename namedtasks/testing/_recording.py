@@ -28,6 +28,19 @@ class RecordingInstrument(Instrument):
 
     The errors that it keeps keep their tracebacks: it is for tests only.
 
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.instruments import TaskFailed
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> heard = RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[heard]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach)
+        >>> [event.hook for event in heard.events]
+        ['task_started', 'task_failed']
+        >>> [event.error for event in heard.of(TaskFailed)]
+        [OSError('device busy')]
+
     .. versionadded:: 0.1
     """
 
