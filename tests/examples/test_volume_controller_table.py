@@ -83,3 +83,16 @@ async def test_a_long_table_shows_what_runs_or_waits_first(
     screen.table.show(line(0.0, "started", "mount"))
     names = [row[0] for row in screen.rows(dict.fromkeys([*"bcdefgh", "a"], UP))]
     assert names == ["a", "b", "c", "d"]
+
+
+@pytest.mark.trio
+async def test_a_long_error_gives_way_to_the_rest(autojump_clock: trio.abc.Clock) -> None:
+    """Names and states stay whole, and each volume has one line."""
+    screen = Screen()
+    failed = line(0.0, "failed", "mount", failures=2, retry_in=0.4, error="bad sector, " * 50)
+    screen.table.show(failed)
+    ((name, node, *_, error),) = screen.rows({"a": UP})
+    assert ["a", "n1"] == [name, node]
+    assert screen.rows({"a": UP})[0][2:5] == ["written", "2", "0.4 s"]
+    assert error.startswith("bad sector, bad sector")
+    assert error.endswith("…")

@@ -115,11 +115,11 @@ class LiveTable:
             names.sort(key=self._is_quiet)
             table.caption = f"and {len(names) - room} more"
         now = trio.current_time() - self._zero
-        for column in table.columns:
+        for column in table.columns[:-1]:  # the last one gives way where the terminal is narrow
             column.no_wrap, column.overflow = True, "ellipsis"
         for name in names[:room]:
             cells = self._row(name).cells(name, states[name], now)
-            table.add_row(*map(Text, cells))  # as text: an error may hold what looks like markup
+            table.add_row(*map(_text, cells))
         return table
 
     def _is_quiet(self, name: str) -> bool:
@@ -128,6 +128,11 @@ class LiveTable:
 
     def _row(self, name: str) -> Row:
         return self._rows.get(name) or Row()
+
+
+def _text(cell: str) -> Text:
+    """A line of text, whatever looks like markup in it."""
+    return Text(cell, no_wrap=True, overflow="ellipsis")
 
 
 def _word(state: VolumeState | None) -> str:
