@@ -21,19 +21,49 @@ class Theme:
     """Of the grid, and of what is said in passing."""
     good: str
     bad: str
+    failed: str
+    quiet: str
+    """Of words that are not the matter itself, and of what came to nothing."""
+    inside: str
+    """Of words on a bar."""
+    box: str
+    """Of what has a ground of its own."""
 
 
-LIGHT = Theme("light", text="#1f2328", faint="#8c959f", good="#0969da", bad="#bc4c00")
-DARK = Theme("dark", text="#e6edf3", faint="#6e7681", good="#58a6ff", bad="#f0883e")
+LIGHT = Theme(
+    name="light",
+    text="#1f2328",
+    faint="#8c959f",
+    good="#0969da",
+    bad="#bc4c00",
+    failed="#cf222e",
+    quiet="#59636e",
+    inside="#ffffff",
+    box="#f6f8fa",
+)
+DARK = Theme(
+    name="dark",
+    text="#e6edf3",
+    faint="#6e7681",
+    good="#58a6ff",
+    bad="#f0883e",
+    failed="#ff7b72",
+    quiet="#9198a1",
+    inside="#0d1117",
+    box="#161b22",
+)
 
 
-def document(width: float, height: float, title: str, elements: Iterable[str]) -> str:
-    """A whole picture; *title* is for those who do not see it."""
+def document(
+    width: float, height: float, title: str, elements: Iterable[str], desc: str = ""
+) -> str:
+    """A whole picture; *title*, and *desc* at length, are for those who do not see it."""
     head = (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:g} {height:g}' "
         f"width='{width:g}' height='{height:g}' role='img' {FONT}>"
     )
-    return "\n".join([head, f"<title>{escape(title)}</title>", *elements, "</svg>"]) + "\n"
+    said = [f"<title>{escape(title)}</title>", *([f"<desc>{escape(desc)}</desc>"] if desc else [])]
+    return "\n".join([head, *said, *elements, "</svg>"]) + "\n"
 
 
 def text(

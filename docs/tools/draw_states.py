@@ -1,10 +1,10 @@
-"""Draws the states of a name: asks the core for each one, and writes docs/explanation/states.*.
+"""Draws the states of a name: asks the core for each one, and writes docs/explanation/states*.
 
 For each state and each thing that can happen, it brings an engine into that
 state, lets it happen, and looks. Nothing that the picture or the table says of
 the rules is written here; only where things stand in the picture is.
 
-Run it as ``python docs/tools/draw_states.py``.
+Run it as ``python -m docs.tools.draw_states``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import enum
 import math
 import pathlib
 from collections.abc import Callable
-from xml.sax.saxutils import escape
 
 import attrs
 
+from benchmarks import svg
 from namedtasks import RefusedError, State
 from namedtasks._core.engine import Engine
 from namedtasks._core.ledger import refusal
 from namedtasks._core.runs import Run
 
 FOLDER = pathlib.Path(__file__).parent.parent / "explanation"
-PICTURE = FOLDER / "states.svg"
+PICTURE = "states"
 PAGE = FOLDER / "states.md"
 MARKS = "<!-- made by docs/tools/draw_states.py -->\n", "<!-- end of what was made -->\n"
 
@@ -271,6 +271,7 @@ class Arrow:
     anchor: str = "start"
 
 
+TITLE = "The states of a name, and what leads from one to another"
 WIDTH, HEIGHT, BOX_WIDTH, LINE = 640, 460, 142, 17
 BOXES = {
     State.FREE: Box(284, 14, 44),
@@ -291,21 +292,9 @@ ARROWS = {
     (State.WAITING, State.FREE): Arrow("M284 428 H10 V26 H282", 19, 330),
     (State.GAVE_UP, State.FREE): Arrow("M596 380 V36 H428", 587, 125, "end"),
 }
-STYLE = """
-  svg { color-scheme: light dark; --ink: #1f2328; --box: #f6f8fa; --edge: #6e7781; }
-  @media (prefers-color-scheme: dark) {
-    svg { --ink: #e6edf3; --box: #21262d; --edge: #8b949e; }
-  }
-  text { font: 14px system-ui, sans-serif; fill: #1f2328; fill: var(--ink); }
-  .small { font-size: 13px; }
-  .state { font-weight: 600; font-size: 16px; }
-  rect { fill: #f6f8fa; fill: var(--box); stroke: #6e7781; stroke: var(--edge); }
-  .line { fill: none; stroke: #6e7781; stroke: var(--edge); stroke-width: 1.5; }
-  marker path { fill: #6e7781; fill: var(--edge); }
-"""
 
 
-def picture(steps: list[Step]) -> str:
+def picture(steps: list[Step], theme: svg.Theme) -> str:
     """The states and what leads from one to another, as SVG.
 
     Raises:
@@ -318,24 +307,28 @@ def picture(steps: list[Step]) -> str:
     if found.keys() != ARROWS.keys():
         raise ValueError(f"not in both the code and ARROWS: {found.keys() ^ ARROWS.keys()}")
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        'aria-label="The states of a name, and what leads from one to another">',
-        f"<style>{STYLE}</style>",
-        '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
-        'markerHeight="8" markerUnits="userSpaceOnUse" orient="auto">'
-        '<path d="M0 0 L8 4 L0 8 Z"/></marker></defs>',
+        "<defs><marker id='head' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='8' "
+        "markerHeight='8' markerUnits='userSpaceOnUse' orient='auto'>"
+        f"<path d='M0 0 L8 4 L0 8 Z' fill='{theme.quiet}'/></marker></defs>"
     ]
     for ends, arrow in ARROWS.items():
-        parts.append(f'<path class="line" d="{arrow.path}" marker-end="url(#head)"/>')
-        parts += _lines(_words(found[ends]), arrow.x, arrow.y, arrow.anchor)
+        parts.append(
+            f"<path d='{arrow.path}' fill='none' stroke='{theme.quiet}' stroke-width='1.5' "
+            "marker-end='url(#head)'/>"
+        )
+        parts += _lines(_words(found[ends]), arrow.x, arrow.y, arrow.anchor, 14, theme)
     for state, box in BOXES.items():
         parts.append(
-            f'<rect x="{box.x}" y="{box.y}" width="{BOX_WIDTH}" height="{box.height}" rx="8"/>'
+            f"<rect x='{box.x}' y='{box.y}' width='{BOX_WIDTH}' height='{box.height}' rx='8' "
+            f"fill='{theme.box}' stroke='{theme.quiet}'/>"
         )
-        middle = box.x + BOX_WIDTH // 2
-        parts.append(_text(state.value, middle, box.y + 27, "middle", "state"))
-        parts += _lines(_inside(state, steps), middle, box.y + 27 + LINE, "middle", "small")
-    return "\n".join([*parts, "</svg>"]) + "\n"
+        middle, y = box.x + BOX_WIDTH // 2, box.y + 27
+        name = svg.text(middle, y, state.value, theme.text, "middle", 16)
+        parts.append(f"<g font-weight='600'>{name}</g>")
+        parts += _lines(_inside(state, steps), middle, y + LINE, "middle", 13, theme)
+    return svg.document(
+        WIDTH, HEIGHT, TITLE, parts, "The table on its page says the same in words."
+    )
 
 
 def _words(steps: list[Step]) -> list[str]:
@@ -371,13 +364,11 @@ def _inside(state: State, steps: list[Step]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _lines(lines: list[str], x: int, y: int, anchor: str, kind: str = "") -> list[str]:
-    return [_text(line, x, y + LINE * row, anchor, kind) for row, line in enumerate(lines)]
-
-
-def _text(text: str, x: int, y: int, anchor: str, kind: str = "") -> str:
-    classed = f' class="{kind}"' if kind else ""
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}"{classed}>{escape(text)}</text>'
+def _lines(lines: list[str], x: int, y: int, anchor: str, size: int, theme: svg.Theme) -> list[str]:
+    return [
+        svg.text(x, y + LINE * row, line, theme.text, anchor, size)
+        for row, line in enumerate(lines)
+    ]
 
 
 def page_with(table_text: str, page: str) -> str:
@@ -390,7 +381,7 @@ def page_with(table_text: str, page: str) -> str:
 def main() -> None:
     """Write the picture, and the table into its page."""
     steps = all_steps()
-    PICTURE.write_text(picture(steps), encoding="utf-8")
+    svg.write_both(FOLDER, PICTURE, lambda theme: picture(steps, theme))
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(page_with(table(steps), page), encoding="utf-8")
 

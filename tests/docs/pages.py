@@ -15,6 +15,7 @@ the README, which has to be short, need not.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import pathlib
@@ -44,6 +45,11 @@ REAL_TIME = "<!-- real time -->"
 _FILE_NAME = re.compile(r"# (\w+\.py)\n")
 _PYTEST_OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
 _TIME_TAKEN = re.compile(r" in [0-9.]+s\b")
+
+
+def tool(name: str) -> Any:
+    """A module of docs/tools. To checkers of types, ``docs`` is the folder beside this file."""
+    return importlib.import_module(f"docs.tools.{name}")
 
 
 def run_page(page: pathlib.Path, folder: pathlib.Path) -> None:

@@ -1,37 +1,28 @@
 """The picture and the tables of the states are what the code does today."""
 
-import importlib.util
 import pathlib
 import re
 import xml.etree.ElementTree as ElementTree
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
 import namedtasks
+from benchmarks import svg
 from namedtasks import State
-from tests.docs.pages import ROOT
+from tests.docs.pages import tool
 
 SVG = "{http://www.w3.org/2000/svg}"
 
-
-def script(name: str) -> Any:
-    """A script that draws, as a module; it is in no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-draw_states, busy_tables = script("draw_states"), script("busy_tables")
+draw_states, busy_tables = tool("draw_states"), tool("busy_tables")
 
 
 def test_the_picture_and_the_table_are_in_step_with_the_code() -> None:
-    """If this fails: ``python docs/tools/draw_states.py``, and look at what has changed."""
+    """If this fails: ``make states``, and look at what has changed."""
     steps = draw_states.all_steps()
-    assert draw_states.PICTURE.read_text(encoding="utf-8") == draw_states.picture(steps)
+    for theme in (svg.LIGHT, svg.DARK):
+        file = draw_states.FOLDER / f"{draw_states.PICTURE}-{theme.name}.svg"
+        assert file.read_text(encoding="utf-8") == draw_states.picture(steps, theme)
     page = draw_states.PAGE.read_text(encoding="utf-8")
     assert draw_states.page_with(draw_states.table(steps), page) == page
 
@@ -44,23 +35,24 @@ def test_each_state_of_the_code_is_drawn() -> None:
 def test_a_transition_that_has_no_place_in_the_picture_is_told() -> None:
     steps = [step for step in draw_states.all_steps() if step.target is not State.GAVE_UP]
     with pytest.raises(ValueError, match=r"^not in both the code and ARROWS: .*GAVE_UP"):
-        draw_states.picture(steps)
+        draw_states.picture(steps, svg.LIGHT)
 
 
 def test_the_script_writes_both(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = draw_states.PAGE.read_text(encoding="utf-8")
-    page, picture = tmp_path / "states.md", tmp_path / "states.svg"
+    page = tmp_path / "states.md"
     page.write_text(draw_states.page_with("", whole), encoding="utf-8")
     monkeypatch.setattr(draw_states, "PAGE", page)
-    monkeypatch.setattr(draw_states, "PICTURE", picture)
+    monkeypatch.setattr(draw_states, "FOLDER", tmp_path)
     draw_states.main()
     assert page.read_text(encoding="utf-8") == whole
-    boxes = ElementTree.parse(picture).getroot().findall(f"{SVG}rect")
-    assert len(boxes) == len(State)
+    for picture in ("states-light.svg", "states-dark.svg"):
+        boxes = ElementTree.parse(tmp_path / picture).getroot().findall(f"{SVG}rect")
+        assert len(boxes) == len(State)
 
 
 def test_the_tables_of_busy_names_are_in_step_with_the_code() -> None:
-    """If this fails: ``python docs/tools/busy_tables.py``, and look at what has changed."""
+    """If this fails: ``make states``, and look at what has changed."""
     page = busy_tables.PAGE.read_text(encoding="utf-8")
     assert busy_tables.page_with(busy_tables.all_tables(), page) == page
 
