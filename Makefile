@@ -10,7 +10,7 @@ PIP_QUIET := --quiet --disable-pip-version-check
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' namedtasks/_version.py)
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states dask stress conformance docs links api consumer fuzz mutation news changelog wheel release
+	bench bench-peers scale states pictures dask stress conformance docs links api consumer fuzz mutation news changelog wheel release
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -63,8 +63,12 @@ check: $(READY)  ## Format, lint, types, import contracts, completeness of the p
 	PYTHON=$(BIN)/python .ci/verify-types
 
 states: $(READY)  ## Draw the tables and the picture of the states again, from the code
-	$(BIN)/python docs/tools/draw_states.py
+	$(BIN)/python -m docs.tools.draw_states
 	$(BIN)/python docs/tools/busy_tables.py
+
+pictures: $(READY)  ## Draw names over time, and the demos as they were when they were kept (RECORD=yes: runs them first)
+	$(BIN)/python -m docs.tools.glance
+	$(BIN)/python -m docs.tools.demo $(if $(RECORD),--record)
 
 api: $(READY)  ## Write down the public API again, in tests/public_api.txt
 	$(BIN)/python -m tests.public_api

@@ -72,6 +72,8 @@ maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["pictures.css"]
 html_title = f"namedtasks {release}"
 html_copy_source = False
 html_show_sphinx = False
@@ -109,7 +111,7 @@ def page(name: str, text: str) -> str:
     folder = (DOCS / name).parent
     if name == "index":
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        text = relinked(readme.partition("## Try it")[0], ROOT, folder)
+        text = relinked(doubled(readme.partition("## Try it")[0]), ROOT, folder)
         lists = (DOCS / "README.md").read_text(encoding="utf-8")
         text += lists.partition("\n")[2] + contents([f"{room}/index" for room in rooms()])
     elif name.endswith("/index"):
@@ -121,7 +123,11 @@ def page(name: str, text: str) -> str:
         text = relinked(_BENCHMARKS.read_text(encoding="utf-8"), _BENCHMARKS.parent, folder)
     elif name.startswith("examples/") and (folder / "controller.py").exists():
         text += "\n## controller.py\n\n```{literalinclude} controller.py\n```\n"
-    text = relinked(text, folder, folder)
+    return relinked(doubled(text), folder, folder)
+
+
+def doubled(text: str) -> str:
+    """Have each picture for light and dark in *text* as two, of which the theme shows one."""
     return _PICTURE.sub(
         r"![\g<alt>](\g<light>){.only-light}\n![\g<alt>](\g<dark>){.only-dark}", text
     )

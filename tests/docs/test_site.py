@@ -95,6 +95,13 @@ def test_a_picture_for_light_and_dark_becomes_two() -> None:
     assert text == "![A](l.svg){.only-light}\n![A](d.svg){.only-dark}"
 
 
+def test_the_first_pages_picture_is_found_from_there() -> None:
+    """It is README.md's, which is one folder up."""
+    text = conf.page("index", "")
+    assert "](explanation/glance-light.svg){.only-light}" in text
+    assert "](explanation/glance-dark.svg){.only-dark}" in text
+
+
 @pytest.mark.parametrize(
     ("thing", "home"),
     [

@@ -1,0 +1,245 @@
+"""A picture of what a task map did over time: a row for each volume, a bar for each run.
+
+It is made of events, and shows nothing that no event has told: see `rows_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import attrs
+
+from benchmarks import svg
+
+End = Literal["succeeded", "failed", "cancelled"]
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """What an instrument was told, as far as a picture needs it."""
+
+    at: float
+    """Seconds since the beginning."""
+    what: str
+    """started, succeeded, failed, cancelled, overdue or skipped; others are passed over."""
+    volume: str
+    operation: str
+    retry_in: float | None = None
+    """Of a failure: how long its name waits."""
+
+
+@attrs.frozen
+class Bar:
+    """A run."""
+
+    begin: float
+    end: float
+    operation: str
+    how: End
+    overdue_at: float | None
+    """Since when it had not stopped though it was asked to."""
+
+
+@attrs.frozen
+class Wait:
+    """The time after a failure in which its name may not start."""
+
+    begin: float
+    end: float
+
+
+@attrs.define
+class Row:
+    """What became of a volume."""
+
+    volume: str
+    bars: list[Bar] = attrs.field(factory=list[Bar])
+    waits: list[Wait] = attrs.field(factory=list[Wait])
+    skipped: list[float] = attrs.field(factory=list[float])
+    """When a start was asked for that was skipped."""
+
+    @property
+    def counts(self) -> str:
+        """What can be counted, in words."""
+        failed = sum(bar.how == "failed" for bar in self.bars)
+        overdue = sum(bar.overdue_at is not None for bar in self.bars)
+        words = [_counted(len(self.bars), "run")]
+        words += [f"{failed} failed"] if failed else []
+        words += [f"{overdue} overdue"] if overdue else []
+        return ", ".join([*words, f"{_counted(len(self.skipped), 'start')} skipped"])
+
+
+def rows_of(events: Iterable[Event], volumes: Iterable[str]) -> list[Row]:
+    """What the *events* tell of each of the *volumes*. A run without an end is left out."""
+    rows = {volume: Row(volume) for volume in volumes}
+    begun: dict[tuple[str, str], float] = {}
+    overdue: dict[tuple[str, str], float] = {}
+    for event in events:
+        row, run = rows[event.volume], (event.volume, event.operation)
+        match event.what:
+            case "started":
+                begun[run] = event.at
+            case "overdue":
+                overdue[run] = event.at
+            case "skipped":
+                row.skipped.append(event.at)
+            case "succeeded" | "failed" | "cancelled" as how if run in begun:
+                late = overdue.pop(run, None)
+                row.bars.append(Bar(begun.pop(run), event.at, event.operation, how, late))
+                if event.retry_in:
+                    row.waits.append(Wait(event.at, event.at + event.retry_in))
+            case _:
+                pass
+    return list(rows.values())
+
+
+# The picture
+
+WIDTH, LEFT, RIGHT = 720, 72, 36
+BAR, TEXT, LETTER = 14, 11, 6.4
+"""Heights of a bar and of words, and about how wide a letter is."""
+
+
+@attrs.frozen(kw_only=True)
+class Look:
+    """What a timeline says beside its rows, and how it is laid out."""
+
+    title: str
+    desc: str
+    marks: Mapping[float, str]
+    """What begins when, to be written above."""
+    captions: Mapping[str, str]
+    """What is written above the bars of a volume."""
+    step: float
+    """Seconds between two lines of the grid."""
+
+    @property
+    def height(self) -> int:
+        """How high a row is."""
+        return 54 if self.captions else 24
+
+
+def picture(rows: Sequence[Row], look: Look, theme: svg.Theme) -> str:
+    """The *rows* over time, as SVG."""
+    end = max(bar.end for row in rows for bar in row.bars)
+    scale = (WIDTH - LEFT - RIGHT) / end
+    top = 40 if look.marks else 24
+    bottom = top + look.height * len(rows)
+    parts = _grid(end, scale, top, bottom, look, theme)
+    for number, row in enumerate(rows):
+        parts += _row(row, top + number * look.height, scale, look, theme)
+    parts += _legend(rows, bottom + 36, theme)
+    return svg.document(WIDTH, bottom + 48, look.title, [*parts], look.desc)
+
+
+def _grid(
+    end: float, scale: float, top: float, bottom: float, look: Look, theme: svg.Theme
+) -> list[str]:
+    parts = [svg.text(0, 14, look.title, theme.text, size=14)]
+    for number in range(int(end / look.step) + 1):
+        x = LEFT + number * look.step * scale
+        parts += [
+            svg.line([(x, top), (x, bottom)], theme.faint, 0.5),
+            svg.text(x, bottom + 14, f"{number * look.step:g} s", theme.quiet, "middle", TEXT),
+        ]
+    for at, words in look.marks.items():
+        x = LEFT + at * scale
+        parts += [
+            svg.line([(x, top - 12), (x, bottom)], theme.text, 1),
+            svg.text(x + 4, top - 4, words, theme.text, size=TEXT),
+        ]
+    return parts
+
+
+def _row(row: Row, top: float, scale: float, look: Look, theme: svg.Theme) -> list[str]:
+    caption = look.captions.get(row.volume)
+    y = top + (24 if caption else 4)
+    parts = [svg.text(LEFT - 8, y + 11, row.volume, theme.text, "end")]
+    if caption:
+        parts.append(svg.text(LEFT + 4, y - 9, caption, theme.quiet, size=TEXT))
+    for wait in row.waits:
+        is_alone = not any(wait.begin < bar.begin < wait.end for bar in row.bars)
+        parts += _wait(wait, y, scale, theme, _seconds(wait) if is_alone else "")
+    for bar in row.bars:
+        parts += _bar(bar, y, scale, theme)
+    for at in row.skipped:
+        x = LEFT + at * scale
+        parts.append(svg.line([(x, y + BAR + 2), (x, y + BAR + 6)], theme.quiet))
+    return parts
+
+
+def _bar(bar: Bar, y: float, scale: float, theme: svg.Theme) -> list[str]:
+    x, width = LEFT + bar.begin * scale, max((bar.end - bar.begin) * scale, 1.5)
+    colours = {"succeeded": theme.good, "failed": theme.failed, "cancelled": theme.quiet}
+    colour = colours[bar.how]
+    parts = [svg.bar(x, y, width, BAR, colour)]
+    if bar.how == "failed":
+        parts.append(_cross(x + width, y + BAR / 2, theme))
+    if bar.overdue_at is not None:
+        late = (bar.end - bar.overdue_at) * scale
+        parts.append(svg.bar(x + width - late, y, late, BAR, theme.bad))
+        width -= late
+    if len(bar.operation) * LETTER + 6 < width:
+        parts.append(svg.text(x + 4, y + 11, bar.operation, theme.inside, size=TEXT))
+    return parts
+
+
+def _cross(x: float, y: float, theme: svg.Theme) -> str:
+    """The mark of a failure, for those who do not tell red from blue."""
+    return (
+        f"<path d='M{x - 3.5:.1f},{y - 3.5:.1f} l7,7 m0,-7 l-7,7' fill='none' "
+        f"stroke='{theme.text}' stroke-width='1.5'/>"
+    )
+
+
+def _wait(wait: Wait, y: float, scale: float, theme: svg.Theme, words: str = "") -> list[str]:
+    begin, end = LEFT + wait.begin * scale, LEFT + wait.end * scale
+    middle = y + BAR / 2
+    parts = [
+        f"<path d='M{begin:.1f},{middle:.1f} H{end:.1f} m0,-4 v8' fill='none' "
+        f"stroke='{theme.failed}' stroke-width='1.5' stroke-dasharray='3 2'/>"
+    ]
+    if words and len(words) * LETTER < end - begin:
+        parts.append(svg.text((begin + end) / 2, middle - 4, words, theme.failed, "middle", 10))
+    return parts
+
+
+def _seconds(wait: Wait) -> str:
+    return f"{wait.end - wait.begin:.3g} s"
+
+
+def _legend(rows: Sequence[Row], y: float, theme: svg.Theme) -> list[str]:
+    """Says what is what, of all that there is."""
+    bars = [bar for row in rows for bar in row.bars]
+    y -= 11
+    ways: dict[End, str] = {
+        "succeeded": "succeeds",
+        "failed": "fails",
+        "cancelled": "is cancelled",
+    }
+    samples = [
+        (words, _bar(Bar(0, 14, "", how, None), y, 1, theme))
+        for how, words in ways.items()
+        if any(bar.how == how for bar in bars)
+    ]
+    if any(bar.overdue_at is not None for bar in bars):
+        late = _bar(Bar(0, 14, "", "succeeded", 0), y, 1, theme)
+        samples.append(("asked to stop, and does not", late))
+    if any(row.waits for row in rows):
+        samples.append(("waits", _wait(Wait(0, 14), y, 1, theme)))
+    if any(row.skipped for row in rows):
+        ticks = [LEFT + step for step in (2, 7, 12)]
+        marks = [svg.line([(x, y + 4), (x, y + 8)], theme.quiet) for x in ticks]
+        samples.append(("starts skipped", marks))
+    parts: list[str] = []
+    at = 0.0
+    for words, elements in samples:
+        parts += [f"<g transform='translate({at - LEFT:.1f} 0)'>", *elements, "</g>"]
+        parts.append(svg.text(at + 22, y + 11, words, theme.quiet, size=TEXT))
+        at += 22 + len(words) * LETTER + 16
+    return parts
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
