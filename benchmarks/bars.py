@@ -36,7 +36,7 @@ def _scale(bottom: float, theme: svg.Theme) -> Iterable[str]:
         yield svg.line([(_x(mark), _TOP - 6), (_x(mark), bottom)], theme.faint, 0.5)
         words = "target" if mark == 1 else f"{mark:.0%}"
         yield svg.text(
-            _x(mark), _TOP - 10, words, theme.text if mark == 1 else theme.faint, "middle"
+            _x(mark), _TOP - 10, words, theme.text if mark == 1 else theme.quiet, "middle"
         )
 
 

@@ -18,7 +18,7 @@ class Theme:
     name: str
     text: str
     faint: str
-    """Of the grid, and of what is said in passing."""
+    """Of the grid; words in it could hardly be read."""
     good: str
     bad: str
     failed: str

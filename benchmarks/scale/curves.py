@@ -65,11 +65,11 @@ def _panel(panel: Panel, top: float, until: float, theme: svg.Theme) -> Iterable
     for share in (0, 0.5, 1):
         y = bottom - share * _HEIGHT
         yield svg.line([(_LEFT, y), (_LEFT + _WIDTH, y)], theme.faint, 0.5)
-        yield svg.text(_LEFT - 8, y + 4, f"{most * share:g}", theme.faint, "end")
+        yield svg.text(_LEFT - 8, y + 4, f"{most * share:g}", theme.quiet, "end")
     step = _round_up(until / 8)
     for number in range(int(until / step) + 1):
         x = _LEFT + _WIDTH * number * step / until
-        yield svg.text(x, bottom + 16, f"{number * step:g} s", theme.faint, "middle")
+        yield svg.text(x, bottom + 16, f"{number * step:g} s", theme.quiet, "middle")
     points = [
         (_LEFT + _WIDTH * at / until, bottom - _HEIGHT * max(0, value) / most)
         for at, value in panel.points
