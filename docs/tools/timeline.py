@@ -161,7 +161,7 @@ def _row(row: Row, top: float, scale: float, look: Look, theme: svg.Theme) -> li
     for wait in row.waits:
         is_alone = not any(wait.begin < bar.begin < wait.end for bar in row.bars)
         parts += _wait(wait, y, scale, theme, _seconds(wait) if is_alone else "")
-    for bar in row.bars:
+    for bar in sorted(row.bars, key=lambda bar: bar.how == "cancelled"):  # short, and not hidden
         parts += _bar(bar, y, scale, theme)
     for at in row.skipped:
         x = LEFT + at * scale
@@ -170,7 +170,7 @@ def _row(row: Row, top: float, scale: float, look: Look, theme: svg.Theme) -> li
 
 
 def _bar(bar: Bar, y: float, scale: float, theme: svg.Theme) -> list[str]:
-    x, width = LEFT + bar.begin * scale, max((bar.end - bar.begin) * scale, 1.5)
+    x, width = LEFT + bar.begin * scale, max((bar.end - bar.begin) * scale, 2)
     colours = {"succeeded": theme.good, "failed": theme.failed, "cancelled": theme.quiet}
     colour = colours[bar.how]
     parts = [svg.bar(x, y, width, BAR, colour)]

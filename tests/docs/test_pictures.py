@@ -5,6 +5,9 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import pytest
+import trio
+from volume_controller.backend import VolumeState
+from volume_controller.report import Line
 
 from benchmarks import svg
 from tests.docs.pages import tool
@@ -137,6 +140,24 @@ def test_all_of_it_is_written(tmp_path: pathlib.Path) -> None:
         known = demo.EXAMPLES / file.relative_to(tmp_path)
         assert known.read_text(encoding="utf-8") == file.read_text(encoding="utf-8")
     assert len([*tmp_path.rglob("*.svg")]) == 4
+
+
+@pytest.mark.trio
+async def test_a_screen_keeps_what_the_demo_shows(autojump_clock: trio.abc.Clock) -> None:
+    """The lines above the table, the table, and what it was told, without errors' texts."""
+    screen = demo.Screen()
+    screen.show(Line(0.0, "phase", "phase 1 of 1: all", {"title": "all"}))
+    facts = {"volume": "a", "operation": "mount", "failures": 1, "retry_in": 0.5, "error": "bad"}
+    screen.show(Line(0.0, "failed", "", facts))
+    with trio.move_on_after(2.5 * demo.PERIOD):
+        await screen.watch(lambda: {"a": VolumeState(provisioned=True)})
+    assert [0.0, demo.PERIOD, 2 * demo.PERIOD] == [frame["at"] for frame in screen.frames]
+    assert screen.frames[0]["lines"][0] == "   0.00  phase 1 of 1: all"
+    assert (1, 1, 0) == demo.interest(screen.frames[0])
+    assert screen.events == [
+        {"at": 0.0, "what": "phase", "title": "all"},
+        {"at": 0.0, "what": "failed", "volume": "a", "operation": "mount", "retry_in": 0.5},
+    ]
 
 
 def test_a_moment_with_more_waits_is_of_more_interest() -> None:
