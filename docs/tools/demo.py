@@ -21,7 +21,6 @@ from typing import Any
 
 import attrs
 import trio
-from rich.console import Console
 
 from benchmarks import svg
 from benchmarks.docs import between_marks
@@ -59,7 +58,7 @@ class Screen:
     def __attrs_post_init__(self) -> None:
         from volume_controller.table import LiveTable  # noqa: PLC0415 - it is in docs/examples
 
-        self._table = LiveTable(Console(file=self._paper, width=COLUMNS, height=LINES))
+        self._table = LiveTable(_console(self._paper))
 
     def show(self, line: Any) -> None:
         """Have the table learn it, and keep it."""
@@ -84,9 +83,15 @@ class Screen:
 
     def _shown(self, states: Mapping[str, Any]) -> list[str]:
         paper = io.StringIO()
-        Console(file=paper, width=COLUMNS, height=LINES).print(self._table.picture(states))
+        _console(paper).print(self._table.picture(states))
         lines = self._paper.getvalue() + paper.getvalue()
         return [line.rstrip() for line in lines.splitlines()]
+
+
+def _console(paper: io.StringIO) -> Any:
+    from rich.console import Console  # noqa: PLC0415 - to draw what was kept needs no rich
+
+    return Console(file=paper, width=COLUMNS, height=LINES)
 
 
 async def run_a_day() -> dict[str, Any]:

@@ -5,6 +5,7 @@ It is made of events, and shows nothing that no event has told: see `rows_of`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -96,7 +97,7 @@ def rows_of(events: Iterable[Event], volumes: Iterable[str]) -> list[Row]:
 
 # The picture
 
-WIDTH, LEFT, RIGHT = 720, 72, 36
+WIDTH, LEFT, RIGHT = 720, 72, 44
 BAR, TEXT, LETTER = 14, 11, 6.4
 """Heights of a bar and of words, and about how wide a letter is."""
 
@@ -124,7 +125,7 @@ def picture(rows: Sequence[Row], look: Look, theme: svg.Theme) -> str:
     """The *rows* over time, as SVG."""
     end = max(bar.end for row in rows for bar in row.bars)
     scale = (WIDTH - LEFT - RIGHT) / end
-    top = 40 if look.marks else 24
+    top = 46 if look.marks else 24
     bottom = top + look.height * len(rows)
     parts = _grid(end, scale, top, bottom, look, theme)
     for number, row in enumerate(rows):
@@ -143,12 +144,12 @@ def _grid(
             svg.line([(x, top), (x, bottom)], theme.faint, 0.5),
             svg.text(x, bottom + 14, f"{number * look.step:g} s", theme.quiet, "middle", TEXT),
         ]
-    for at, words in look.marks.items():
-        x = LEFT + at * scale
-        parts += [
-            svg.line([(x, top - 12), (x, bottom)], theme.text, 1),
-            svg.text(x + 4, top - 4, words, theme.text, size=TEXT),
-        ]
+    places = [(LEFT + at * scale, words) for at, words in look.marks.items()]
+    for (x, words), (following, _) in itertools.pairwise([*places, (WIDTH + 6, "")]):
+        fits = x + 4 + len(words) * LETTER + 6 < following
+        y = top - 4 if fits else top - 16
+        parts.append(svg.line([(x, y - 8), (x, bottom)], theme.text, 1))
+        parts.append(svg.text(x + 4, y, words, theme.text, size=TEXT))
     return parts
 
 

@@ -90,6 +90,17 @@ def test_what_never_began_or_never_ended_is_no_run() -> None:
     assert [] == row(event(1, "cancelled"), event(2, "started"), event(3, "waiting")).bars
 
 
+def test_the_words_of_two_marks_do_not_run_into_each_other() -> None:
+    """One that has no room before the next stands above it."""
+    found = [row(event(0, "started"), event(10, "succeeded"))]
+    look = timeline.Look(
+        title="T", desc="D", marks={5: "noon", 8: "evening", 8.5: "night"}, captions={}, step=1
+    )
+    drawn = ElementTree.fromstring(timeline.picture(found, look, svg.LIGHT))
+    heights = {text.text: float(text.get("y") or 0) for text in drawn.iter(f"{SVG}text")}
+    assert heights["noon"] == heights["night"] > heights["evening"]
+
+
 # The demos
 
 
@@ -145,6 +156,7 @@ def test_all_of_it_is_written(tmp_path: pathlib.Path) -> None:
 @pytest.mark.trio
 async def test_a_screen_keeps_what_the_demo_shows(autojump_clock: trio.abc.Clock) -> None:
     """The lines above the table, the table, and what it was told, without errors' texts."""
+    pytest.importorskip("rich")
     screen = demo.Screen()
     screen.show(Line(0.0, "phase", "phase 1 of 1: all", {"title": "all"}))
     facts = {"volume": "a", "operation": "mount", "failures": 1, "retry_in": 0.5, "error": "bad"}
