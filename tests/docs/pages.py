@@ -10,6 +10,7 @@ the README, which has to be short, need not.
 
 `trio.run` runs in virtual time, unless the page holds the invisible comment
 ``<!-- real time -->``: a page with threads or processes that take their time.
+On a page with ``<!-- each block alone -->`` no block knows of the ones before it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ PAGES = [
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if "examples" not in page.parts),
 ]
 REAL_TIME = "<!-- real time -->"
+EACH_ALONE = "<!-- each block alone -->"
 
 _FILE_NAME = re.compile(r"# (\w+\.py)\n")
 _PYTEST_OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
@@ -58,12 +60,12 @@ def run_page(page: pathlib.Path, folder: pathlib.Path) -> None:
     Raises:
         AssertionError: something else was printed than the page says.
     """
-    reader = _Reader(folder, shows_all=page != README)
+    text = page.read_text(encoding="utf-8")
+    reader = _Reader(folder, shows_all=page != README, each_alone=EACH_ALONE in text)
     sybil = Sybil(
         parsers=[CodeBlockParser("python", reader.run), CodeBlockParser("text", reader.compare)]
     )
-    virtual = REAL_TIME not in page.read_text(encoding="utf-8")
-    time = _virtual_time() if virtual else contextlib.nullcontext()
+    time = contextlib.nullcontext() if REAL_TIME in text else _virtual_time()
     with time, _at_home_in(folder), _handlers_put_back():
         for example in sybil.parse(page).examples():
             example.evaluate()
@@ -78,9 +80,10 @@ def code_of(page: pathlib.Path, name: str) -> str:
 
 
 class _Reader:
-    def __init__(self, folder: pathlib.Path, *, shows_all: bool) -> None:
+    def __init__(self, folder: pathlib.Path, *, shows_all: bool, each_alone: bool) -> None:
         self._folder = folder
         self._shows_all = shows_all
+        self._each_alone = each_alone
         self._run_here = PythonEvaluator()
         self.printed = ""
         """What the last example printed, until the page has shown it."""
@@ -91,6 +94,8 @@ class _Reader:
         named = _FILE_NAME.match(source)
         with contextlib.redirect_stdout(io.StringIO()) as out:
             if named is None:
+                if self._each_alone:
+                    example.namespace.clear()
                 self._run_here(example)
             else:
                 self._run_file(named[1], source)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import PAGES, README, ROOT, run_page
+from tests.docs.pages import EACH_ALONE, PAGES, README, ROOT, run_page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -51,6 +51,14 @@ def test_an_example_that_is_a_test_is_given_to_pytest(tmp_path: pathlib.Path) ->
     run_page(page_with(tmp_path, test.format(True), shown + "\n1 passed in 9s"), tmp_path)
     with pytest.raises(AssertionError, match="1 failed"):
         run_page(page_with(tmp_path, test.format(False)), tmp_path)
+
+
+def test_on_a_page_to_copy_from_no_example_leans_on_another(tmp_path: pathlib.Path) -> None:
+    page = page_with(tmp_path, "python\nx = 1", "python\ny = x")
+    run_page(page, tmp_path)
+    page.write_text(f"{EACH_ALONE}\n{page.read_text()}", encoding="utf-8")
+    with pytest.raises(NameError):
+        run_page(page, tmp_path)
 
 
 def test_each_link_between_the_pages_leads_somewhere() -> None:
