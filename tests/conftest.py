@@ -6,6 +6,12 @@ import signal
 from collections.abc import Generator
 
 import pytest
+from hypothesis import Phase, settings
+
+settings.register_profile(
+    "mutation", phases=[phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
+)
+"""``make mutation``: that a mutant fails is all there is to know."""
 
 
 @pytest.fixture(autouse=True)
