@@ -1,18 +1,30 @@
 """The state table, row by row, and exactly at its boundaries."""
 
 import math
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 
-from namedtasks import AlreadyRunningError, Backoff, BackoffError, ClosedError, GaveUpError, State
+from namedtasks import (
+    ANY,
+    AlreadyRunningError,
+    Backoff,
+    BackoffError,
+    ClosedError,
+    GaveUpError,
+    State,
+)
 from namedtasks._core import checks
-from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.backoff import default_retention
+from namedtasks._core.engine import Engine, Turn, make_engine
 from namedtasks._core.ledger import refusal
 from namedtasks._core.names import check_start
 from namedtasks._core.runs import Run
 from namedtasks.instruments import (
+    Instrument,
     TaskCancelled,
     TaskEvent,
     TaskFailed,
@@ -50,8 +62,10 @@ class World:
 
     def fail(self, run: Run, error: BaseException | None = None) -> None:
         error = error or ValueError("boom")
-        while not self.engine.stands(run, verdict := self.engine.judge(run, error)):
-            pass
+        verdict = self.engine.judge(run, error)
+        if not self.engine.stands(run, verdict):
+            verdict = self.engine.judge(run, error)
+            assert self.engine.stands(run, verdict), "nobody forgets twice here"
         self.engine.failed(run, verdict, self.now)
 
     def state(self, name: Any = "a", operation: str | None = None) -> State:
@@ -63,19 +77,24 @@ class World:
         return events
 
 
-def world(
-    *, backoff: Any = DEFAULT, limit: int | None = None, retention: float | None = None
-) -> World:
-    def complain(what: str, error: BaseException) -> None:
-        raise AssertionError(what) from error
+def complain(what: str, error: BaseException) -> None:
+    raise AssertionError(what) from error
 
+
+def world(
+    *,
+    backoff: Any = DEFAULT,
+    limit: int | None = None,
+    retention: float | None = None,
+    is_heard: bool = True,
+) -> World:
     heard = RecordingInstrument()
     engine: Engine[Run] = Engine(
         backoff=backoff,
         retention=retention,
         limit=limit,
         overdue_after=1.0,
-        instruments=[heard],
+        instruments=[heard] if is_heard else [],
         random=lambda: 0.0,
         complain=complain,
     )
@@ -173,7 +192,13 @@ def test_an_exempt_error_starts_no_wait_and_keeps_the_count() -> None:
     w = world(backoff=Backoff(exempt=(KeyError,)))
     w.fail(w.start())
     w.now = 0.5
-    w.fail(w.start(), KeyError())
+    run, error = w.start(), KeyError()
+    assert w.engine.judge(run, error) == (error, 2, None, None), "there is nothing to keep of it"
+    w.fail(run, error)
+    assert w.events()[-1] == TaskFailed(
+        name="a", operation=None, at=0.5, duration=0.0, error=error,
+        failures=1, retry_at=None, retry_in=None,
+    )  # fmt: skip
     assert w.state() is State.READY
     assert w.start().failures == 1
 
@@ -259,6 +284,19 @@ def test_a_refused_skip_gives_no_error_and_a_closed_map_is_never_skipped() -> No
     obstacle = w.engine.ledger.obstacle("a", None, 0.0)
     assert obstacle is not None
     assert isinstance(w.engine.refuse(obstacle, "a", None, 0.0, skip=True), ClosedError)
+
+
+def test_a_refusal_tells_which_task_and_when() -> None:
+    w = world()
+    w.fail(w.start("a", operation="mount"))
+    obstacle = w.engine.ledger.obstacle("a", "mount", 0.25)
+    assert obstacle is not None
+    error = w.engine.refuse(obstacle, "a", "mount", 0.25, skip=False)
+    assert isinstance(error, BackoffError)
+    assert error.args == ("a", "mount", 1, 0.5, 0.25)
+    assert w.events()[-1] == TaskRefused(
+        name="a", operation="mount", at=0.25, error=error, skipped=False
+    )
 
 
 def test_a_policy_that_forgets_the_name_is_asked_again() -> None:
@@ -483,3 +521,158 @@ def test_if_busy_takes_five_words() -> None:
     message = r"^if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not 'wait'$"
     with pytest.raises(ValueError, match=message):
         checks.if_busy("wait")
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+@pytest.mark.parametrize("name", ["a", 1, ("v", 1), ("v", ANY)])
+def test_the_short_cut_for_a_plain_end_leaves_nothing_behind(name: Any, limit: Any) -> None:
+    w = world(limit=limit, is_heard=False)
+    run = w.start(name)
+    run.handle = object()
+    assert w.engine.succeeded_plainly(run) is True
+    assert w.state(name) is State.FREE
+    assert (run.done, run.returned, run.has_slot, run.handle) == (True, True, False, None)
+    assert w.engine.slots.used == 0
+    assert w.engine.ledger.overlaps.is_empty()
+    assert w.start(name).has_slot, "and all of it can be had again"
+
+
+def asks_to_stop(w: World, run: Run) -> None:
+    w.engine.ask_to_stop(run, None, w.now)
+
+
+def puts_off(w: World, run: Run) -> None:
+    w.engine.put_off(Run(run.name, None, math.inf, w.engine.slots), "queue", run)
+
+
+def lines_up(w: World, run: Run) -> None:
+    w.start("b")
+
+
+@pytest.mark.parametrize("before", [asks_to_stop, puts_off, lines_up])
+def test_it_is_not_taken_when_something_follows_from_the_end(
+    before: Callable[[World, Run], None],
+) -> None:
+    """It does nothing then: the run ends the long way."""
+    w = world(limit=1, is_heard=False)
+    run = w.start()
+    before(w, run)
+    assert w.engine.succeeded_plainly(run) is False
+    assert w.state() is State.RUNNING
+    assert (run.done, run.returned, run.has_slot) == (False, False, True)
+
+
+def test_nor_for_a_run_with_a_timeout_or_failures_or_if_somebody_listens() -> None:
+    w = world(is_heard=False)
+    assert not w.engine.succeeded_plainly(w.start("slow", timeout=1.0))
+    w.fail(w.start("failed"))
+    w.now = 0.5
+    assert not w.engine.succeeded_plainly(w.start("failed"))
+    heard = world()
+    assert not heard.engine.succeeded_plainly(heard.start())
+
+
+def test_nor_for_a_name_whose_own_code_raises() -> None:
+    class Tired:
+        hashes = 0
+
+        def __hash__(self) -> int:
+            self.hashes += 1
+            if self.hashes == tired_at:
+                raise ValueError("enough")
+            return 1
+
+    tired_at = 0
+    w = world(is_heard=False)
+    run = w.start(name := Tired())
+    tired_at = name.hashes + 2
+    assert w.engine.succeeded_plainly(run) is False
+    assert not run.done
+    w.engine.succeeded(run, w.now)
+    assert w.state(name) is State.FREE
+
+
+def test_short_ends_give_memory_back() -> None:
+    w = world(is_heard=False)
+    runs = [w.start(str(number)) for number in range(10_000)]
+    full = sys.getsizeof(w.engine.ledger.running)
+    for run in runs:
+        w.engine.succeeded_plainly(run)
+    assert sys.getsizeof(w.engine.ledger.running) < full / 20
+
+
+SETTINGS: dict[str, Any] = {
+    "backoff": DEFAULT,
+    "retention": None,
+    "limit": None,
+    "overdue_after": 1.0,
+    "instruments": (),
+    "random": lambda: 0.0,
+    "complain": complain,
+}
+
+
+def test_an_engine_has_the_settings_that_it_was_given() -> None:
+    """Jitter takes them one by one: what is random, and who hears of what goes wrong."""
+
+    class Broken(Instrument):
+        def task_started(self, event: TaskStarted, /) -> None:
+            raise ValueError("broken")
+
+    complaints: list[str] = []
+    engine: Engine[Run] = make_engine(
+        backoff=Backoff(initial=8.0, jitter=0.5),
+        retention=7,
+        limit=2,
+        overdue_after=3,
+        instruments=[Broken()],
+        random=lambda: 0.5,
+        complain=lambda what, _: complaints.append(what),
+    )
+    assert engine.ledger.records.retention == 7.0
+    assert (engine.slots.capacity, engine.statistics(0.0).limit) == (2, 2)
+    assert engine.overdue_after == 3.0
+    run = Run("a", None, math.inf, engine.slots)
+    engine.begin(run, 0.0)
+    engine.dispatch.deliver()
+    assert len(complaints) == 1
+    assert engine.judge(run, ValueError()).delay == 6.0
+
+
+def test_a_policy_that_fails_is_complained_of() -> None:
+    class Broken:
+        def delay(self, failures: int, error: BaseException, /) -> float:
+            raise ValueError("broken")
+
+    def note(what: str, _: BaseException) -> None:
+        complaints.append(what)
+
+    complaints: list[str] = []
+    settings = SETTINGS.copy()
+    settings.update(backoff=Broken(), complain=note)
+    engine = make_engine(**settings)
+    engine.judge(Run("a", None, math.inf, engine.slots), ValueError())
+    assert len(complaints) == 1
+
+
+def test_an_engine_without_settings_has_no_limit_and_a_retention_of_its_policy() -> None:
+    engine = make_engine(**SETTINGS)
+    assert engine.statistics(0.0).limit is None
+    assert engine.ledger.records.retention == default_retention(DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("backoff", 1, "backoff must be a Backoff, None, or have a method delay(), not 1"),
+        ("random", 1, "random must be callable, not 1"),
+        ("retention", "x", "retention must be a number, not 'x'"),
+        ("limit", "x", "limit must be a whole number or None, not 'x'"),
+        ("limit", 0, "limit must be at least 1, or None for no limit, not 0"),
+        ("overdue_after", None, "overdue_after must be a number, not None"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_its_name(setting: str, value: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make_engine(**SETTINGS | {setting: value})
+    assert str(caught.value) == message

@@ -32,10 +32,17 @@ class World:
         self.engine.admit(run, self.now)
         return run
 
-    def put_off(self, name: Any, how: Literal["replace", "queue"], *, accept: bool = True) -> Run:
-        obstacle = self.engine.ledger.obstacle(name, None, self.now)
+    def put_off(
+        self,
+        name: Any,
+        how: Literal["replace", "queue"],
+        *,
+        operation: str | None = None,
+        accept: bool = True,
+    ) -> Run:
+        obstacle = self.engine.ledger.obstacle(name, operation, self.now)
         assert obstacle is not None
-        run = Run(name, None, math.inf, self.engine.slots)
+        run = Run(name, operation, math.inf, self.engine.slots)
         self.engine.put_off(run, how, obstacle)
         if accept:
             self.engine.accept(run, self.now)
@@ -107,8 +114,11 @@ def test_a_name_that_gives_up_drops_who_queues_and_lets_who_replaces_begin() -> 
     w = world(backoff=Backoff(give_up_after=1))
     old, other = w.start("a"), w.start("b")
     queued, replacing = w.put_off("a", "queue"), w.put_off("b", "replace")
+    w.now = 3.0
     assert w.fail(old) == Turn((), (queued,))
     assert (queued.done, queued.reason) == (True, "its name gave up")
+    told = TaskCancelled(name="a", operation=None, at=3.0, duration=None, reason="its name gave up")
+    assert told in w.events()
     assert w.fail(other) == Turn((replacing,))
     assert replacing.failures == 1
 
@@ -138,6 +148,7 @@ def test_a_start_that_raises_leaves_the_pending_run_before_it_in_its_place() -> 
     broken = w.put_off("a", "replace", accept=False)
     assert w.engine.roll_back(broken, w.now) == Turn()
     assert (broken.done, first.done) == (True, False)
+    assert str(broken.cancelled_error()) == "task 'a' was cancelled: its start raised an error"
     assert w.succeed(old) == Turn((first,))
 
 
@@ -159,7 +170,9 @@ def test_or_is_superseded_if_there_is_a_newer_one() -> None:
     broken = w.put_off("a", "queue", accept=False)
     w.succeed(old)
     newer = w.put_off("a", "queue")
+    w.now = 3.0
     assert w.engine.roll_back(broken, w.now) == Turn((newer,), (first,))
+    assert TaskSuperseded(name="a", operation=None, at=3.0) in w.events()
 
 
 @pytest.mark.parametrize("superseded", [True, False])
@@ -412,3 +425,162 @@ def test_what_a_drain_drops_before_its_start_is_back_takes_along_what_it_put_asi
     w.engine.drain(w.now)
     assert late.done, "the drain has found it already"
     assert w.engine.accept(late, w.now) == Turn((), (first,))
+
+
+def test_each_step_is_told_with_its_time() -> None:
+    w = world()
+    w.now = 1.0
+    old = w.start("a", "mount")
+    w.now = 2.0
+    first = w.put_off("a", "queue", operation="mount")
+    w.now = 3.0
+    w.put_off("a", "replace", operation="mount")
+    w.now = 4.0
+    last = w.put_off("a", "queue", operation="mount")
+    w.now = 5.0
+    w.engine.drop(last, "enough", w.now)
+    assert first.done
+    assert w.events() == [
+        TaskQueued(name="a", operation="mount", at=2.0, if_busy="queue"),
+        TaskQueued(name="a", operation="mount", at=3.0, if_busy="replace"),
+        TaskSuperseded(name="a", operation="mount", at=3.0),
+        TaskQueued(name="a", operation="mount", at=4.0, if_busy="queue"),
+        TaskSuperseded(name="a", operation="mount", at=4.0),
+        TaskCancelled(name="a", operation="mount", at=5.0, duration=None, reason="enough"),
+    ]
+    assert w.succeed(old) == Turn()
+
+
+def test_waits_that_end_together_end_in_one_turn() -> None:
+    w = world()
+    names = ("a", "b", "c")
+    for name in names:
+        w.fail(w.start(name))
+    queued = [w.put_off(name, "queue") for name in names]
+    w.now = 1.0
+    turn = w.engine.on_time(w.now)
+    assert set(turn.begin) == set(queued)
+    assert turn.dropped == ()
+
+
+def test_a_wait_that_ends_keeps_nothing_else_from_falling_due() -> None:
+    w = world()
+    w.fail(w.start("a"))
+    queued = w.put_off("a", "queue")
+    late = [w.start("b"), w.start("c")]
+    for run in late:
+        w.engine.begin(run, 0.0)
+        w.engine.ask_to_stop(run, None, 0.5)
+    w.now = 2.0
+    assert w.engine.on_time(w.now) == Turn((queued,))
+    assert [run.overdue for run in late] == [True, True]
+    assert w.engine.statistics(w.now).overdue == 2
+    w.succeed(late[0])
+    assert w.engine.statistics(w.now).overdue == 1
+
+
+def test_a_drain_drops_all_that_would_sit_out_a_wait_in_one_turn() -> None:
+    w = world()
+    names = ("a", "b", "c")
+    for name in names:
+        w.fail(w.start(name))
+    queued = [w.put_off(name, "queue") for name in names]
+    w.now = 0.5
+    assert w.engine.drain(w.now) == Turn((), tuple(queued))
+    assert [event.at for event in w.events() if isinstance(event, TaskCancelled)] == [0.5] * 3
+
+
+def test_two_starts_that_come_late_to_a_drain_are_dropped_both() -> None:
+    """Neither is left to sit out the wait, and who is told first is the one put aside."""
+    w = world()
+    w.fail(w.start("waits"))
+    w.engine.drain(w.now)
+    first = w.put_off("waits", "queue", accept=False)
+    second = w.put_off("waits", "queue", accept=False)
+    w.now = 0.5
+    assert w.engine.accept(second, w.now) == Turn((), (first, second))
+    assert second.reason == "the map is closing"
+    assert {event.at for event in w.events() if isinstance(event, TaskCancelled)} == {0.5}
+
+
+@attrs.define(eq=True, unsafe_hash=False)
+class Shifty:
+    """A field whose hash can be made to raise: what nobody should use."""
+
+    value: int
+    is_broken: bool = False
+
+    def __hash__(self) -> int:
+        if self.is_broken:
+            raise ValueError("no hash")
+        return self.value
+
+
+def test_who_has_a_name_that_broke_is_dropped_and_nobody_else() -> None:
+    w = world()
+    names = [Shifty(1), Shifty(2), Shifty(3)]
+    for name in names:
+        w.fail(w.start(name))
+    first, second, third = [w.put_off(name, "queue") for name in names]
+    names[0].is_broken = names[2].is_broken = True
+    w.now = 1.0
+    turn = w.engine.on_time(w.now)
+    assert turn.begin == (second,)
+    assert set(turn.dropped) == {first, third}
+    assert first.reason == "its name cannot be looked up any more"
+    assert {event.at for event in w.events() if isinstance(event, TaskCancelled)} == {1.0}
+
+
+def test_who_is_in_line_behind_a_name_that_broke_is_not_lost() -> None:
+    w = world()
+    old = w.start((Shifty(1), "a"))
+    field = Shifty(1)
+    claim = w.put_off((field, ANY), "replace")
+    behind = w.put_off((Shifty(1), "b"), "replace")
+    assert behind.blocker is claim
+    field.is_broken = True
+    assert w.succeed(old) == Turn((behind,), (claim,))
+
+
+def drop(w: World, claim: Run) -> Turn[Run]:
+    return w.engine.drop(claim, None, w.now)
+
+
+def roll_back(w: World, claim: Run) -> Turn[Run]:
+    return w.engine.roll_back(claim, w.now)
+
+
+def put_aside_and_drop(w: World, claim: Run) -> Turn[Run]:
+    """The newer one is dropped before its start, which raises, is back."""
+    newer = w.put_off(claim.name, "replace", accept=False)
+    assert w.engine.drop(newer, None, w.now) == Turn((), (newer,))
+    return w.engine.roll_back(newer, w.now)
+
+
+@pytest.mark.parametrize("go", [drop, roll_back, put_aside_and_drop])
+def test_who_begins_as_a_claim_goes_counts_its_failures(go: Any) -> None:
+    w = world()
+    w.fail(w.start(("v", 1)))
+    w.now = 0.5
+    w.start(("v", 2))
+    claim = w.put_off(("v", ANY), "replace")
+    behind = w.put_off(("v", 1), "replace")
+    assert go(w, claim).begin == (behind,)
+    assert behind.failures == 1
+
+
+def test_forgetting_one_operation_begins_nobody_who_waits_with_another() -> None:
+    w = world()
+    w.fail(w.start("a", "mount"))
+    w.fail(w.start("a", "scan"))
+    queued = w.put_off("a", "queue", operation="mount")
+    assert w.engine.forget("a", "scan", w.now) == (True, Turn())
+    assert w.engine.forget("a", "mount", w.now) == (True, Turn((queued,)))
+
+
+def test_with_a_limit_runs_in_threads_take_of_the_same_slots() -> None:
+    w = world(limit=1)
+    w.start("a")
+    run = Run("b", None, math.inf, w.engine.threads)
+    w.engine.admit(run, w.now)
+    assert not run.has_slot
