@@ -83,6 +83,7 @@ def world(*, give_up_after: int | None = None) -> World:
 
 def test_a_map_is_idle_when_nothing_runs_and_nothing_is_pending() -> None:
     w = world()
+    assert isinstance(w.holds.changed, Bed), "it is there before anybody waits"
     assert w.holds.is_idle()
     assert w.holds.hold_idle() is None
     w.fail("a")

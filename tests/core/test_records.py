@@ -10,7 +10,8 @@ from typing import Any, NoReturn, Self
 import pytest
 
 from namedtasks import RecordedError
-from namedtasks._core.records import Record, Records, stand_in
+from namedtasks._core import records as records_module
+from namedtasks._core.records import Record, Records, failure_of, stand_in
 
 
 def caught(error: BaseException) -> BaseException:
@@ -38,6 +39,7 @@ def test_a_stand_in_is_the_same_error_without_its_past(error: Exception) -> None
     assert copied.args == error.args
     assert str(copied) == str(error)
     assert (copied.__traceback__, copied.__cause__, copied.__context__) == (None, None, None)
+    assert copied.__suppress_context__ is False, "as of an error that nobody raised"
     assert error.__traceback__ is not None, "the original is as it was"
     assert error.__cause__ is not None
 
@@ -186,6 +188,79 @@ def test_an_error_that_cannot_even_be_spoken_of_is_copied() -> None:
     assert type(copied) is Unspeakable
 
 
+@pytest.fixture
+def no_kind_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new process: which kinds are plain is asked once."""
+    known: weakref.WeakKeyDictionary[type[BaseException], bool] = weakref.WeakKeyDictionary()
+    monkeypatch.setattr(records_module, "_plain_kinds", known)
+
+
+def kind_of(*bases: type[BaseException], **contents: Any) -> type[BaseException]:
+    kind: type[BaseException] = type("Fresh", bases, contents)
+    return kind
+
+
+class Meta(type):
+    """A type of types with ways of its own, perhaps."""
+
+
+def speak(*_: object) -> str:
+    return "text"
+
+
+PLAIN = [
+    ValueError,
+    kind_of(Exception),
+    kind_of(kind_of(KeyError)),
+    kind_of(RuntimeError, limit=3, __str__=speak, __slots__=()),
+]
+NOT_PLAIN = [
+    OSError,
+    kind_of(BaseException),
+    kind_of(OSError),
+    kind_of(Exception, __slots__=("code",)),
+    kind_of(kind_of(Exception, __slots__=("code",))),
+    kind_of(kind_of(Exception, __init__=Exception.__init__)),
+    Meta("Fresh", (Exception,), {}),
+    *[
+        kind_of(Exception, **{way: getattr(Exception, way, None)})
+        for way in ("__copy__", "__init__", "__new__", "__reduce__", "__setattr__", "__setstate__")
+    ],
+]
+
+
+@pytest.mark.usefixtures("no_kind_is_known")
+@pytest.mark.parametrize("kind", PLAIN)
+def test_an_error_that_has_but_arguments_and_attributes_is_copied_the_short_way(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most errors are so, and each failure copies one: none of their code is run for that."""
+
+    def copy_of(error: BaseException) -> NoReturn:
+        raise AssertionError("the long way")
+
+    monkeypatch.setattr(records_module, "_copy_of", copy_of)
+    for _ in range(2):
+        error = kind("boom", 1)
+        error.node = "node 3"
+        copied: Any = stand_in(caught(error))
+        assert (type(copied), copied.args, copied.node) == (kind, ("boom", 1), "node 3")
+        assert (copied.__traceback__, copied.__cause__) == (None, None)
+
+
+@pytest.mark.usefixtures("no_kind_is_known")
+@pytest.mark.parametrize("kind", NOT_PLAIN)
+def test_and_one_that_has_more_the_long_way(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = ValueError("copy")
+
+    def copy_of(error: BaseException) -> BaseException:
+        return copy
+
+    monkeypatch.setattr(records_module, "_copy_of", copy_of)
+    for _ in range(2):
+        assert stand_in(kind("boom")) is copy
+
+
 def test_a_stand_in_keeps_no_local_alive() -> None:
     class Local:
         pass
@@ -203,7 +278,7 @@ def test_a_stand_in_keeps_no_local_alive() -> None:
 
 
 def record(
-    name: str, retry_at: float, operation: str | None = None, error: BaseException | None = None
+    name: Any, retry_at: float, operation: str | None = None, error: BaseException | None = None
 ) -> Record:
     made = Record(name, operation)
     made.failures = 1
@@ -229,6 +304,67 @@ def test_a_given_up_record_never_lapses_and_is_counted_apart() -> None:
     assert (records.waiting, records.gave_up) == (0, 1)
     records.drop(one)
     assert (records.waiting, records.gave_up) == (0, 0)
+
+
+def test_each_name_that_gave_up_is_counted() -> None:
+    records = Records(0.0)
+    ones = [record(name, math.inf) for name in "abc"]
+    for one in ones:
+        records.put(one)
+    assert records.gave_up == 3
+    records.take(ones[0])
+    assert records.gave_up == 2
+
+
+def test_a_failure_tells_all_that_is_on_record() -> None:
+    one = record("a", 5.0, "mount")
+    failure = failure_of(one)
+    assert (failure.name, failure.operation) == ("a", "mount")
+    assert (failure.failures, failure.retry_at, failure.gave_up) == (1, 5.0, False)
+    assert failure.error is one.error
+
+
+def test_taking_a_record_asks_nothing_of_the_other_names() -> None:
+    """Its price does not grow with their number."""
+
+    class Asked:
+        asked = 0
+
+        def __hash__(self) -> int:
+            self.asked += 1
+            return 1
+
+    records = Records(10.0)
+    name = Asked()
+    one = record("a", 5.0)
+    records.put(record(name, 5.0))
+    records.put(one)
+    before = name.asked
+    records.take(one)
+    assert name.asked == before
+
+
+def test_sweeps_come_by_every_record() -> None:
+    """Whatever stands between: what has lapsed is found after a look for each that there is."""
+    records = Records(10.0)
+    for number in range(10):
+        records.put(record(str(number), 1.0 if number % 2 else 1e6))
+    for _ in range(10):
+        records.sweep(11.0)
+    assert records.waiting == 5
+
+
+def test_sweeps_come_by_every_record_also_if_none_ever_lapses() -> None:
+    """Those that were dropped are let go of."""
+    records = Records(math.inf)
+    ones = [record(str(number), 1.0) for number in range(10)]
+    for one in ones:
+        records.put(one)
+    for one in ones[1::2]:
+        records.drop(one)
+    for _ in range(10):
+        records.sweep(11.0)
+    assert len(records.order) == 5
 
 
 def test_records_are_kept_apart_by_operation() -> None:
