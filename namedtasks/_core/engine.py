@@ -338,10 +338,7 @@ class Engine(Generic[RunT]):
             if not len(running) & CONSIDERED:
                 running.consider()
         else:
-            try:
-                ledger.release(run)
-            except BaseException:  # the name's own code: who ends it now complains of that
-                return False
+            ledger.release(run)
         if slots.is_limited:
             slots.leave(run)
         run.has_slot = False
