@@ -213,3 +213,39 @@ def test_memory_goes_back_at_an_eighth_of_the_peak(runs: int, copied_at: int | N
         if overlaps._entries is not entries and not copied:
             copied.append(len(entered))
     assert copied == ([] if copied_at is None else [copied_at])
+
+
+def test_who_is_not_entered_is_not_taken_out() -> None:
+    """Nor counted: the others are found as before."""
+    overlaps: Overlaps[Run] = Overlaps()
+    entered = run(("v", "a"))
+    overlaps.cover(("v", ANY), [entered])
+    overlaps.discard(run(("v", "a")))
+    overlaps.discard(run(("w", "b")))
+    assert overlaps.holders(("v", ANY), 10) == [entered]
+    overlaps.discard(entered)
+    overlaps.discard(entered)
+    assert overlaps.is_empty()
+
+
+class Choosy(Fickle):
+    """Not to be compared with another one of its hash."""
+
+    def __eq__(self, other: object) -> bool:
+        if self is not other:
+            raise ValueError("cannot compare")
+        return True
+
+    __hash__ = Fickle.__hash__
+
+
+def test_a_run_is_entered_whole_or_not_at_all() -> None:
+    overlaps: Overlaps[Run] = Overlaps()
+    entered, late = run(("v", Choosy(1))), run(("w", Choosy(1)))
+    overlaps.cover(("v", ANY), [entered])
+    with pytest.raises(ValueError, match="cannot compare"):
+        overlaps.add(late)
+    assert overlaps.holders(("w", ANY), 10) == []
+    assert overlaps.holders(("v", ANY), 10) == [entered]
+    overlaps.discard(entered)
+    assert overlaps.is_empty()
