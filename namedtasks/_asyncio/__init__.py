@@ -3,7 +3,7 @@
 ``lots``      where those sleep who wait for one thing
 ``run``       one run, from its admission to its end
 ``shell``     starts, cancels and ends runs, and wakes who waits
-``overdue``   the one timer: who does not stop when asked
+``alarm``     the one timer: whose wait is over, who does not stop when asked
 ``executors`` functions in threads and pools, which cannot be stopped
 ``waits``     the waits, and why a task may not wait for itself
 ``task_map``  all of it as its users see it

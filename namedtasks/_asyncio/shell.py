@@ -22,9 +22,9 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast, final
 
+from namedtasks._asyncio.alarm import Alarm
 from namedtasks._asyncio.joined import JoinedFuture, tell_joined
 from namedtasks._asyncio.lots import Lot
-from namedtasks._asyncio.overdue import OverdueWatch
 from namedtasks._asyncio.run import AsyncioRun
 from namedtasks._core.conductor import Admission, Conductor, too_slow_text
 from namedtasks._core.coroutines import Body
@@ -46,8 +46,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
     """The state that a `TaskMap` and its runs share."""
 
     __slots__ = (
+        "_alarm",
         "_going_up_because",
-        "_overdue",
         "_posts",
         "block",
         "block_was_cancelled",
@@ -84,7 +84,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         """The run, of another map or of this one's surroundings, that waits for the block."""
         self.threads: ThreadPool = ThreadPool("namedtasks")
         self._going_up_because: str | None = None
-        self._overdue = OverdueWatch(self)
+        self._alarm = Alarm(self)
         self._posts = Posts(
             wake=self._call_in_loop,
             complain=complain,
@@ -342,7 +342,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         timers = self.engine.timers
         if timers.changed:
             timers.changed = False
-            self._overdue.update()
+            self._alarm.update()
 
     def deliver(self) -> None:
         """Let the instruments hear what was noted."""

@@ -7,7 +7,7 @@
 ``run``        one run, and who the calling thread runs for
 ``future``     a run as its starter sees it
 ``shell``      starts, stops and ends runs
-``overdue``    the one timer: who does not stop when asked
+``alarm``      the one timer: whose wait is over, who does not stop when asked
 ``waits``      the waits, and why a task may not wait for itself
 ``task_map``   all of it as its users see it
 """

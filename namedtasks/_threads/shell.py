@@ -29,10 +29,10 @@ from namedtasks._core.text import task_text
 from namedtasks._log import complain
 from namedtasks._thread_pool import Job, ThreadPool
 from namedtasks._threads import turnstile
+from namedtasks._threads.alarm import Alarm
 from namedtasks._threads.future import TaskFuture
 from namedtasks._threads.interrupts import uninterrupted
 from namedtasks._threads.locking import REENTERED, Guard, Lot
-from namedtasks._threads.overdue import OverdueWatch
 from namedtasks._threads.run import OUR_FRAMES, ThreadRun
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class Shell(Conductor[ThreadRun, Lot]):
     __slots__ = (
         "_guard",
         "_heard",
-        "_overdue",
         "_own_threads",
         "_untold",
+        "alarm",
         "clock",
         "told",
     )
@@ -76,7 +76,7 @@ class Shell(Conductor[ThreadRun, Lot]):
         # Runs that have ended, and those that instruments are hearing of.
         self._heard = _Heard()
         self._own_threads = ThreadPool("namedtasks", self._start_thread)
-        self._overdue = OverdueWatch(self)
+        self.alarm = Alarm(self)
 
     # Starting
 
@@ -240,7 +240,7 @@ class Shell(Conductor[ThreadRun, Lot]):
             # signal handler may ask for the guard there.
             run.futures[0].set_running_or_notify_cancel()
         if watch:
-            self._overdue.update()
+            self.alarm.update()
         self.deliver()
         return True
 
@@ -387,7 +387,7 @@ class Shell(Conductor[ThreadRun, Lot]):
             job.cancel()
 
     def _timers_changed(self) -> None:
-        self._overdue.update()
+        self.alarm.update()
 
     def cancel_unbegun(self, run: ThreadRun) -> bool:
         """Cancel *run* if its body has not begun; whether it has been."""

@@ -4,7 +4,7 @@
 ``run``       one run, from its admission to what it gave back
 ``handle``    a run as its starter sees it
 ``shell``     starts, cancels and ends runs, and wakes who waits
-``overdue``   the one timer: who does not stop when asked
+``alarm``     the one timer: whose wait is over, who does not stop when asked
 ``waits``     the waits, and why a task may not wait for itself
 ``task_map``  all of it as its users see it
 ``opening``   the ``async with`` block, and what may leave it

@@ -30,10 +30,10 @@ from namedtasks._core.slots import Slots
 from namedtasks._core.text import error_text, task_text
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread
+from namedtasks._trio.alarm import Alarm
 from namedtasks._trio.callables import WORDS, call
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.lots import Lot
-from namedtasks._trio.overdue import OverdueWatch
 from namedtasks._trio.run import TrioRun, is_cancellation
 from namedtasks._trio.workers import Workers
 
@@ -46,8 +46,8 @@ class Shell(Conductor[TrioRun, Lot]):
     """The state that a `TaskMap` and its handles share."""
 
     __slots__ = (
+        "_alarm",
         "_is_going_up",
-        "_overdue",
         "_posts",
         "_thread_limiter",
         "nursery",
@@ -76,7 +76,7 @@ class Shell(Conductor[TrioRun, Lot]):
         )
         self._thread_limiter = trio.CapacityLimiter(math.inf)  # the slots do the limiting
         self._is_going_up = False
-        self._overdue = OverdueWatch(self)
+        self._alarm = Alarm(self)
 
     # Starting
 
@@ -224,7 +224,7 @@ class Shell(Conductor[TrioRun, Lot]):
         timers = self.engine.timers
         if timers.changed:
             timers.changed = False
-            self._overdue.update()
+            self._alarm.update()
 
     def deliver(self) -> None:
         """Let the instruments hear what was noted."""

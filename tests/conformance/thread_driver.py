@@ -22,8 +22,8 @@ import namedtasks
 from namedtasks import current_run
 from namedtasks._core.pending import IfBusy
 from namedtasks._thread_pool import Job as PoolJob, ThreadPool
+from namedtasks._threads.alarm import Alarm
 from namedtasks._threads.locking import Sleeper
-from namedtasks._threads.overdue import OverdueWatch
 from tests.conformance.driver import Driver, Job, Waiter, World
 
 HANG = 60.0
@@ -229,24 +229,24 @@ class ThreadDriver(Driver):
                 next(steps)
 
     def _count_all(self, patch: pytest.MonkeyPatch) -> None:
-        activity, submit, start = self._activity, ThreadPool.submit, OverdueWatch._start
-        watch = OverdueWatch._watch
+        activity, submit, start = self._activity, ThreadPool.submit, Alarm._start
+        keep_time = Alarm._keep_time
 
         def submit_counted(pool: ThreadPool, job: PoolJob) -> None:
             submit(pool, job._replace(run=activity.counted(job.run)))
 
-        def start_counted(self: OverdueWatch) -> None:
-            counted = activity.counted(lambda: watch(self))
+        def start_counted(self: Alarm) -> None:
+            counted = activity.counted(lambda: keep_time(self))
 
-            def watch_counted(self: OverdueWatch) -> None:
+            def keep_time_counted(self: Alarm) -> None:
                 counted()
 
-            patch.setattr(OverdueWatch, "_watch", watch_counted)
+            patch.setattr(Alarm, "_keep_time", keep_time_counted)
             start(self)
 
         def wake_counted(self: Sleeper) -> None:
             activity.wake(self.lock)
 
         patch.setattr(ThreadPool, "submit", submit_counted)
-        patch.setattr(OverdueWatch, "_start", start_counted)
+        patch.setattr(Alarm, "_start", start_counted)
         patch.setattr(Sleeper, "wake", wake_counted)

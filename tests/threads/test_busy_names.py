@@ -473,7 +473,7 @@ def test_pending_is_not_idle_and_not_free(how: How) -> None:
         old.wait_begun()
         tasks.submit("a", new, if_busy=how)
         if how == "replace":
-            clock.wait_for_sleepers()  # who watches for overdue runs
+            clock.wait_for_sleepers()  # the timer
         calls = [tasks.wait_idle, tasks.wait_empty, lambda: tasks.wait_free("a")]
         waiters = [InThread(call) for call in calls]
         clock.wait_for_sleepers(3)
@@ -755,7 +755,7 @@ def test_who_waits_for_a_name_that_a_pending_run_claims_hears_of_the_close() -> 
         tasks.submit(("vol", 2), gate)
         gate.wait_begun()
         tasks.submit(("vol", ANY), int, if_busy="replace")
-        clock.wait_for_sleepers()  # who watches for overdue runs
+        clock.wait_for_sleepers()  # the timer
         waiter = InThread(tasks.wait_free, ("vol", 1))
         clock.wait_for_sleepers()
         tasks.close()

@@ -64,7 +64,7 @@ class ThreadMapMachine(RuleBasedStateMachine):
             retention=RETENTION,
             limit=LIMIT,
         ).__enter__()
-        self.tasks._shell._overdue._exists = True  # there is no timer but `time_goes_by`
+        self.tasks._shell.alarm._exists = True  # there is no timer but `time_goes_by`
         self.failed: dict[str, tuple[int, float]] = {}
         self.running: dict[str, Run] = {}
         self.pending: dict[str, Run] = {}

@@ -239,7 +239,7 @@ def test_a_name_whose_hash_fails_once_is_freed_all_the_same() -> None:
     assert refused > 0
 
 
-def test_the_watch_is_not_started_while_the_thread_is_inside_of_somebodys_pool() -> None:
+def test_the_timer_is_not_started_while_the_thread_is_inside_of_somebodys_pool() -> None:
     """To start a thread takes locks that this thread may hold: it is done a moment later."""
     pool, gate, clock = HandPool(), Gate(), ManualClock()
     with ThreadTaskMap(instruments=(), clock=clock, overdue_after=1.0) as tasks:
@@ -258,7 +258,7 @@ def test_the_watch_is_not_started_while_the_thread_is_inside_of_somebodys_pool()
         gate.open()
 
 
-def test_a_run_with_a_timeout_keeps_the_watch_when_another_ends() -> None:
+def test_a_run_with_a_timeout_keeps_the_timer_when_another_ends() -> None:
     gate = Gate()
     with ThreadTaskMap(instruments=()) as tasks:
         future = tasks.submit("slow", gate, "in time", timeout=1000)

@@ -84,7 +84,7 @@ def test_who_does_not_stop_is_overdue_once() -> None:
     with ThreadTaskMap(clock=clock, instruments=[heard], overdue_after=3) as tasks:
         future = tasks.submit("a", gate, "late", timeout=2)
         gate.wait_begun()
-        clock.wait_for_sleepers()  # the watch
+        clock.wait_for_sleepers()  # the timer
         clock.advance(2)
         assert not future.overdue
         clock.advance(3)
@@ -102,7 +102,7 @@ def test_who_does_not_stop_is_overdue_once() -> None:
     assert (event.asked_at, event.at, event.duration) == (2, 5, 5)
 
 
-def test_the_watch_looks_at_who_is_due_first() -> None:
+def test_the_timer_looks_at_who_is_due_first() -> None:
     """Whoever comes later and is due earlier is told first."""
     clock = WatchedClock()
     heard = RecordingInstrument()
@@ -125,7 +125,7 @@ def test_the_watch_looks_at_who_is_due_first() -> None:
             gate.open()
 
 
-def test_the_watch_goes_when_nobody_can_be_overdue_and_comes_back() -> None:
+def test_the_timer_goes_when_nobody_can_be_overdue_and_comes_back() -> None:
     clock = WatchedClock()
     with ThreadTaskMap(clock=clock) as tasks:
         for _ in range(2):
@@ -134,12 +134,12 @@ def test_the_watch_goes_when_nobody_can_be_overdue_and_comes_back() -> None:
             clock.wait_for_sleepers()
             gate.open()
             future.result()
-            while tasks._shell._overdue._exists:
+            while tasks._shell.alarm._exists:
                 pass
 
 
 @pytest.mark.parametrize("at_exit", [False, True])
-def test_a_map_without_a_watch_goes_on(
+def test_a_map_without_a_timer_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, at_exit: bool
 ) -> None:
     """If no thread can be started for it, that is logged, and tried again.
@@ -159,7 +159,7 @@ def test_a_map_without_a_watch_goes_on(
             patch.setattr(threading.Thread, "start", no_thread)
             patch.setattr(threading.main_thread(), "is_alive", lambda: not at_exit)
             tasks.cancel("a")
-        complaint = "no thread can be started to watch for overdue runs"
+        complaint = "no thread can be started for a map's timer"
         assert (complaint in caplog.text) == (not at_exit)
         tasks.cancel("a")
         clock.wait_for_sleepers()

@@ -256,7 +256,7 @@ def test_shutdown_waits_then_asks_then_tells_who_would_not_stop() -> None:
         end = InThread(tasks.shutdown, grace=1)
         clock.wait_for_sleepers()
         clock.advance(1)
-        clock.wait_for_sleepers(2)  # the watch, too
+        clock.wait_for_sleepers(2)  # the timer, too
         clock.advance(2)
         assert end.result() == ("a",)
         assert future.overdue

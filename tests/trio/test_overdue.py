@@ -33,7 +33,7 @@ async def test_overdue_is_told_once_and_exactly_when_it_is_due(autojump_clock: M
     ]
 
 
-async def test_an_earlier_time_wakes_the_watch_earlier(autojump_clock: MockClock) -> None:
+async def test_an_earlier_time_wakes_the_alarm_earlier(autojump_clock: MockClock) -> None:
     heard = RecordingInstrument()
     async with namedtasks.open_task_map(instruments=[heard]) as tasks:
         tasks.start_soon("late", shielded, 200, timeout=100)
@@ -46,18 +46,18 @@ async def test_an_earlier_time_wakes_the_watch_earlier(autojump_clock: MockClock
     ]
 
 
-async def test_the_watch_ends_with_what_it_watches(autojump_clock: MockClock) -> None:
+async def test_the_alarm_ends_with_what_it_watches(autojump_clock: MockClock) -> None:
     """A timeout of an hour does not hold the block open for an hour."""
     async with namedtasks.open_task_map() as tasks:
         for number in range(10):
             await tasks.start_soon(number, trio.sleep, 1, timeout=3600).wait()
             await wait_all_tasks_blocked()
             names = {task.name for task in tasks._shell.nursery.child_tasks}
-            assert "namedtasks: overdue runs" not in names
+            assert "namedtasks: the map's timer" not in names
     assert trio.current_time() == 10
 
 
-async def test_the_watch_that_was_just_sent_home_comes_back(autojump_clock: MockClock) -> None:
+async def test_the_alarm_that_was_just_sent_home_comes_back(autojump_clock: MockClock) -> None:
     heard = RecordingInstrument()
     async with namedtasks.open_task_map(instruments=[heard]) as tasks:
         first = tasks.start_soon("first", trio.sleep, 1, timeout=100)
@@ -67,7 +67,7 @@ async def test_the_watch_that_was_just_sent_home_comes_back(autojump_clock: Mock
     assert [event.name for event in heard.of(TaskOverdue)] == ["second"]
 
 
-async def test_the_watch_works_on_under_a_cancelled_surrounding(autojump_clock: MockClock) -> None:
+async def test_the_alarm_works_on_under_a_cancelled_surrounding(autojump_clock: MockClock) -> None:
     heard = RecordingInstrument()
     with trio.move_on_after(5):
         async with namedtasks.open_task_map(instruments=[heard]) as tasks:
@@ -102,7 +102,7 @@ async def test_a_timeout_of_nothing_ends_a_run_at_its_first_checkpoint(
     assert steps == ["before"]
 
 
-async def test_the_watch_has_a_context_of_its_own(autojump_clock: MockClock) -> None:
+async def test_the_alarm_has_a_context_of_its_own(autojump_clock: MockClock) -> None:
     """It serves all runs; what it tells of is not part of the one that woke it."""
     seen: list[object] = []
 

@@ -1,4 +1,4 @@
-"""The one timer of an asyncio map: it wakes for the runs that do not stop when asked."""
+"""The one timer of an asyncio map: wakes for waits that are over, and for who does not stop."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
 
 @final
-class OverdueWatch:
-    """Has the loop call when the next run falls overdue, and only while one may."""
+class Alarm:
+    """Has the loop call when something is due, and only while something will be.
+
+    Then a run that has sat out a wait begins, or one that did not stop is overdue.
+    """
 
     __slots__ = ("_due", "_shell", "_timer")
 

@@ -1,4 +1,4 @@
-"""The one timer of a thread map: it wakes for the runs that do not stop when asked."""
+"""The one timer of a thread map: wakes for waits that are over, and for who does not stop."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 
 @final
-class OverdueWatch:
-    """Sleeps until the next run falls overdue, in a daemon thread that exists while one may."""
+class Alarm:
+    """Sleeps until something is due, in a daemon thread that exists while something will be.
+
+    Then a run that has sat out a wait begins, or one that did not stop is overdue.
+    """
 
     __slots__ = ("_bed", "_due", "_exists", "_shell")
 
@@ -44,7 +47,7 @@ class OverdueWatch:
         turnstile.enter(self._shell)
         try:
             threading.Thread(
-                target=self._watch, name="namedtasks: overdue runs", daemon=True
+                target=self._keep_time, name="namedtasks: the map's timer", daemon=True
             ).start()
         except Exception as error:
             with self._shell.guard:
@@ -52,11 +55,11 @@ class OverdueWatch:
             # At the interpreter's exit there are none to be had (from Python 3.12 on): who
             # shuts the map down then looks for itself what is overdue.
             if threading.main_thread().is_alive():
-                complain("no thread can be started to watch for overdue runs", error)
+                complain("no thread can be started for a map's timer", error)
         finally:
             turnstile.leave()
 
-    def _watch(self) -> None:
+    def _keep_time(self) -> None:
         shell = self._shell
         while True:
             with shell.guard:

@@ -1,4 +1,4 @@
-"""The one timer of a trio map: it wakes for the runs that do not stop when asked."""
+"""The one timer of a trio map: wakes for waits that are over, and for who does not stop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 @final
-class OverdueWatch:
-    """Sleeps until the next run falls overdue, in a task that exists only while one may.
+class Alarm:
+    """Sleeps until something is due, in a task that exists only while something will be.
 
-    The task is shielded: what is cancelled is just what it is to watch. It ends
-    when there is nothing left to watch, so it never holds the block open.
+    Then a run that has sat out a wait begins, or one that did not stop is
+    overdue. The task is shielded: what is cancelled is just what it is to watch.
+    It ends when nothing will be due, so it never holds the block open.
     """
 
     __slots__ = ("_shell", "_sleep")
@@ -34,17 +35,19 @@ class OverdueWatch:
                 self._spawn()
                 self._sleep = trio.CancelScope(shield=True, deadline=due)
         elif due is None:
-            self._sleep.cancel("no run is left to watch")
+            self._sleep.cancel("nothing will be due")
         elif due < self._sleep.deadline:
             self._sleep.deadline = due
 
     def _spawn(self) -> None:
-        """Start the watch in a context of its own: it serves all, not only who woke it."""
+        """Start the task in a context of its own: it serves all, not only who woke it."""
         start_soon = self._shell.nursery.start_soon
-        contextvars.Context().run(lambda: start_soon(self._watch, name="namedtasks: overdue runs"))
+        contextvars.Context().run(
+            lambda: start_soon(self._keep_time, name="namedtasks: the map's timer")
+        )
 
     @enable_ki_protection
-    async def _watch(self) -> None:
+    async def _keep_time(self) -> None:
         engine = self._shell.engine
         try:
             while (due := engine.timers.next_due()) is not None:
