@@ -32,7 +32,9 @@ class Alarm:
     def update(self) -> None:
         """Call this when the timers have changed; not under the guard."""
         if not self._exists and not self._shell.engine.timers:
-            return  # who changes that meanwhile, calls this too
+            # Who changes the timers meanwhile calls this too, and the thread says that it is no
+            # more only under the guard, having seen that there are none.
+            return
         with self._shell.guard:
             due = self._shell.engine.timers.next_due()
             if self._exists or due is None:
@@ -43,6 +45,23 @@ class Alarm:
         if not turnstile.put_off(self._shell, self._start):
             self._start()
 
+    def is_missing(self) -> bool:
+        """Whether something will be due, and there is no thread that looks after it."""
+        return not self._exists and bool(self._shell.engine.timers)
+
+    def due_unseen(self) -> float:
+        """When something is due that who sleeps must look after himself; under the guard."""
+        due = None if self._exists else self._shell.engine.timers.next_due()
+        return math.inf if due is None else due
+
+    def stand_in(self) -> None:
+        """Do what is due, if there is no thread that does."""
+        if self.is_missing():
+            with self._shell.guard:
+                is_due = self.due_unseen() <= self._shell.now()
+            if is_due:
+                self._shell.on_time()
+
     def _start(self) -> None:
         turnstile.enter(self._shell)
         try:
@@ -50,26 +69,43 @@ class Alarm:
                 target=self._keep_time, name="namedtasks: the map's timer", daemon=True
             ).start()
         except Exception as error:
-            with self._shell.guard:
-                self._exists = False
-            # At the interpreter's exit there are none to be had (from Python 3.12 on): who
-            # shuts the map down then looks for itself what is overdue.
-            if threading.main_thread().is_alive():
-                complain("no thread can be started for a map's timer", error)
+            self._is_gone("no thread can be started for a map's timer", error)
         finally:
             turnstile.leave()
 
     def _keep_time(self) -> None:
+        try:
+            while self._sleep():
+                self._shell.on_time()
+        except BaseException as error:  # the clock's, as a rule
+            self._is_gone("a map's timer has failed", error)
+
+    def _sleep(self) -> bool:
+        """Sleep until something is due; False if there is nothing to wait for any more."""
         shell = self._shell
-        while True:
-            with shell.guard:
-                due = shell.engine.timers.next_due()
-                if due is None:
-                    self._exists = False
-                    return
-                self._due = due
-                sleeper = self._bed.enter()
+        with shell.guard:
+            due = shell.engine.timers.next_due()
+            if due is None:
+                self._exists = False
+                return False
+            self._due = due
+            sleeper = self._bed.enter()
+        try:
             shell.clock.wait(sleeper.lock, due)
+        finally:
             with shell.guard:
                 self._bed.leave(sleeper)
-            shell.on_time()
+        return True
+
+    def _is_gone(self, what: str, error: BaseException) -> None:
+        """There is no thread. Until one can be had, those who wait do what is due."""
+        with self._shell.guard:
+            self._exists = False
+            self._shell.wake_all()
+        # At the interpreter's exit there are none to be had, from Python 3.12 on.
+        if threading.main_thread().is_alive():
+            complain(
+                f"{what}: until one can be had, queued runs begin, and overdue ones are told, "
+                "only when the map is called",
+                error,
+            )

@@ -119,9 +119,9 @@ class TaskFuture(concurrent.futures.Future[T]):
                 ...
             OSError: device busy
         """
-        self._refuse_inside("result()")
+        left = self._before_waiting("result()", timeout)
         try:
-            return super().result(timeout)
+            return super().result(left)
         except concurrent.futures.CancelledError as error:
             self._add_reason(error)
             raise
@@ -146,9 +146,9 @@ class TaskFuture(concurrent.futures.Future[T]):
             OSError('device busy')
             True
         """
-        self._refuse_inside("exception()")
+        left = self._before_waiting("exception()", timeout)
         try:
-            return super().exception(timeout)
+            return super().exception(left)
         except concurrent.futures.CancelledError as error:
             self._add_reason(error)
             raise
@@ -157,12 +157,18 @@ class TaskFuture(concurrent.futures.Future[T]):
         if self._was_dropped and self._run.reason is not None:
             error.__cause__ = self._run.cancelled_error()
 
-    def _refuse_inside(self, what: str) -> None:
-        if not self.done():
-            waits.refuse_inside_run(self._run, f"{what} of its own future")
-            before = queued_behind(self._run)
-            if before is not None:
-                waits.refuse_inside_run(before, f"{what} of what is queued behind it")
+    def _before_waiting(self, what: str, timeout: float | None) -> float | None:
+        """Refuse to wait for oneself; what is left of the *timeout* if there is no need to."""
+        if self.done():
+            return timeout
+        waits.refuse_inside_run(self._run, f"{what} of its own future")
+        before = queued_behind(self._run)
+        if before is not None:
+            waits.refuse_inside_run(before, f"{what} of what is queued behind it")
+        shell = self._run.shell
+        if not shell.alarm.is_missing():
+            return timeout
+        return waits.stand_in_for_the_alarm(shell, self, timeout)
 
     def settle(self, *, has_begun: bool) -> None:
         """Tell what the run came to; it has ended. Called by the map alone.

@@ -488,11 +488,19 @@ class Shell(Conductor[ThreadRun, Lot]):
                     heard.runs.clear()
         return bool(heard.noted)
 
-    # Leaving
+    # Waiting
+
+    def wake_all(self) -> None:
+        """Wake all who wait, for whatever it is: they look again. Under the guard."""
+        self._wake_starters()
+        self.changed.unpark_all()
+        self.told.unpark_all()
 
     def hold_told(self) -> Hold[Lot] | None:
         """Keep a wait until nothing runs and all has been told."""
         return Hold(self.told, math.inf) if self._untold else self.hold_idle()
+
+    # Leaving
 
     def release_threads(self) -> None:
         """Let go of the map's own threads: there is nothing for them to do any more."""

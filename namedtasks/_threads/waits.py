@@ -2,12 +2,18 @@
 
 The step that finds a reason to sleep, under the guard, also registers the
 sleeper. So what ends the wait can not come in between.
+
+If there is no thread for the map's timer, who waits does its work.
 """
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any
 
 from namedtasks._core.holds import Hold, waits_for_its_map, waits_for_its_run
 from namedtasks._threads import turnstile
@@ -29,12 +35,14 @@ def sleep_while(shell: Shell, holds: Callable[[], Hold[Lot] | None], deadline: f
                     return True
                 if shell.now() >= deadline:
                     return False
+                until = min(hold.until, deadline, shell.alarm.due_unseen())
                 sleeper = hold.lot.enter()
             try:
-                _sleep(shell, sleeper, min(hold.until, deadline))
+                _sleep(shell, sleeper, until)
             finally:
                 with shell.guard:
                     hold.lot.leave(sleeper)
+            shell.alarm.stand_in()
 
 
 def _sleep(shell: Shell, sleeper: Sleeper, until: float) -> None:
@@ -58,6 +66,26 @@ def wait_free(shell: Shell, name: Hashable, operation: str | None, deadline: flo
             with shell.guard:
                 for lot in lots:
                     shell.forsake(name, lot)
+
+
+def stand_in_for_the_alarm(
+    shell: Shell, future: Future[Any], timeout: float | None
+) -> float | None:
+    """Do what is due while *future* is not done, if there is no thread that does.
+
+    Returns:
+        What is left of the *timeout* (seconds).
+    """
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    while shell.alarm.is_missing() and not future.done():
+        left = end - time.monotonic()
+        if left <= 0:
+            break
+        with shell.guard:
+            due_in = shell.alarm.due_unseen() - shell.now()
+        wait((future,), min(left, max(due_in, 0.0), threading.TIMEOUT_MAX))
+        shell.alarm.stand_in()
+    return None if timeout is None else max(end - time.monotonic(), 0.0)
 
 
 def refuse_reentry(shell: Shell) -> None:
