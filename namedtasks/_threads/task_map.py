@@ -384,6 +384,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     def __enter__(self) -> Self:
         if self._is_entered:
             raise RuntimeError("a task map can be entered only once: make a new ThreadTaskMap")
+        waits.refuse_inside_map(self._shell, "the end of its block")  # who cannot leave, stays out
         self._is_entered = True
         hook = self._hook = Hook(self)
         try:

@@ -248,6 +248,25 @@ def test_the_handler_from_before_is_called_and_comes_back() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_it_stays_if_a_block_is_entered_that_could_not_be_left() -> None:
+    """Inside of a task of its map, in the main thread: its end would wait for itself."""
+
+    def body() -> None:
+        with tasks:
+            raise AssertionError("it was entered")
+
+    before = signal.getsignal(signal.SIGINT)
+    pool = HandPool()
+    pool.on_submit = lambda job: job.run()  # in the calling thread
+    tasks = ThreadTaskMap(instruments=(), executor=pool)
+    with pytest.raises(RuntimeError, match="called from inside of one of its own calls"):
+        tasks.submit("a", body).result()
+    assert signal.getsignal(signal.SIGINT) is before
+    with tasks:
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_blocks_may_end_in_any_order(first: int) -> None:
     before = signal.getsignal(signal.SIGINT)
