@@ -13,9 +13,9 @@ nothing left to do; one that takes long holds up nobody, as the next thread is o
 its way already.
 
 There is no lock here that a signal handler could meet: what is shared is a
-deque and a dict, which are changed in single, atomic steps, and a flag. It says
-that a thread is on its way which has not looked into the line yet; who puts a job
-there looks at it afterwards, and who comes takes it down before looking.
+deque and two dicts, which are changed in single, atomic steps. One has the threads
+that are on their way and have not looked into the line yet; who puts a job there
+looks at it afterwards, and who comes takes himself out before looking.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, final
 
 _LINGERS = 10.0
@@ -41,7 +42,7 @@ class Job(NamedTuple):
 class ThreadPool:
     """Runs jobs, none of which waits for another one to end."""
 
-    __slots__ = ("_closed", "_idle", "_is_called", "_jobs", "_name", "_start")
+    __slots__ = ("_called", "_closed", "_idle", "_jobs", "_name", "_start")
 
     def __init__(
         self, name: str, start: Callable[[threading.Thread], None] = threading.Thread.start
@@ -51,8 +52,8 @@ class ThreadPool:
         """Starts a thread: by the map's own rules, if it has some."""
         self._closed = False
         self._jobs: deque[Job] = deque()
-        self._is_called: bool = False
-        """Whether a thread is on its way, and has not looked yet."""
+        self._called: dict[_Worker, None] = {}
+        """Who is on the way, and has not looked yet: more than one if two have called at once."""
         # The last in is the first out.
         self._idle: dict[_Worker, None] = {}
 
@@ -63,7 +64,7 @@ class ThreadPool:
             RuntimeError: no thread can be started; the job will not run.
         """
         self._jobs.append(job)
-        if self._is_called:
+        if self._called:
             return
         try:
             self._call_one()
@@ -78,7 +79,7 @@ class ThreadPool:
 
     def call_another(self) -> None:
         """Have a thread look into the line, if there is anything in it and nobody is on the way."""
-        if self._jobs and not self._is_called:
+        if self._jobs and not self._called:
             try:
                 self._call_one()
             except BaseException as error:
@@ -86,26 +87,30 @@ class ThreadPool:
 
     def _call_one(self) -> None:
         try:
-            self._is_called = True  # first: it may be there at once
-            try:
-                worker, _ = self._idle.popitem()
-            except KeyError:
-                worker = _Worker(self)
-                self._start(threading.Thread(target=worker.work, name=self._name, daemon=True))
-            else:
-                worker.wake.release()
+            worker, _ = self._idle.popitem()
+            call: Callable[[], object] = worker.wake.release
+        except KeyError:
+            worker = _Worker(self)
+            thread = threading.Thread(target=worker.work, name=self._name, daemon=True)
+            call = partial(self._start, thread)
+        self._called[worker] = None  # first: it may be there at once
+        try:
+            call()
         except BaseException:
-            self._is_called = False
+            self._called.pop(worker, None)
             raise
 
     def _refuse_all(self, error: BaseException) -> None:
-        """Nobody will come: tell those who have counted on that. They must not wait for others."""
-        while not self._is_called and (job := self.take()) is not None:
+        """Nobody will come: tell those who have counted on that. They must not wait for others.
+
+        A thread that has come just now may find fewer jobs than it could have done.
+        """
+        while not self._called and (job := self.take()) is not None:
             job.refuse(error)
 
-    def look(self) -> None:
-        """A thread has come, and will look into the line."""
-        self._is_called = False
+    def look(self, worker: _Worker) -> None:
+        """*worker* has come, and will look into the line."""
+        self._called.pop(worker, None)
 
     def take(self) -> Job | None:
         """The first job in the line."""
@@ -129,12 +134,12 @@ class ThreadPool:
         self._idle[worker] = None
         # Who closes the pool may not see this one; then it must see that.
         if worker.wake.acquire(timeout=0.0 if self._closed else _LINGERS):
-            return not self._closed or self._is_called
+            return not self._closed or worker in self._called
         try:
             del self._idle[worker]
         except KeyError:  # somebody is just calling it
             worker.wake.acquire()
-            return not self._closed or self._is_called
+            return not self._closed or worker in self._called
         return False
 
 
@@ -153,7 +158,7 @@ class _Worker:
         pool = self._pool
         is_called = True
         while is_called:
-            pool.look()
+            pool.look(self)
             while (job := pool.take()) is not None:
                 pool.call_another()
                 job.run()

@@ -23,6 +23,11 @@ def job(run: Callable[[], object]) -> Job:
     return Job(run, unexpected)
 
 
+def somebody(pool: ThreadPool) -> Any:
+    """Who is on the way there, as far as the pool knows."""
+    return pool_module._Worker(pool)
+
+
 def wait_for(condition: Callable[[], object]) -> None:
     for _ in range(60_000):
         if condition():
@@ -66,7 +71,7 @@ def test_a_thread_called_at_the_very_end_of_its_rest_comes(
             if not done.is_set():
                 pool._closed = closed
                 pool._jobs.append(job(done.set))
-                pool._is_called = True
+                pool._called[worker] = None
                 worker.wake.release()
                 raise KeyError(worker)
             super().__delitem__(worker)
@@ -87,7 +92,7 @@ def test_a_burst_of_short_jobs_needs_few_threads_and_keeps_its_order() -> None:
     wait_for(lambda: len(done) == 500)
     gate.set()
     assert sorted(done) == list(range(500))
-    wait_for(lambda: not pool._is_called)
+    wait_for(lambda: not pool._called)
     assert len(pool._idle) < 100
     pool.close()
 
@@ -120,7 +125,7 @@ def test_who_submits_is_told_that_there_is_no_thread() -> None:
     with pytest.raises(RuntimeError, match="can't start new thread"):
         pool.submit(job(lambda: None))
     assert not pool._jobs
-    assert not pool._is_called
+    assert not pool._called
 
 
 def test_and_so_are_those_who_have_counted_on_that_thread() -> None:
@@ -151,6 +156,32 @@ def test_a_job_that_somebody_runs_meanwhile_is_not_refused() -> None:
     assert ran == ["it"]
 
 
+def test_jobs_are_not_refused_while_another_thread_is_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two have called at once, and only one of them has got a thread."""
+    threads: list[threading.Thread] = []
+    done = threading.Event()
+
+    def one_thread(thread: threading.Thread) -> None:
+        if threads:
+            raise RuntimeError("can't start new thread")
+        threads.append(thread)
+
+    def call_at_once(pool: ThreadPool, call_one: Any = ThreadPool._call_one) -> None:
+        monkeypatch.setattr(ThreadPool, "_call_one", call_one)
+        pool.submit(job(done.set))  # in another thread, say
+        call_one(pool)
+
+    pool = ThreadPool("test", one_thread)
+    monkeypatch.setattr(ThreadPool, "_call_one", call_at_once)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        pool.submit(job(lambda: None))
+    threads[0].start()
+    reach(done)
+    pool.close()
+
+
 def test_jobs_in_line_behind_one_that_takes_long_are_refused_if_there_is_no_thread() -> None:
     refused: list[BaseException] = []
     began, gate = threading.Event(), threading.Event()
@@ -173,10 +204,10 @@ def test_a_run_that_no_thread_can_be_had_for_fails_in_the_map() -> None:
     with ThreadTaskMap(instruments=()) as tasks:
         shell: Any = tasks._shell
         pool = shell._own_threads
-        pool._is_called = True
+        pool._called[somebody(pool)] = None
         future = tasks.submit("a", int)
         pool._start = Starter(0)
-        pool._is_called = False
+        pool._called.clear()
         pool.call_another()
         assert isinstance(future.exception(), RuntimeError)
         assert tasks.state("a") is State.WAITING
@@ -186,11 +217,11 @@ def test_one_that_was_cancelled_meanwhile_does_not() -> None:
     with ThreadTaskMap(instruments=()) as tasks:
         shell: Any = tasks._shell
         pool = shell._own_threads
-        pool._is_called = True
+        pool._called[somebody(pool)] = None
         future = tasks.submit("a", int)
         assert future.cancel()
         pool._start = Starter(0)
-        pool._is_called = False
+        pool._called.clear()
         pool.call_another()
         assert future.cancelled()
         assert tasks.state("a") is State.FREE
@@ -201,11 +232,11 @@ def test_nor_does_a_thread_that_asyncio_has_counted_on() -> None:
         async with namedtasks.asyncio.open_task_map(instruments=()) as tasks:
             shell: Any = tasks._shell
             pool = shell.threads
-            pool._is_called = True
+            pool._called[somebody(pool)] = None
             task = tasks.run_in_executor("a", int)
             await asyncio.sleep(0)
             pool._start = Starter(0)
-            pool._is_called = False
+            pool._called.clear()
             pool.call_another()
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 await task
