@@ -29,6 +29,7 @@ class ThreadRun(LiveRun[Lot]):
         "fn",
         "futures",
         "handed_over",
+        "is_taken_over",
         "job",
         "outer",
         "pool",
@@ -55,10 +56,12 @@ class ThreadRun(LiveRun[Lot]):
         self.pool: PoolOrFactory | None = pool
         """Whose threads or processes run it; None for the map's own threads."""
         self.futures: list[TaskFuture[Any]] = []
-        """What the starter has, and who joined; the run lets go of them when it has told them."""
+        """What the starter has first, then those of who joined; let go of when they are told."""
         self.job: PoolJob | None = None
         self.handed_over: bool = False
-        """Whether a pool has it that does not tell when a body begins."""
+        """Whether a pool has it that does not tell when a body begins: it may have."""
+        self.is_taken_over: bool = False
+        """Whether somebody is about to end it, begun or not: nobody may cancel it as unbegun."""
         self.outer: ThreadRun | None = None
         """The run inside of which this thread runs this one: with a pool that runs it in place."""
         self.untold: deque[Noted] | None = None

@@ -176,7 +176,7 @@ class Shell(Conductor[ThreadRun, Lot]):
             else:
                 self._submit_to(_pools.pool_of(run.pool), run)
         except BaseException as error:
-            return error if self._claim(run) else None
+            return error if self._take_over(run) else None
         return None
 
     def _start_thread(self, thread: threading.Thread) -> None:
@@ -188,15 +188,15 @@ class Shell(Conductor[ThreadRun, Lot]):
 
     def _refuse(self, run: ThreadRun, error: BaseException) -> None:
         """There is no thread for *run*, of which its submitter does not know."""
-        if self._claim(run):
+        if self._take_over(run):
             self.end(run, error, stopped=False)
 
-    def _claim(self, run: ThreadRun) -> bool:
-        """Take care that only the caller ends *run*, which has not begun; False if it has ended."""
+    def _take_over(self, run: ThreadRun) -> bool:
+        """Take care that nobody else ends *run* as one not begun; False if it has ended."""
         with self.guard:
             if run.done:
                 return False
-            run.handed_over = True  # so nobody else can cancel it as one that was not
+            run.is_taken_over = True
             return True
 
     def _submit_to(self, pool: Executor, run: ThreadRun) -> None:
@@ -278,23 +278,22 @@ class Shell(Conductor[ThreadRun, Lot]):
 
     def _end_by(self, run: ThreadRun, future: Future[Any]) -> None:
         """End *run* by its pool's future, unless it was run by us and has ended."""
-        is_begun = run.handed_over
-        if not self._claim(run):
+        if not self._take_over(run):
             return
         run.enter_thread()
         try:
-            self._end_by_pool(run, future, is_begun=is_begun)
+            self._end_by_pool(run, future)
         finally:
             run.leave_thread()
 
-    def _end_by_pool(self, run: ThreadRun, future: Future[Any], *, is_begun: bool) -> None:
+    def _end_by_pool(self, run: ThreadRun, future: Future[Any]) -> None:
         if future.cancelled():
             with uninterrupted:
                 with self.guard:
                     self.engine.ask_to_stop(run, "it was taken back from its pool", self.now())
                 self.end(run, None, stopped=True)
             return
-        if is_begun:
+        if run.handed_over:
             self._begin(run)  # it may end before who handed it over could say so
         error = future.exception()
         if error is None:
@@ -340,6 +339,7 @@ class Shell(Conductor[ThreadRun, Lot]):
     def _tell(self, run: ThreadRun) -> None:
         """Tell the end of *run* to its futures, and to the instruments."""
         futures, run.futures, run.job = run.futures, [], None
+        # Each run that ends comes here exactly once.
         has_begun = futures[0].running() or run.returned
         for future in futures:
             try:
@@ -373,7 +373,7 @@ class Shell(Conductor[ThreadRun, Lot]):
     # Stopping
 
     def _is_unbegun(self, run: ThreadRun) -> bool:
-        return run.started_at is None and not run.handed_over
+        return run.started_at is None and not run.handed_over and not run.is_taken_over
 
     def _drop(self, run: ThreadRun) -> None:
         run.let_go()
