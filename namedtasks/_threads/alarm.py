@@ -42,7 +42,7 @@ class Alarm:
                     self._bed.unpark_all()
                 return
             self._exists = True
-        if not turnstile.put_off(self._shell, self._start):
+        if not turnstile.defer(self._shell, self._start):
             self._start()
 
     def is_missing(self) -> bool:
@@ -69,7 +69,7 @@ class Alarm:
                 target=self._keep_time, name="namedtasks: the map's timer", daemon=True
             ).start()
         except Exception as error:
-            self._is_gone("no thread can be started for a map's timer", error)
+            self._do_without("no thread can be started for a map's timer", error)
         finally:
             turnstile.leave()
 
@@ -78,7 +78,7 @@ class Alarm:
             while self._sleep():
                 self._shell.on_time()
         except BaseException as error:  # the clock's, as a rule
-            self._is_gone("a map's timer has failed", error)
+            self._do_without("a map's timer has failed", error)
 
     def _sleep(self) -> bool:
         """Sleep until something is due; False if there is nothing to wait for any more."""
@@ -97,7 +97,7 @@ class Alarm:
                 self._bed.leave(sleeper)
         return True
 
-    def _is_gone(self, what: str, error: BaseException) -> None:
+    def _do_without(self, what: str, error: BaseException) -> None:
         """There is no thread. Until one can be had, those who wait do what is due."""
         with self._shell.guard:
             self._exists = False

@@ -44,7 +44,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         self._run = run
         self._is_mirror = is_mirror
         self._was_dropped = False
-        self._told: dict[str, object] = {}  # setdefault() is a single step, for all threads
+        self._notified_by: dict[str, object] = {}  # setdefault() is a single step, for all threads
 
     @property
     def name(self) -> Hashable:
@@ -170,22 +170,16 @@ class TaskFuture(concurrent.futures.Future[T]):
             return timeout
         return waits.stand_in_for_the_alarm(shell, self, timeout)
 
-    def settle(self, *, has_begun: bool) -> None:
+    def _settle(self, *, has_begun: bool) -> None:
         """Tell what the run came to; it has ended. Called by the map alone.
 
         Who waits wakes, and callbacks are called: the name is free by then.
-
-        Example:
-            >>> with ThreadTaskMap() as tasks:
-            ...     future = tasks.submit("pvc-1", len, "superblock")
-            ...     future.add_done_callback(lambda future: print(future.name in tasks))
-            False
         """
         run = self._run
         if not has_begun and run.error is None:
             self._was_dropped = not self.cancelled()  # one that joined may have left before
             self._cancel()
-        elif self._is_mirror and not (self._is_first() and self.set_running_or_notify_cancel()):
+        elif self._is_mirror and not (self._may_notify() and self.set_running_or_notify_cancel()):
             return  # who joined has left
         elif run.error is not None:
             self.set_exception(run.error)
@@ -199,13 +193,13 @@ class TaskFuture(concurrent.futures.Future[T]):
         try:
             return super().cancel()
         finally:  # whatever a callback raises
-            if self.cancelled() and self._is_first():
+            if self.cancelled() and self._may_notify():
                 self.set_running_or_notify_cancel()  # wakes who is in wait() or as_completed()
 
-    def _is_first(self) -> bool:
-        """Whether nobody else has asked: a cancellation must be told only once."""
+    def _may_notify(self) -> bool:
+        """Take it upon us, if nobody else has: a cancellation must be told only once."""
         me = object()
-        return self._told.setdefault("by", me) is me
+        return self._notified_by.setdefault("by", me) is me
 
     def __repr__(self) -> str:
         return f"<namedtasks.TaskFuture {repr_of(self.name)} {self._tells()}>"

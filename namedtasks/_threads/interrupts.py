@@ -27,14 +27,14 @@ _Handler = Callable[[int, FrameType | None], Any]
 class Interrupts:
     """How deep the main thread is inside of maps, and what it will do when it is out."""
 
-    __slots__ = ("_asleep", "_depth", "_guards", "_noted", "_over")
+    __slots__ = ("_asleep", "_depth", "_guards", "_held_back", "_over")
 
     def __init__(self) -> None:
         self._depth = 0
         # The depth at which the thread sleeps: as good as outside.
         self._asleep = 0
         self._guards = 0
-        self._noted: Hook | None = None
+        self._held_back: Hook | None = None
         self._over: list[Hook] = []
 
     def __enter__(self) -> None:
@@ -48,7 +48,7 @@ class Interrupts:
                 self._come_out()
 
     # These two do not call the two above: where there was stack enough to go in,
-    # there must be enough to come out.
+    # there must be enough to come out. Else a RecursionError would leave us inside.
 
     def enter_guard(self) -> None:
         """A lock is about to be held: from here on no Ctrl-C at all is passed on."""
@@ -70,7 +70,7 @@ class Interrupts:
             self._over.pop().uninstall()
         self._pass_on()
 
-    def is_over(self, hook: Hook) -> None:
+    def uninstall_outside(self, hook: Hook) -> None:
         """Uninstall *hook* when this thread is outside: nothing else keeps Ctrl-C out till then."""
         self._over.append(hook)
 
@@ -93,15 +93,15 @@ class Interrupts:
     def postpones(self, hook: Hook, frame: FrameType | None) -> bool:
         """Whether the signal that *hook* has just got is passed on later."""
         is_inside = self._depth > self._asleep or (not self._depth and hook.is_being_left(frame))
-        if not is_inside or (self._noted is not None and not self._guards):
+        if not is_inside or (self._held_back is not None and not self._guards):
             return False
-        self._noted = hook
+        self._held_back = hook
         return True
 
     def _pass_on(self) -> None:
-        hook = self._noted
+        hook = self._held_back
         if hook is not None:
-            self._noted = None
+            self._held_back = None
             hook.pass_on(signal.SIGINT, None)
 
 
@@ -131,7 +131,7 @@ class Hook:
     def uninstall_soon(self) -> None:
         """`uninstall` as soon as Ctrl-C may come through again."""
         if _is_main():
-            uninterrupted.is_over(self)
+            uninterrupted.uninstall_outside(self)
         else:
             self.uninstall()
 

@@ -35,21 +35,23 @@ class Guard:
     Ctrl-C waits until it is left.
     """
 
-    __slots__ = ("_before_release", "_lock", "_noted", "_owner")
+    __slots__ = ("_before_release", "_lock", "_owner", "_when_left")
 
     def __init__(self, before_release: Callable[[], None]) -> None:
-        self._lock = threading.RLock()  # a C one: who asks whether it is ours never waits
+        self._lock = threading.RLock()
+        # Re-entrant, so that a signal handler in the holder's thread gets in, and is told
+        # of it by `_owner`. In C, so that no signal handler comes while it is half taken.
         self._owner: int | None = None
         self._before_release = before_release
-        self._noted: list[Callable[[], object]] = []
+        self._when_left: list[Callable[[], object]] = []
 
     def is_mine(self) -> bool:
         """Whether the calling thread is inside."""
         return self._owner == get_ident()
 
-    def note(self, job: Callable[[], object]) -> None:
-        """Have *job* done by this thread, which is inside, when it has left."""
-        self._noted.append(job)
+    def when_left(self, verb: Callable[[], object]) -> None:
+        """Have *verb* done by this thread, which is inside, when it has left."""
+        self._when_left.append(verb)
 
     def __enter__(self) -> None:
         uninterrupted.enter_guard()
@@ -64,15 +66,15 @@ class Guard:
         try:
             self._before_release()
         finally:
-            # From here on a signal handler may enter; nothing is noted any more.
+            # From here on a signal handler may enter; nothing comes to `_when_left` any more.
             self._owner = None
-            noted = self._noted
-            if noted:
-                self._noted = []
+            verbs = self._when_left
+            if verbs:
+                self._when_left = []
             self._lock.release()
             try:
-                for job in noted:
-                    job()
+                for verb in verbs:
+                    verb()
             finally:
                 uninterrupted.leave_guard()
 

@@ -127,7 +127,7 @@ class Shell(Conductor[ThreadRun, Lot]):
                 finally:
                     del error, admission  # no cycle through the traceback
             if admission.begins:
-                self._is_handed_over(admission.run)
+                self._after_hand_over(admission.run)
             elif admission.accepted is not None:
                 self._make_way(admission.accepted)
         return mirror or cast("TaskFuture[Any]", admission.handle)
@@ -149,17 +149,17 @@ class Shell(Conductor[ThreadRun, Lot]):
         """Begin *run* for its submitter, inside the turnstile; what went wrong, if it did."""
         if turnstile.is_outermost():
             return self._hand_over(run)
-        turnstile.put_off(self, lambda: self._begin_late(run))  # as this thread hands over another
+        turnstile.defer(self, lambda: self._begin_late(run))  # as this thread hands over another
         return None
 
     def _begin_soon(self, run: ThreadRun) -> BaseException | None:
-        if turnstile.put_off(self, lambda: self._begin_late(run)):
+        if turnstile.defer(self, lambda: self._begin_late(run)):
             return None
         turnstile.enter(self)
         error = self._hand_over(run)
         turnstile.leave()
         if error is None:
-            self._is_handed_over(run)
+            self._after_hand_over(run)
         return error
 
     def _begin_late(self, run: ThreadRun) -> None:
@@ -221,7 +221,7 @@ class Shell(Conductor[ThreadRun, Lot]):
         if is_over:  # cancelled meanwhile, or as quick as that
             job.cancel()
 
-    def _is_handed_over(self, run: ThreadRun) -> None:
+    def _after_hand_over(self, run: ThreadRun) -> None:
         """Say that *run* has begun if its pool does not; not inside the turnstile."""
         if run.handed_over:
             self._begin(run)
@@ -343,15 +343,15 @@ class Shell(Conductor[ThreadRun, Lot]):
         has_begun = futures[0].running() or run.returned
         for future in futures:
             try:
-                future.settle(has_begun=has_begun)
+                future._settle(has_begun=has_begun)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
             except BaseException as error:  # no Exception: the future has caught those
                 complain(f"a callback of the future of {_text(run)} failed", error)
         run.value = None
         self.deliver()
         with self.guard:
-            self._is_told(1)
+            self._count_told(1)
 
-    def _is_told(self, number: int) -> None:
+    def _count_told(self, number: int) -> None:
         """So many things were told of which `_untold` knew. Under the guard."""
         self._untold -= number
         if not self._untold:
@@ -426,18 +426,18 @@ class Shell(Conductor[ThreadRun, Lot]):
         return self._guard.is_mine()
 
     def close(self) -> None:
-        """Refuse new starts; noted for later if this thread is inside of the map."""
+        """Refuse new starts; done later if this thread is inside of the map."""
         if self.is_mine():
-            self._guard.note(self.close)
+            self._guard.when_left(self.close)
             return
         with uninterrupted:
             super().close()
 
     def cancel_all(self, reason: str | None) -> int:
-        """Ask all runs to stop; noted for later if this thread is inside of the map."""
+        """Ask all runs to stop; done later if this thread is inside of the map."""
         checks.reason(reason)
         if self.is_mine():
-            self._guard.note(lambda: self.cancel_all(reason))
+            self._guard.when_left(lambda: self.cancel_all(reason))
             return 0
         return super().cancel_all(reason)
 
@@ -484,7 +484,7 @@ class Shell(Conductor[ThreadRun, Lot]):
                 if not heard.noted:
                     for run in heard.runs:
                         run.untold = None
-                    self._is_told(len(heard.runs))
+                    self._count_told(len(heard.runs))
                     heard.runs.clear()
         return bool(heard.noted)
 

@@ -5,7 +5,7 @@ must not ask for again while it holds them. A signal handler, or a ``__del__``,
 may come in between and call a map, this one or another:
 
 1. What would need such a lock is done when the first is done, by the same thread.
-2. A submit to the *same* map is refused, and so is a wait that what is put off
+2. A submit to the *same* map is refused, and so is a wait that what is deferred
    here would have to end: it would never come back.
 
 From its admission until it is handed over a run counts as inside. Each thread
@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from namedtasks._threads.shell import Shell
 
-_Job = Callable[[], None]
+_Deed = Callable[[], None]
 
 
 class _Inside(threading.local):
     def __init__(self) -> None:
         self.shells: list[Shell] = []
         self.is_catching_up = False
-        self.put_off: deque[tuple[Shell, _Job]] = deque()
+        self.deferred: deque[tuple[Shell, _Deed]] = deque()
 
 
 _mine = _Inside()
@@ -42,12 +42,12 @@ def is_inside(shell: Shell) -> bool:
 
 def delays(shell: Shell) -> bool:
     """Whether this thread will do something for *shell* only when it gets on."""
-    return is_inside(shell) or has_put_off(shell)
+    return is_inside(shell) or has_deferred(shell)
 
 
-def has_put_off(shell: Shell) -> bool:
+def has_deferred(shell: Shell) -> bool:
     """Whether something for *shell* waits until this thread comes out."""
-    return any(one is shell for one, _ in list(_mine.put_off))
+    return any(one is shell for one, _ in list(_mine.deferred))
 
 
 def enter(shell: Shell) -> None:
@@ -56,15 +56,15 @@ def enter(shell: Shell) -> None:
 
 
 def leave() -> None:
-    """Come out, and if that was the outermost time, do what was put off."""
+    """Come out, and if that was the outermost time, do what was deferred."""
     _mine.shells.pop()
     if _mine.is_catching_up:
         return
     _mine.is_catching_up = True
     try:
-        while _mine.put_off and not _mine.shells:
-            _, job = _mine.put_off.popleft()
-            job()
+        while _mine.deferred and not _mine.shells:
+            _, deed = _mine.deferred.popleft()
+            deed()
     finally:
         _mine.is_catching_up = False
 
@@ -74,11 +74,11 @@ def is_outermost() -> bool:
     return len(_mine.shells) == 1
 
 
-def put_off(shell: Shell, job: _Job) -> bool:
-    """Have *job*, which raises nothing, done later if this thread is inside; whether it is."""
+def defer(shell: Shell, deed: _Deed) -> bool:
+    """Have *deed*, which raises nothing, done later if this thread is inside; whether it is."""
     if not _mine.shells:
         return False
-    _mine.put_off.append((shell, job))
+    _mine.deferred.append((shell, deed))
     return True
 
 

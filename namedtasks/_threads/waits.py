@@ -115,7 +115,7 @@ def refuse_inside_run(run: ThreadRun, what: str) -> None:
     Raises:
         RuntimeError: the caller is inside this *run*, or keeps it from its beginning.
     """
-    if run.started_at is None and turnstile.has_put_off(run.shell):
+    if run.started_at is None and turnstile.has_deferred(run.shell):
         raise RuntimeError(REENTERED)
     if any(here is run for here in runs_here()):
         raise waits_for_its_run(run, what)

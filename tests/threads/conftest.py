@@ -15,4 +15,4 @@ def ctrl_c_comes_through() -> Generator[None]:
     yield
     inside = (uninterrupted._depth, uninterrupted._asleep, uninterrupted._guards)
     assert inside == (0, 0, 0)
-    assert uninterrupted._noted is None
+    assert uninterrupted._held_back is None

@@ -256,13 +256,13 @@ def test_cancel_is_true_before_the_future_was_told() -> None:
         tasks.submit("holds the slot", gate)
         future = tasks.submit("a", int)
         run = future._run
-        settle = future.settle
+        settle = future._settle
 
         def slow_settle(*, has_begun: bool) -> None:
             answers.append(InThread(future.cancel).result())
             settle(has_begun=has_begun)
 
-        future.settle = slow_settle  # type: ignore[method-assign]
+        future._settle = slow_settle  # type: ignore[method-assign]
         assert run.futures == [future]
         assert future.cancel()
         gate.open()

@@ -78,7 +78,7 @@ def test_a_pools_future_that_ends_after_its_run_was_cancelled_changes_nothing() 
         assert run is not None
         assert waits.cancel()
         tasks._shell._end_by(run, first)
-        tasks._shell._is_handed_over(run)
+        tasks._shell._after_hand_over(run)
         assert waits.cancelled()
         pool.jobs[0].run()
 
