@@ -21,13 +21,15 @@ class Alarm:
     Then a run that has sat out a wait begins, or one that did not stop is overdue.
     """
 
-    __slots__ = ("_bed", "_due", "_exists", "_shell")
+    __slots__ = ("_bed", "_due", "_exists", "_shell", "is_missing")
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._bed = Lot()
         self._exists = False
         self._due = math.inf
+        self.is_missing: bool = False
+        """Whether there should be a thread, and is none: then who waits does what is due."""
 
     def update(self) -> None:
         """Call this when the timers have changed; not under the guard."""
@@ -42,21 +44,18 @@ class Alarm:
                     self._bed.unpark_all()
                 return
             self._exists = True
+            self.is_missing = False
         if not turnstile.defer(self._shell, self._start):
             self._start()
 
-    def is_missing(self) -> bool:
-        """Whether something will be due, and there is no thread that looks after it."""
-        return not self._exists and bool(self._shell.engine.timers)
-
     def due_unseen(self) -> float:
         """When something is due that who sleeps must look after himself; under the guard."""
-        due = None if self._exists else self._shell.engine.timers.next_due()
+        due = self._shell.engine.timers.next_due() if self.is_missing else None
         return math.inf if due is None else due
 
     def stand_in(self) -> None:
         """Do what is due, if there is no thread that does."""
-        if self.is_missing():
+        if self.is_missing:
             with self._shell.guard:
                 is_due = self.due_unseen() <= self._shell.now()
             if is_due:
@@ -101,6 +100,7 @@ class Alarm:
         """There is no thread. Until one can be had, those who wait do what is due."""
         with self._shell.guard:
             self._exists = False
+            self.is_missing = True
             self._shell.wake_all()
         # At the interpreter's exit there are none to be had, from Python 3.12 on.
         if threading.main_thread().is_alive():

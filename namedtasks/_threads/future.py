@@ -166,7 +166,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         if before is not None:
             waits.refuse_inside_run(before, f"{what} of what is queued behind it")
         shell = self._run.shell
-        if not shell.alarm.is_missing():
+        if not shell.alarm.is_missing:
             return timeout
         return waits.stand_in_for_the_alarm(shell, self, timeout)
 

@@ -77,7 +77,7 @@ def stand_in_for_the_alarm(
         What is left of the *timeout* (seconds).
     """
     end = math.inf if timeout is None else time.monotonic() + timeout
-    while shell.alarm.is_missing() and not future.done():
+    while shell.alarm.is_missing and not future.done():
         left = end - time.monotonic()
         if left <= 0:
             break
