@@ -6,6 +6,8 @@
 ``clock``      the time that goes by when nobody injects another
 ``run``        one run, and who the calling thread runs for
 ``future``     a run as its starter sees it
+``telling``    who is told what, and in which order: futures and instruments
+``places``     where runs run: the map's own threads, and pools
 ``shell``      starts, stops and ends runs
 ``alarm``      the one timer: whose wait is over, who does not stop when asked
 ``waits``      the waits, and why a task may not wait for itself

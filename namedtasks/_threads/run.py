@@ -26,6 +26,7 @@ class ThreadRun(LiveRun[Lot]):
 
     __slots__ = (
         "args",
+        "events_behind",
         "fn",
         "futures",
         "handed_over",
@@ -33,7 +34,6 @@ class ThreadRun(LiveRun[Lot]):
         "job",
         "outer",
         "pool",
-        "untold",
     )
 
     shell: Shell
@@ -64,7 +64,7 @@ class ThreadRun(LiveRun[Lot]):
         """Whether somebody is about to end it, begun or not: nobody may cancel it as unbegun."""
         self.outer: ThreadRun | None = None
         """The run inside of which this thread runs this one: with a pool that runs it in place."""
-        self.untold: deque[Noted] | None = None
+        self.events_behind: deque[Noted] | None = None
         """What is to be told by the thread that tells of this run; None if none does. Guarded."""
 
     def call(self) -> object:

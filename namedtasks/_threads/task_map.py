@@ -373,7 +373,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             until = shell.now() + shell.overdue_after
             if not waits.sleep_while(shell, shell.hold_idle, until):
                 shell.on_time()  # they are due at this very moment
-        shell.release_threads()
+        shell.places.close()
         return tuple(self)
 
     def _deadline(self, timeout: float | None) -> float:
@@ -413,13 +413,13 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
                 raised = self._wait_for_runs()
             if raised is not None:
                 shell.cancel_all(f"the map's block raised {error_text(raised)}")
-                waits.sleep_while(shell, shell.hold_told, math.inf)
+                waits.sleep_while(shell, shell.hold_all_told, math.inf)
             if raised is not exc and raised is not None:
                 raise raised
         finally:
             del raised, exc  # no cycle through the traceback
             shell.close()
-            shell.release_threads()
+            shell.places.close()
             hook, self._hook = self._hook, None
             if hook is not None:
                 hook.uninstall_soon()
@@ -427,7 +427,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     def _wait_for_runs(self) -> BaseException | None:
         """Wait for all to end; what a signal handler raised meanwhile: Ctrl-C, as a rule."""
         try:
-            waits.sleep_while(self._shell, self._shell.hold_told, math.inf)
+            waits.sleep_while(self._shell, self._shell.hold_all_told, math.inf)
         except BaseException as interrupt:
             return interrupt
         return None

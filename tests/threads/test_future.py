@@ -183,7 +183,7 @@ def test_a_callback_may_start_something_while_another_run_ends_the_block() -> No
 
 def worker_is_through(tasks: ThreadTaskMap) -> None:
     """Wait until the thread that has ended a run is ready for another."""
-    while not tasks._shell._own_threads._idle:
+    while not tasks._shell.places._own_threads._idle:
         pass
 
 

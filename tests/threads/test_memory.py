@@ -39,7 +39,7 @@ def no_garbage_collection() -> Generator[None]:
 
 def is_gone(tasks: ThreadTaskMap, reference: weakref.ref[Any]) -> bool:
     """Whether nobody keeps it, as soon as the thread that ran it idles."""
-    while not tasks._shell._own_threads._idle:
+    while not tasks._shell.places._own_threads._idle:
         pass
     return reference() is None
 

@@ -203,7 +203,7 @@ def test_a_run_that_no_thread_can_be_had_for_fails_in_the_map() -> None:
     """Its submitter has counted on a thread that somebody else was about to start."""
     with ThreadTaskMap(instruments=()) as tasks:
         shell: Any = tasks._shell
-        pool = shell._own_threads
+        pool = shell.places._own_threads
         pool._called[somebody(pool)] = None
         future = tasks.submit("a", int)
         pool._start = Starter(0)
@@ -216,7 +216,7 @@ def test_a_run_that_no_thread_can_be_had_for_fails_in_the_map() -> None:
 def test_one_that_was_cancelled_meanwhile_does_not() -> None:
     with ThreadTaskMap(instruments=()) as tasks:
         shell: Any = tasks._shell
-        pool = shell._own_threads
+        pool = shell.places._own_threads
         pool._called[somebody(pool)] = None
         future = tasks.submit("a", int)
         assert future.cancel()
