@@ -243,8 +243,9 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     # Waiting
 
     def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until nothing runs or is pending; failures on record do not count.
+        """Wait until nothing runs and nothing is pending.
 
+        Failures on record do not count, unless a run is queued behind their wait.
         Starts made meanwhile are waited for too: under a constant stream of
         overlapping runs only the *timeout* (seconds) ends this.
 
@@ -308,6 +309,8 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     ) -> bool:
         """Wait until *name* may be started; another thread may be faster to start it then.
 
+        That nothing runs that overlaps *name* belongs to it.
+
         Returns:
             Whether there was such a moment before the *timeout* (seconds; None
             for no limit).
@@ -340,6 +343,8 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         """Close, wait *grace* seconds for what runs, then ask the rest to stop.
 
         Without *grace* it waits for as long as it takes, and cancels nothing.
+        What is pending is waited for too, and cancelled with the rest; what
+        would have to sit out a wait is dropped at once.
         After cancelling it waits ``overdue_after`` seconds more.
 
         Returns:
