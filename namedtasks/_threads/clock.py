@@ -6,6 +6,8 @@ import threading
 import time
 from typing import final
 
+from namedtasks._threads.main_thread import is_main
+
 _LONGEST_IN_MAIN_THREAD = 1.0
 """Seconds for which Ctrl-C may be unheard there: a signal that comes just before a lock
 is waited for does not interrupt that wait, and Python looks at signals only then."""
@@ -24,7 +26,7 @@ class MonotonicClock:
     def wait(self, wake: threading.Lock, until: float, /) -> None:
         """Acquire *wake*, or give up when it is *until*; in the main thread after a second."""
         seconds = until - time.monotonic()
-        if threading.get_ident() == threading.main_thread().ident:
+        if is_main():
             seconds = min(seconds, _LONGEST_IN_MAIN_THREAD)
         if seconds > threading.TIMEOUT_MAX:
             wake.acquire()

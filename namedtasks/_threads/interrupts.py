@@ -12,13 +12,12 @@ on, too, but never while a lock of ours is held.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import threading
 from collections.abc import Callable
-from threading import get_ident
 from types import FrameType
 from typing import Any, final
+
+from namedtasks._threads.main_thread import is_main
 
 _Handler = Callable[[int, FrameType | None], Any]
 
@@ -38,11 +37,11 @@ class Interrupts:
         self._over: list[Hook] = []
 
     def __enter__(self) -> None:
-        if _is_main():
+        if is_main():
             self._depth += 1
 
     def __exit__(self, *exc_info: object) -> None:
-        if _is_main():
+        if is_main():
             self._depth -= 1
             if self._depth <= self._asleep:
                 self._come_out()
@@ -52,13 +51,13 @@ class Interrupts:
 
     def enter_guard(self) -> None:
         """A lock is about to be held: from here on no Ctrl-C at all is passed on."""
-        if _is_main():
+        if is_main():
             self._depth += 1
             self._guards += 1
 
     def leave_guard(self) -> None:
         """The lock is not held any more."""
-        if _is_main():
+        if is_main():
             self._guards -= 1
             self._depth -= 1
             if self._depth <= self._asleep:
@@ -80,7 +79,7 @@ class Interrupts:
         Raises:
             BaseException: what the signal's handler raises.
         """
-        if not _is_main():
+        if not is_main():
             wait()
             return
         before, self._asleep = self._asleep, self._depth
@@ -122,7 +121,7 @@ class Hook:
 
     def install(self) -> None:
         """Stand before the present handler of SIGINT, if this is where that can be done."""
-        present = signal.getsignal(signal.SIGINT) if _is_main() else None
+        present = signal.getsignal(signal.SIGINT) if is_main() else None
         if callable(present):  # not SIG_IGN or SIG_DFL, and Python's
             self._previous = present
             with contextlib.suppress(ValueError):  # only the main interpreter can
@@ -130,7 +129,7 @@ class Hook:
 
     def uninstall_soon(self) -> None:
         """`uninstall` as soon as Ctrl-C may come through again."""
-        if _is_main():
+        if is_main():
             uninterrupted.uninstall_outside(self)
         else:
             self.uninstall()
@@ -138,7 +137,7 @@ class Hook:
     def uninstall(self) -> None:
         """End that. If somebody has put another handler there, that one stays before ours."""
         self._is_over = True
-        present = signal.getsignal(signal.SIGINT) if _is_main() else None
+        present = signal.getsignal(signal.SIGINT) if is_main() else None
         handler: Any = present
         while isinstance(handler, Hook) and handler._is_over:  # noqa: SLF001
             handler = handler._previous  # noqa: SLF001
@@ -163,24 +162,3 @@ class Hook:
                 return True
             frame = frame.f_back
         return False
-
-
-class _Main:
-    """Who the main thread is; asked several times in each call, so it is looked up once."""
-
-    __slots__ = ("ident",)
-
-    def __init__(self) -> None:
-        self.look()
-
-    def look(self) -> None:
-        self.ident = threading.main_thread().ident
-
-
-_main = _Main()
-with contextlib.suppress(AttributeError):  # where there is no fork
-    os.register_at_fork(after_in_child=_main.look)  # the thread that forks is the child's main one
-
-
-def _is_main() -> bool:
-    return get_ident() == _main.ident
