@@ -15,10 +15,10 @@ from namedtasks._core.callables import check_plain_fn
 from namedtasks._core.engine import make_engine
 from namedtasks._core.events import Instrument
 from namedtasks._core.pending import IfBusy
-from namedtasks._core.text import error_text, repr_of
+from namedtasks._core.text import repr_of
 from namedtasks._core.verbs import Verbs
 from namedtasks._log import complain
-from namedtasks._threads import waits
+from namedtasks._threads import block, waits
 from namedtasks._threads.clock import MonotonicClock
 from namedtasks._threads.future import TaskFuture
 from namedtasks._threads.interrupts import Hook, uninterrupted
@@ -406,36 +406,13 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         traceback: TracebackType | None,
     ) -> None:
         with uninterrupted:  # nothing before it: see Hook.is_being_left()
-            self._leave(exc)
-
-    def _leave(self, exc: BaseException | None) -> None:
-        shell = self._shell
-        waits.refuse_inside_map(shell, "the end of its block")
-        shell.end_block()
-        raised = exc
-        try:
-            if raised is None:
-                raised = self._wait_for_runs()
-            if raised is not None:
-                shell.cancel_all(f"the map's block raised {error_text(raised)}")
-                waits.sleep_while(shell, shell.hold_all_told, math.inf)
-            if raised is not exc and raised is not None:
-                raise raised
-        finally:
-            del raised, exc  # no cycle through the traceback
-            shell.close()
-            shell.places.close()
-            hook, self._hook = self._hook, None
-            if hook is not None:
-                hook.uninstall_soon()
-
-    def _wait_for_runs(self) -> BaseException | None:
-        """Wait for all to end; what a signal handler raised meanwhile: Ctrl-C, as a rule."""
-        try:
-            waits.sleep_while(self._shell, self._shell.hold_all_told, math.inf)
-        except BaseException as interrupt:
-            return interrupt
-        return None
+            waits.refuse_inside_map(self._shell, "the end of its block")
+            try:
+                block.leave(self._shell, exc)
+            finally:
+                hook, self._hook = self._hook, None
+                if hook is not None:
+                    hook.uninstall_soon()
 
 
 def _check_executor(executor: object) -> None:
