@@ -53,5 +53,8 @@ class Clock(Protocol):
         The lock is held when this is called, and somebody else releases it to
         end the wait. Whether it came to that or not is nobody's concern: who
         calls this looks again.
+
+        What it raises, who waits raises. The map's own timer logs it, and begins
+        anew with the next change; till then those who wait do what is due.
         """
         ...
