@@ -260,13 +260,13 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         check_plain_fn("start_thread_soon()", fn, "use start_soon()")
         checks.executor(executor)
         checks.if_busy(if_busy)
-        chosen = executor or self._executor
+        chosen = self._executor if executor is None else executor
         shell = self._shell
         return shell.start(
             name,
             call_in_executor,
-            (chosen or shell.run_in_thread, fn, args),
-            shell.engine.slots if chosen else shell.engine.threads,
+            (shell.run_in_thread if chosen is None else chosen, fn, args),
+            shell.engine.threads if chosen is None else shell.engine.slots,
             if_busy,
             checks.timeout(timeout),
             operation,

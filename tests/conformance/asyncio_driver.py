@@ -57,6 +57,10 @@ class AsyncioWorld(World):
 
         return self._map.create_task(name, body)
 
+    def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
+        task: asyncio.Future[Any] = self._map.run_in_executor(name, fn, **options)
+        return task
+
     def wait_in_background(self, verb: str, *args: Any) -> Waiter:
         waiter = Waiter()
 

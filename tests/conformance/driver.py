@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Awaitable, Callable, Hashable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol, final
 
@@ -75,6 +76,28 @@ class Job:
 
 
 @final
+class FalsyPool(Executor):
+    """A pool that does what it has when the test says so; its truth is False, as its length is."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Future[Any], Callable[[], Any]]] = []
+
+    def __len__(self) -> int:
+        return 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.jobs.append((future, lambda: fn(*args, **kwargs)))
+        return future
+
+    def work(self) -> None:
+        """Do all jobs."""
+        for future, job in self.jobs:
+            future.set_result(job())
+        self.jobs.clear()
+
+
+@final
 class Waiter:
     """Somebody who waits in the background."""
 
@@ -123,6 +146,10 @@ class World(abc.ABC):
     @abc.abstractmethod
     def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
         """Start a body that just calls *fn*."""
+
+    @abc.abstractmethod
+    def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
+        """Start *fn* on an executor; gives its handle."""
 
     @abc.abstractmethod
     def wait_in_background(self, verb: str, *args: Any) -> Waiter:
@@ -181,6 +208,10 @@ class Driver(abc.ABC):
     """Behaviours that the dialect cannot have, with the reason."""
     remarks: dict[str, str]
     """Behaviours that it has under a condition, with the condition."""
+
+    def executor(self, pool: FalsyPool) -> Any:
+        """What the dialect calls an executor, made of *pool*, and as falsy."""
+        return pool
 
     @abc.abstractmethod
     def open(self, **settings: Any) -> AbstractAsyncContextManager[World]:

@@ -24,6 +24,7 @@ MODULES = (
     "test_overlapping_names",
     "test_ancestor_faults",
     "test_busy_names",
+    "test_executors",
 )
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "explanation" / "conformance.md"
 MARKS = "<!-- made by make conformance -->\n", "<!-- end of what was made -->\n"

@@ -12,7 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
 from namedtasks._core.pending import IfBusy
-from tests.conformance.driver import Driver, Job, Waiter, World
+from namedtasks.executors import from_pool
+from tests.conformance.driver import Driver, FalsyPool, Job, Waiter, World
 
 
 @final
@@ -53,6 +54,9 @@ class TrioWorld(World):
             return fn()
 
         return self._map.start_soon(name, body)
+
+    def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
+        return self._map.start_thread_soon(name, fn, **options)
 
     def wait_in_background(self, verb: str, *args: Any) -> Waiter:
         waiter = Waiter()
@@ -104,6 +108,20 @@ class TrioWorld(World):
         return trio.current_time()
 
 
+@final
+class FalsyExecutor:
+    """A pool as an executor, with the pool's length."""
+
+    def __init__(self, pool: FalsyPool) -> None:
+        self._pool = pool
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    async def __call__(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return await from_pool(self._pool)(fn, *args)
+
+
 class TrioDriver(Driver):
     """The trio shell."""
 
@@ -115,6 +133,9 @@ class TrioDriver(Driver):
 
     def __init__(self) -> None:
         self._clock = MockClock()
+
+    def executor(self, pool: FalsyPool) -> Any:
+        return FalsyExecutor(pool)
 
     @asynccontextmanager
     async def open(self, **settings: Any) -> AsyncGenerator[TrioWorld]:
