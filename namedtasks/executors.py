@@ -19,7 +19,14 @@ from concurrent.futures import (
 from typing import Any, final
 
 import trio
-from trio.lowlevel import Abort, RaiseCancelT, Task, TrioToken, enable_ki_protection
+from trio.lowlevel import (
+    Abort,
+    RaiseCancelT,
+    Task,
+    TrioToken,
+    disable_ki_protection,
+    enable_ki_protection,
+)
 
 from namedtasks import _pools
 
@@ -72,14 +79,21 @@ async def _run_in_pool(
     pool: _pools.PoolOrFactory, fn: Callable[..., object], /, *args: object
 ) -> object:
     await trio.lowlevel.checkpoint_if_cancelled()
+    chosen = _pool_of(pool)
     wait = _Wait()
-    wait.job = _pools.submit(pool, fn, args, wait.end_from_any_thread)
+    wait.job = _pools.submit(chosen, fn, args, wait.end_from_any_thread)
     await trio.lowlevel.wait_task_rescheduled(wait.abort)
     assert wait.future is not None
     try:
         return wait.future.result()
     finally:
         del wait  # no cycle through the error's traceback
+
+
+@disable_ki_protection
+def _pool_of(pool: _pools.PoolOrFactory) -> _Pool:
+    # The factory is the user's: Ctrl-C may interrupt it, as long as no work is on its way.
+    return _pools.pool_of(pool)
 
 
 @final

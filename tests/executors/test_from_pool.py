@@ -145,6 +145,19 @@ async def test_the_factory_is_called_in_trios_thread_for_each_run() -> None:
     assert tokens == [trio.lowlevel.current_trio_token()] * 2
 
 
+async def test_the_factory_may_be_interrupted_by_ctrl_c() -> None:
+    """It is the user's, and no work is on its way yet."""
+    protected: list[bool] = []
+    with ThreadPoolExecutor() as pool:
+
+        def factory() -> Executor:
+            protected.append(trio.lowlevel.currently_ki_protected())
+            return pool
+
+        await from_pool(factory)(print)
+    assert protected == [False]
+
+
 def test_an_end_after_the_trio_run_is_nobodys_business() -> None:
     async def start() -> _Wait:
         return _Wait()
