@@ -3,7 +3,9 @@
 All shells share it, so it knows neither trio nor asyncio. The rules:
 
 1. `submit` raises, or the job's *ended* is called once: never before the work
-   has ended, and never inside of `submit`, whose caller may hold a lock.
+   has ended, and never inside of `submit`, whose caller may hold a lock. But for
+   one case: the pool has run the function in place, and no thread can be had to
+   call *ended* in. To raise then would say that nothing ran.
 2. A pool's word is not taken for more than it is worth. Whether it can be
    believed that a job was cancelled, and whether a failed job is over, depends
    on the pool.
@@ -91,7 +93,7 @@ def submit(
 
     A pool of threads runs it in a copy of the caller's context. *ended* is
     called in whatever thread, later or at the same time, also inside of
-    `PoolJob.cancel`, but never inside of this call.
+    `PoolJob.cancel`, but not inside of this call: see the first rule.
 
     Raises:
         TypeError: the factory gave no pool.
@@ -149,13 +151,16 @@ class PoolJob:
         self._done_at_once: Future[Any] | None = None
 
     def watch(self) -> None:
-        """Have *ended* called when the work has ended, but not in this call."""
+        """Have *ended* called when the work has ended, and not in this call if that can be."""
         assert self._future is not None
         self._future.add_done_callback(self._on_done)
         self._submitter = None
         if self._done_at_once is not None:
             future, self._done_at_once = self._done_at_once, None
-            _in_a_thread(self._settle, future)
+            try:
+                _in_a_thread(self._settle, future)
+            except Exception:  # there is no thread to be had
+                self._settle(future)
 
     def cancel(self) -> bool:
         """Take the work back, if that is possible and the pool is to be believed.

@@ -84,6 +84,17 @@ def test_the_end_is_never_told_inside_of_submit() -> None:
     assert ends.thread is not threading.current_thread()
 
 
+def test_an_end_is_told_inside_of_submit_when_there_is_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pool has run the function in place: to raise would say that nothing ran."""
+    ends = Ends()
+    monkeypatch.setattr(_pools, "_in_a_thread", lambda *_: raise_error(RuntimeError("no thread")))
+    submit(AtOnce(), divmod, (7, 2), ends)
+    assert ends.futures[0].result() == (3, 1)
+    assert ends.thread is threading.current_thread()
+
+
 def test_an_end_in_a_thread_of_the_pools_is_told_there() -> None:
     pool, ends = ByHand(), Ends()
     submit(pool, print, (), ends)

@@ -276,3 +276,25 @@ def test_a_pool_that_runs_in_place_may_run_what_calls_the_map() -> None:
     with ThreadTaskMap(executor=InPlace()) as tasks:
         future = tasks.submit("a", lambda: tasks.submit("b", str, 5).result())
         assert future.result() == "5"
+
+
+def test_a_pool_that_runs_in_place_has_run_it_also_when_there_is_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end is told in the call, then: a start that raises says that nothing has run."""
+
+    class InPlace(Executor):
+        def submit(self, fn: Any, /, *args: Any, **options: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result(fn(*args, **options))
+            return future
+
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with ThreadTaskMap(executor=InPlace(), limit=1) as tasks:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            futures = [tasks.submit("a", divmod, 7, 2) for _ in range(2)]
+        assert [future.result(0) for future in futures] == [(3, 1)] * 2
+        assert len(tasks) == 0
