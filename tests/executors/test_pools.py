@@ -88,8 +88,12 @@ def test_an_end_is_told_inside_of_submit_when_there_is_no_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The pool has run the function in place: to raise would say that nothing ran."""
+
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
     ends = Ends()
-    monkeypatch.setattr(_pools, "_in_a_thread", lambda *_: raise_error(RuntimeError("no thread")))
+    monkeypatch.setattr(_pools, "_in_a_thread", no_thread)
     submit(AtOnce(), divmod, (7, 2), ends)
     assert ends.futures[0].result() == (3, 1)
     assert ends.thread is threading.current_thread()
