@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import get_ident
-from typing import final
+from typing import Any, final
+
+_STACK_TO_UNDO = 60
+"""Frames, more than enough to roll a start back, and to begin what gets its slot by that."""
 
 
 @final
 class OwnThread:
-    """Lets in the thread that it was made in, and no other."""
+    """Lets in the thread that it was made in, and no other.
 
-    __slots__ = ("_cure", "ident")
+    It also keeps what is to be undone but could not be: at the end of the stack
+    nothing can be called. So there it is only put down, and is undone when
+    there is stack for it, by the next who comes in or by the loop.
+    """
 
-    def __init__(self, cure: str) -> None:
+    __slots__ = ("_call_soon", "_cure", "_undo", "ident", "to_undo")
+
+    def __init__(
+        self,
+        cure: str,
+        *,
+        undo: Callable[[Any], object],
+        call_soon: Callable[[Callable[[], object]], object],
+    ) -> None:
         self.ident: int = get_ident()
         self._cure = cure
         """What another thread should do."""
+        self._undo = undo
+        self._call_soon = call_soon
+        """Has the loop call something."""
+        self.to_undo: tuple[Any, Any] | None = None
+        """What is to be undone, and the same of what was to be undone before it."""
 
     def __enter__(self) -> None:
         self.check()
+        if self.to_undo is not None:
+            self.undo()
 
     def check(self) -> None:
         """Whether the calling thread is the one.
@@ -31,5 +53,24 @@ class OwnThread:
                 f"a task map is used from its own thread only: from another one {self._cure}"
             )
 
+    def undo(self) -> None:
+        """Undo what is to be undone, now or where there is stack for it."""
+        try:
+            try:
+                _dig(_STACK_TO_UNDO)
+            except RecursionError:
+                self._call_soon(self.undo)
+                return
+        except RecursionError:
+            return  # not even for that: who comes next does it
+        while self.to_undo is not None:
+            last, self.to_undo = self.to_undo
+            self._undo(last)
+
     def __exit__(self, *exc_info: object) -> None:
         """Nothing is to be done."""
+
+
+def _dig(frames: int) -> None:
+    if frames:
+        _dig(frames - 1)

@@ -61,7 +61,11 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
     def __init__(self, engine: Engine[AsyncioRun], block: asyncio.Task[Any]) -> None:
         loop = asyncio.get_running_loop()
-        self.own_thread: OwnThread = OwnThread("call post(), or loop.call_soon_threadsafe()")
+        self.own_thread: OwnThread = OwnThread(
+            "call post(), or loop.call_soon_threadsafe()",
+            undo=self._undo_start,
+            call_soon=loop.call_soon,
+        )
         super().__init__(
             engine,
             now=loop.time,
@@ -108,30 +112,33 @@ class Shell(Conductor[AsyncioRun, Lot]):
         if self.is_skipped(name, operation, if_busy):
             return None
         is_put_off = False
-        if self.engine.ledger.is_unknown(name, operation):
-            run = AsyncioRun(self, name, operation, timeout, slots)
-            self._admit_unknown(run)
-        else:
-            admission = self._admit(
-                name,
-                operation,
-                lambda: AsyncioRun(self, name, operation, timeout, slots),
-                if_busy,
-            )
-            if admission is None:
-                return None
-            if admission.is_joined:
-                return cast("asyncio.Future[Any]", admission.handle)
-            run, is_put_off = admission.run, admission.is_put_off
         shared: asyncio.Future[Any] | None = None
+        run: AsyncioRun | None = None
         try:
+            if self.engine.ledger.is_unknown(name, operation):
+                run = AsyncioRun(self, name, operation, timeout, slots)
+                self._admit_unknown(run)
+            else:
+                admission = self._admit(
+                    name,
+                    operation,
+                    lambda: AsyncioRun(self, name, operation, timeout, slots),
+                    if_busy,
+                )
+                if admission is None:
+                    return None
+                if admission.is_joined:
+                    return cast("asyncio.Future[Any]", admission.handle)
+                run, is_put_off = admission.run, admission.is_put_off
             if if_busy == "join":
                 shared = JoinedFuture(run, self.loop)
             run.body = make_body(run)
             task = self._make_task(run)
         except BaseException:
-            run.close_body()
-            self._roll_back(run)
+            if run is not None:
+                # Put down without a call: there may be no stack for one.
+                self.own_thread.to_undo = run, self.own_thread.to_undo
+                self.own_thread.undo()
             raise
         if task.done():  # an eager one
             self._on_done(run, task)
@@ -145,6 +152,13 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
     def _join(self, run: AsyncioRun) -> Admission[AsyncioRun]:
         return Admission(run, is_joined=True, handle=JoinedFuture(run, self.loop))
+
+    def _undo_start(self, run: AsyncioRun) -> None:
+        """Roll back a start that has raised."""
+        run.close_body()
+        if not (run.has_slot or run.place or run.put_off or run.done):
+            run.slots.take(run)  # it came to the end of the stack when it was to get one
+        self._roll_back(run)
 
     def _make_task(self, run: AsyncioRun) -> asyncio.Task[Any]:
         coroutine = self._drive(run)

@@ -57,7 +57,12 @@ class Shell(Conductor[TrioRun, Lot]):
     )
 
     def __init__(self, engine: Engine[TrioRun], nursery: trio.Nursery, *, workers: bool) -> None:
-        self.own_thread: OwnThread = OwnThread("call post(), or trio.from_thread.run_sync()")
+        in_loop = trio.lowlevel.current_trio_token().run_sync_soon
+        self.own_thread: OwnThread = OwnThread(
+            "call post(), or trio.from_thread.run_sync()",
+            undo=self._undo_start,
+            call_soon=in_loop,
+        )
         self.thread: int = get_ident()
         super().__init__(
             engine,
@@ -70,7 +75,7 @@ class Shell(Conductor[TrioRun, Lot]):
         self.nursery: trio.Nursery = nursery
         self.workers: Workers = Workers(self, nursery, reuse=workers)
         self._posts = Posts(
-            wake=trio.lowlevel.current_trio_token().run_sync_soon,
+            wake=in_loop,
             complain=complain,
             go_up=self._raise_in_nursery,
         )
@@ -81,7 +86,7 @@ class Shell(Conductor[TrioRun, Lot]):
     # Starting
 
     @enable_ki_protection
-    def start(
+    def start(  # noqa: C901 - for speed
         self,
         name: Hashable,
         async_fn: Callable[..., object],
@@ -99,21 +104,22 @@ class Shell(Conductor[TrioRun, Lot]):
         if get_ident() != self.thread:
             self.own_thread.check()
         is_put_off = False
-        if is_unknown or self.engine.ledger.is_unknown(name, operation):
-            run = TrioRun(name, operation, timeout, slots, self)
-            self._admit_unknown(run)
-        else:
-            admission = self._admit(
-                name, operation, lambda: TrioRun(name, operation, timeout, slots, self), if_busy
-            )
-            if admission is None:
-                return None
-            if admission.is_joined:
-                return cast("TaskHandle[Any]", admission.handle)
-            run, is_put_off = admission.run, admission.is_put_off
-        handle: TaskHandle[Any] = TaskHandle(run)
-        run.handle = handle
+        run: TrioRun | None = None
         try:
+            if is_unknown or self.engine.ledger.is_unknown(name, operation):
+                run = TrioRun(name, operation, timeout, slots, self)
+                self._admit_unknown(run)
+            else:
+                admission = self._admit(
+                    name, operation, lambda: TrioRun(name, operation, timeout, slots, self), if_busy
+                )
+                if admission is None:
+                    return None
+                if admission.is_joined:
+                    return cast("TaskHandle[Any]", admission.handle)
+                run, is_put_off = admission.run, admission.is_put_off
+            handle: TaskHandle[Any] = TaskHandle(run)
+            run.handle = handle
             body = call(async_fn, args)
             if type(body) is not CoroutineType:
                 body = check_body(WORDS, async_fn, body)
@@ -125,12 +131,21 @@ class Shell(Conductor[TrioRun, Lot]):
             else:
                 run.context = contextvars.copy_context()
         except BaseException:
-            run.close_body()
-            self._roll_back(run)
+            if run is not None:
+                # Put down without a call: there may be no stack for one.
+                self.own_thread.to_undo = run, self.own_thread.to_undo
+                self.own_thread.undo()
             raise
         if is_put_off:
             self._accept(run)
         return handle
+
+    def _undo_start(self, run: TrioRun) -> None:
+        """Roll back a start that has raised."""
+        run.close_body()
+        if not (run.has_slot or run.place or run.put_off or run.done):
+            run.slots.take(run)  # it came to the end of the stack when it was to get one
+        self._roll_back(run)
 
     def post(self, start: Callable[..., object], args: tuple[Any, ...], kwargs: Any) -> None:
         """Have *start* called in the map's thread, in a copy of the caller's context.

@@ -351,11 +351,11 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         seconds = math.inf if grace is None else checks.number("grace", grace)
         self.close()
         with trio.move_on_after(seconds):
-            await waits.wait_idle(self._shell)
+            await waits.sleep_while(self._shell, self._shell.hold_idle)
             return ()
         self._shell.cancel_all("the map is shutting down")
         with trio.move_on_after(self._shell.overdue_after):
-            await waits.wait_idle(self._shell)
+            await waits.sleep_while(self._shell, self._shell.hold_idle)
         self._shell.on_time()  # they are due at this very moment
         return tuple(self)
 
@@ -379,7 +379,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             <namedtasks.TaskMap running=0 waiting=1>
         """
         waits.refuse_inside_map(self._shell, "wait_idle()")
-        await waits.wait_idle(self._shell)
+        await waits.sleep_while(self._shell, self._shell.hold_idle)
 
     async def wait_empty(self) -> None:
         """Wait until it is idle, and no name waits after a failure. Checkpoint.
@@ -402,7 +402,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             70.5 s
         """
         waits.refuse_inside_map(self._shell, "wait_empty()")
-        await waits.wait_empty(self._shell)
+        await waits.sleep_while(self._shell, self._shell.hold_empty)
 
     async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
         """Wait until *name* may be started. Checkpoint.

@@ -30,43 +30,37 @@ if TYPE_CHECKING:
 
 
 @enable_ki_protection
-async def wait_idle(shell: Shell) -> None:
-    """Wait until nothing runs."""
+async def sleep_while(shell: Shell, holds: Callable[[], Hold[Lot] | None]) -> None:
+    """Sleep while something *holds*. Checkpoint."""
     await checkpoint()
-    await _sleep_while(shell.hold_idle)
-
-
-@enable_ki_protection
-async def wait_empty(shell: Shell) -> None:
-    """Wait until nothing runs and no failure waits."""
-    await checkpoint()
-    await _sleep_while(shell.hold_empty)
+    while True:
+        with shell.guard:
+            hold = holds()
+        if hold is None:
+            return
+        if hold.until == math.inf:
+            await hold.lot.park()
+        else:
+            with trio.CancelScope(deadline=hold.until):
+                await hold.lot.park()
 
 
 @enable_ki_protection
 async def wait_free(shell: Shell, name: Hashable, operation: str | None) -> None:
-    """Wait until nothing stands in the way of a start of *name*."""
-    await checkpoint()
-    while (hold := shell.hold_free(name, operation)) is not None:
-        try:
-            await _sleep(hold)
-        finally:
-            shell.forsake(name, hold.lot)
+    """Wait until nothing stands in the way of a start of *name*. Checkpoint."""
+    lots: set[Lot] = set()
 
+    def holds() -> Hold[Lot] | None:
+        hold = shell.hold_free(name, operation)
+        if hold is not None:
+            lots.add(hold.lot)
+        return hold
 
-@enable_ki_protection
-async def _sleep_while(holds: Callable[[], Hold[Lot] | None]) -> None:
-    while (hold := holds()) is not None:
-        await _sleep(hold)
-
-
-@enable_ki_protection
-async def _sleep(hold: Hold[Lot]) -> None:
-    if hold.until == math.inf:
-        await hold.lot.park()
-        return
-    with trio.CancelScope(deadline=hold.until):
-        await hold.lot.park()
+    try:
+        await sleep_while(shell, holds)
+    finally:
+        for lot in lots:
+            shell.forsake(name, lot)
 
 
 def refuse_inside_map(shell: Shell, what: str) -> None:

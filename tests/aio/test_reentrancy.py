@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -219,3 +222,41 @@ async def test_a_limited_map_may_be_started_from_its_tasks() -> None:
         await tasks.create_task("a", body, "a")
         await tasks.wait_idle()
     assert order == ["a", "b"]
+
+
+def dig(left: int, call: Callable[[], object]) -> None:
+    """Call from so many frames further down."""
+    if left:
+        dig(left - 1, call)
+    else:
+        call()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("limit", [None, 2])
+def test_a_start_at_any_depth_of_the_stack_leaves_the_map_whole(limit: int | None) -> None:
+    """`RecursionError` may come anywhere in it, and then nothing was started."""
+
+    async def noop() -> None:
+        pass
+
+    def ignore(*_: object) -> None:
+        """What asyncio complains of: it leaves half a Task of its own behind there."""
+
+    async def try_all() -> None:
+        asyncio.get_running_loop().set_exception_handler(ignore)
+        room = sys.getrecursionlimit() - len(inspect.stack())
+        failed = 0
+        for depth in range(room - 50, room):
+            async with open_task_map(limit=limit, instruments=()) as tasks:
+                try:
+                    dig(depth, lambda: tasks.create_task("a", noop))
+                except RecursionError:
+                    failed += 1
+                async with asyncio.timeout(5):
+                    await tasks.wait_idle()
+                assert len(tasks) == 0
+                assert tasks._shell.engine.slots.used == 0
+        assert failed > 3
+
+    asyncio.run(try_all())

@@ -1,5 +1,8 @@
 """Tasks, callbacks and functions that call the map while it calls them."""
 
+import inspect
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -285,3 +288,45 @@ async def test_a_policy_that_forgets_the_name_is_asked_again() -> None:
         assert failure is not None
         assert failure.failures == 1
     assert asked == [1, 2, 1]
+
+
+def dig(left: int, call: Callable[[], object]) -> None:
+    """Call from so many frames further down."""
+    if left:
+        dig(left - 1, call)
+    else:
+        call()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("limit", [None, 2])
+async def test_a_start_at_any_depth_of_the_stack_leaves_the_map_whole(limit: int | None) -> None:
+    """`RecursionError` may come anywhere in it, and then nothing was started."""
+    room = sys.getrecursionlimit() - len(inspect.stack())
+    failed = 0
+    for depth in range(room - 50, room):
+        async with namedtasks.open_task_map(limit=limit, instruments=()) as tasks:
+            try:
+                dig(depth, lambda: tasks.start_soon("a", noop))
+            except RecursionError:
+                failed += 1
+            with trio.fail_after(5):
+                await tasks.wait_idle()
+            assert len(tasks) == 0
+            assert tasks._shell.engine.slots.used == 0
+    assert failed > 3
+
+
+async def test_a_start_that_could_not_be_undone_is_undone_by_who_comes_next() -> None:
+    """At the very end of the stack not even the loop can be asked to."""
+    async with namedtasks.open_task_map(instruments=()) as tasks:
+        own_thread = tasks._shell.own_thread
+        room = sys.getrecursionlimit() - len(inspect.stack())
+        depth = room
+        while own_thread.to_undo is None:
+            depth -= 1
+            with pytest.raises(RecursionError):
+                dig(depth, lambda: tasks.start_soon("a", noop))
+        assert "a" in tasks
+        assert not tasks.cancel("a")
+        assert "a" not in tasks
