@@ -143,6 +143,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             body raised; who never looks at it is not told "exception was never
             retrieved", as the instruments and the log have heard of it.
             Cancelling it cancels the run.
+            To await, inside of a run, what is queued behind it hangs: asyncio
+            awaits a Task, and asks nobody.
             With ``"join"`` it is a future of the caller's own, also for who is
             the first. It tells what the Task tells. Cancelling it, or a task
             that awaits it, does nothing to the run. To await it from inside of

@@ -57,6 +57,12 @@ class AsyncioWorld(World):
 
         return self._map.create_task(name, body)
 
+    def start_waiting(self, name: Hashable, start: Callable[[], Any]) -> Any:
+        async def body() -> Any:
+            return await start()
+
+        return self._map.create_task(name, body)
+
     def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
         return cast("Any", self._map).run_in_executor(name, fn, **options)
 
@@ -108,7 +114,9 @@ class AsyncioDriver(Driver):
     """The asyncio shell."""
 
     name = "asyncio"
-    departures: dict[str, str] = {}  # noqa: RUF012 - read only
+    departures: dict[str, str] = {  # noqa: RUF012 - read only
+        "waiting": "a Task is awaited by asyncio, which knows of no queue: it hangs",
+    }
     remarks: dict[str, str] = {  # noqa: RUF012 - read only
         "A01": "under an eager task factory, which a program has to choose, the body may begin "
         "inside of the call"
@@ -138,6 +146,7 @@ class EagerAsyncioDriver(AsyncioDriver):
 
     name = "asyncio with eager tasks"
     departures: dict[str, str] = {  # noqa: RUF012 - read only
+        **AsyncioDriver.departures,
         "A01": "eager is to say that the body begins inside of the call",
         "A12": "a task that it starts from inside is over when the call returns",
     }

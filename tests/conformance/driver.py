@@ -148,6 +148,10 @@ class World(abc.ABC):
         """Start a body that just calls *fn*."""
 
     @abc.abstractmethod
+    def start_waiting(self, name: Hashable, start: Callable[[], Any]) -> Any:
+        """Start a body that calls *start*, and waits for the handle that this gives."""
+
+    @abc.abstractmethod
     def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
         """Start *fn* on an executor; gives its handle."""
 

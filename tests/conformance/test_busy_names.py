@@ -263,3 +263,21 @@ async def test_refuse_and_skip_look_past_what_is_pending(driver: Driver) -> None
         assert world.attempt("a") == "busy"
         assert world.start("a", Job(), if_busy="skip") is None
         assert len(world.tasks) == 1
+
+
+@behaviour
+async def test_waiting_for_what_is_queued_behind_oneself_raises(driver: Driver) -> None:
+    async with driver.open() as world:
+        handle = world.start_waiting("a", lambda: world.start("a", Job(), if_busy="queue"))
+        await world.settle()
+        with pytest.raises(RuntimeError, match="would wait for itself"):
+            await world.result(handle)
+
+
+@behaviour
+async def test_who_joins_oneself_cannot_wait_for_that(driver: Driver) -> None:
+    async with driver.open() as world:
+        handle = world.start_waiting("a", lambda: world.start("a", Job(), if_busy="join"))
+        await world.settle()
+        with pytest.raises(RuntimeError, match="would wait for itself"):
+            await world.result(handle)

@@ -146,6 +146,9 @@ class ThreadWorld(World):
     def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
         return self._map.submit(name, fn)
 
+    def start_waiting(self, name: Hashable, start: Callable[[], Any]) -> Any:
+        return self._map.submit(name, lambda: start().result())
+
     def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
         return self._map.submit(name, fn, **options)
 

@@ -55,6 +55,12 @@ class TrioWorld(World):
 
         return self._map.start_soon(name, body)
 
+    def start_waiting(self, name: Hashable, start: Callable[[], Any]) -> Any:
+        async def body() -> Any:
+            return await start().wait()
+
+        return self._map.start_soon(name, body)
+
     def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
         return self._map.start_thread_soon(name, fn, **options)
 
