@@ -28,7 +28,7 @@ import namedtasks.executors
 import namedtasks.instruments
 import namedtasks.testing
 from namedtasks import _pools
-from namedtasks._trio.callables import Executor
+from namedtasks._trio.executors import Executor
 
 MODULES = [
     namedtasks,

@@ -10,7 +10,7 @@ from namedtasks._asyncio.lots import Lot
 from namedtasks._core.coroutines import Body, close_unbegun
 from namedtasks._core.runs import LiveRun
 from namedtasks._core.slots import Slots
-from namedtasks._core.text import repr_of, task_text
+from namedtasks._core.text import task_text
 from namedtasks._log import complain
 
 if TYPE_CHECKING:
@@ -58,11 +58,6 @@ class AsyncioRun(LiveRun[Lot]):
         """Whether a thread or a process works on it, which no `Task.cancel` reaches."""
         self.job: PoolJob | None = None
         """What a pool, which may take it back, knows of it."""
-
-    @property
-    def text(self) -> str:
-        """What the Task is called."""
-        return self.name if isinstance(self.name, str) else repr_of(self.name)
 
     def take_body(self) -> Body:
         """Give the body away, to be awaited."""

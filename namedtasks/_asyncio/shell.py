@@ -34,7 +34,7 @@ from namedtasks._core.groups import parted
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.posts import Posts
 from namedtasks._core.slots import Slots
-from namedtasks._core.text import error_text, task_text
+from namedtasks._core.text import error_text, name_text, task_text
 from namedtasks._current import running_in
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread
@@ -47,8 +47,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
     __slots__ = (
         "_alarm",
-        "_going_up_because",
         "_posts",
+        "_stopped_because",
         "block",
         "block_was_cancelled",
         "going",
@@ -87,12 +87,12 @@ class Shell(Conductor[AsyncioRun, Lot]):
         self.opened_in: AsyncioRun | None = opened_in if isinstance(opened_in, AsyncioRun) else None
         """The run, of another map or of this one's surroundings, that waits for the block."""
         self.threads: ThreadPool = ThreadPool("namedtasks")
-        self._going_up_because: str | None = None
         self._alarm = Alarm(self)
+        self._stopped_because: str | None = None
         self._posts = Posts(
             wake=self._call_in_loop,
             complain=complain,
-            go_up=self._raise_from_loop,
+            let_out=self._raise_from_loop,
         )
 
     # Starting
@@ -146,8 +146,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
             self._know(run, task)
         if is_put_off:
             self._accept(run)
-        if self._going_up_because is not None:
-            self.cancel(run, self._going_up_because)
+        if self._stopped_because is not None:
+            self.cancel(run, self._stopped_because)
         return task if shared is None else shared
 
     def _join(self, run: AsyncioRun) -> Admission[AsyncioRun]:
@@ -163,7 +163,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
     def _make_task(self, run: AsyncioRun) -> asyncio.Task[Any]:
         coroutine = self._drive(run)
         try:
-            return self.loop.create_task(coroutine, name=run.text)
+            return self.loop.create_task(coroutine, name=name_text(run.name))
         except BaseException:
             coroutine.close()
             raise
@@ -248,7 +248,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         task = asyncio.current_task()
         assert task is not None
         if run.task is None:
-            task.set_name(run.text)
+            task.set_name(name_text(run.name))
             self._know(run, task)
         if run.done or run.stop_asked_at is not None:
             raise _cancelled(run)
@@ -364,8 +364,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
     def stop_all(self, reason: str) -> None:
         """Ask all runs to stop, the first time, and all that start from now on."""
-        if self._going_up_because is None:
-            self._going_up_because = reason
+        if self._stopped_because is None:
+            self._stopped_because = reason
             self.cancel_all(reason)
 
     def go_up(self, reason: str, error: BaseException) -> None:

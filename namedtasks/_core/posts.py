@@ -30,19 +30,19 @@ the name, and ``operation`` is among the others."""
 class Posts:
     """The line of one map."""
 
-    __slots__ = ("_complain", "_go_up", "_is_woken", "_posts", "_wake")
+    __slots__ = ("_complain", "_is_woken", "_let_out", "_posts", "_wake")
 
     def __init__(
         self,
         *,
         wake: Callable[[Callable[[], None]], object],
         complain: Callable[[str, BaseException], None],
-        go_up: Callable[[BaseException, str], None],
+        let_out: Callable[[BaseException, str], None],
     ) -> None:
         self._wake = wake
         """Has a function called by the loop, soon; callable from any thread."""
         self._complain = complain
-        self._go_up = go_up
+        self._let_out = let_out
         """Takes what a start has raised that is no `Exception`, and whose start it was."""
         self._posts: deque[Post] = deque()
         self._is_woken: bool = False
@@ -98,4 +98,4 @@ class Posts:
             if isinstance(error, Exception):
                 self._complain(f"the posted start of {text} failed", error)
             else:  # a Ctrl-C, say, in the function that was to give the body
-                self._go_up(error, text)
+                self._let_out(error, text)

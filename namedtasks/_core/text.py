@@ -42,6 +42,11 @@ def task_text(name: Hashable, operation: str | None) -> str:
     return f"task {repr_of(name)} (operation {repr_of(operation)})"
 
 
+def name_text(name: Hashable) -> str:
+    """What the thing is called that runs a task: a trio task, a Task."""
+    return name if isinstance(name, str) else repr_of(name)
+
+
 def seconds_text(seconds: float) -> str:
     """Seconds for people: three significant digits, no exponent: ``0.5 s``, ``122 s``."""
     digits = 0 if seconds >= 100 else 1 if seconds >= 10 else 2 if seconds >= 1 else 3

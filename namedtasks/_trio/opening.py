@@ -17,7 +17,7 @@ from namedtasks._core.engine import Engine, make_engine
 from namedtasks._core.events import Instrument
 from namedtasks._core.text import error_text
 from namedtasks._log import complain
-from namedtasks._trio.callables import Executor
+from namedtasks._trio.executors import Executor
 from namedtasks._trio.run import TrioRun, has_cancellation, is_cancellation
 from namedtasks._trio.shell import ENCLOSING_SCOPE, Shell
 from namedtasks._trio.task_map import TaskMap
@@ -169,14 +169,14 @@ class _Block:
         try:
             shell.end_block()
             if exc is not None:
-                shell.go_up(_reason(exc))
+                shell.stop_all(_reason(exc))
             else:
                 await shell.wait_for_runs()
         except trio.Cancelled:
             # Each run gets it too, and raises it or has something else to say: as in a nursery.
-            shell.go_up(ENCLOSING_SCOPE)
+            shell.stop_all(ENCLOSING_SCOPE)
         except BaseException as interrupt:  # it leaves with the rest
-            shell.go_up(_reason(interrupt))
+            shell.stop_all(_reason(interrupt))
             return interrupt, None
         if exc is None or has_cancellation(exc):
             return None, exc

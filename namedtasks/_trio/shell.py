@@ -17,10 +17,10 @@ from types import CoroutineType
 from typing import Any, cast, final
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from namedtasks._core.conductor import Conductor
-from namedtasks._core.coroutines import check_body
+from namedtasks._core.coroutines import Words, check_body
 from namedtasks._core.engine import Engine, Turn
 from namedtasks._core.errors import ClosedError
 from namedtasks._core.groups import parted
@@ -31,11 +31,13 @@ from namedtasks._core.text import error_text, task_text
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread
 from namedtasks._trio.alarm import Alarm
-from namedtasks._trio.callables import WORDS, call
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.lots import Lot
 from namedtasks._trio.run import TrioRun, is_cancellation
 from namedtasks._trio.workers import Workers
+
+WORDS = Words("start_soon", "start_thread_soon")
+"""What the verbs are called, in what is said to who calls them wrongly."""
 
 ENCLOSING_SCOPE = "an enclosing cancel scope was cancelled"
 """Why a run was cancelled that nobody of this map's cancelled."""
@@ -47,8 +49,8 @@ class Shell(Conductor[TrioRun, Lot]):
 
     __slots__ = (
         "_alarm",
-        "_is_going_up",
         "_posts",
+        "_stopped_because",
         "_thread_limiter",
         "nursery",
         "own_thread",
@@ -77,11 +79,11 @@ class Shell(Conductor[TrioRun, Lot]):
         self._posts = Posts(
             wake=in_loop,
             complain=complain,
-            go_up=self._raise_in_nursery,
+            let_out=self._raise_in_nursery,
         )
         self._thread_limiter = trio.CapacityLimiter(math.inf)  # the slots do the limiting
-        self._is_going_up = False
         self._alarm = Alarm(self)
+        self._stopped_because: str | None = None
 
     # Starting
 
@@ -120,7 +122,7 @@ class Shell(Conductor[TrioRun, Lot]):
                 run, is_put_off = admission.run, admission.is_put_off
             handle: TaskHandle[Any] = TaskHandle(run)
             run.handle = handle
-            body = call(async_fn, args)
+            body = _call_unprotected(async_fn, args)
             if type(body) is not CoroutineType:
                 body = check_body(WORDS, async_fn, body)
             run.body = body
@@ -187,7 +189,7 @@ class Shell(Conductor[TrioRun, Lot]):
         run.close_body()  # if Ctrl-C came before it began
         failure, rest = (None, None) if error is None else parted(error, Exception)
         if rest is not None:
-            self.go_up(_reason_to_go_up(run, rest))
+            self.stop_all(_reason_to_stop(run, rest))
         if failure is None and rest is not None:
             self._end_by_what_goes_up(run, rest)
         else:
@@ -245,10 +247,10 @@ class Shell(Conductor[TrioRun, Lot]):
         """Let the instruments hear what was noted."""
         self.engine.dispatch.deliver()
 
-    def go_up(self, reason: str) -> None:
-        """Something goes up through the map: ask all runs to stop, the first time."""
-        if not self._is_going_up:
-            self._is_going_up = True
+    def stop_all(self, reason: str) -> None:
+        """Ask all runs to stop, the first time: something goes up through the map."""
+        if self._stopped_because is None:
+            self._stopped_because = reason
             self.cancel_all(reason)
 
     # Leaving
@@ -286,11 +288,17 @@ class Shell(Conductor[TrioRun, Lot]):
         super().close()
 
 
+@disable_ki_protection
+def _call_unprotected(async_fn: Callable[..., object], args: tuple[object, ...]) -> object:
+    """Call the user's function where Ctrl-C may interrupt it."""
+    return async_fn(*args)
+
+
 async def _raise(error: BaseException) -> None:
     raise error
 
 
-def _reason_to_go_up(run: TrioRun, rest: BaseException) -> str:
+def _reason_to_stop(run: TrioRun, rest: BaseException) -> str:
     if is_cancellation(rest):
         return ENCLOSING_SCOPE
     return f"{task_text(run.name, run.operation)} raised {error_text(rest)}"

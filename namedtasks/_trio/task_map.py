@@ -24,9 +24,9 @@ from namedtasks._core.names import check_name
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.verbs import Verbs
 from namedtasks._trio import waits
-from namedtasks._trio.callables import WORDS, Executor, call_in_executor
+from namedtasks._trio.executors import Executor, call_in_executor
 from namedtasks._trio.handle import TaskHandle
-from namedtasks._trio.shell import Shell
+from namedtasks._trio.shell import WORDS, Shell
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")

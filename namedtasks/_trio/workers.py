@@ -47,7 +47,7 @@ from trio.lowlevel import (
 
 from namedtasks._core.events import TaskStarted
 from namedtasks._core.frames import without_our_frames
-from namedtasks._core.text import repr_of
+from namedtasks._core.text import name_text
 from namedtasks._current import running_in
 from namedtasks._trio.run import TrioRun
 
@@ -112,7 +112,7 @@ class Workers:
     @enable_ki_protection
     def begin_soon(self, run: TrioRun, context: Context | None = None) -> None:
         """Have the body of *run* begin, in *context* or in a copy of the caller's."""
-        name = run.name if type(run.name) is str else _text(run)
+        name = run.name if type(run.name) is str else name_text(run.name)
         idle = self._idle
         while idle:
             worker = idle.pop()
@@ -243,10 +243,6 @@ _OUR_FRAMES = frozenset(
     for code in (Workers._run_bodies, Workers._end_failed)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 )
 """What stands between who catches a body's error and the body."""
-
-
-def _text(run: TrioRun) -> str:
-    return run.name if isinstance(run.name, str) else repr_of(run.name)
 
 
 def _take_back_deadline(scope: trio.CancelScope) -> bool:

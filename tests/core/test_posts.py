@@ -38,7 +38,7 @@ class Loop:
     def complain(self, text: str, _: BaseException) -> None:
         self.complaints.append(text)
 
-    def go_up(self, error: BaseException, text: str) -> None:
+    def let_out(self, error: BaseException, text: str) -> None:
         self.gone_up.append(text)
         if self.raises:
             raise error
@@ -56,7 +56,7 @@ def loop() -> Loop:
 
 @pytest.fixture
 def posts(loop: Loop) -> Posts:
-    return Posts(wake=loop.wake, complain=loop.complain, go_up=loop.go_up)
+    return Posts(wake=loop.wake, complain=loop.complain, let_out=loop.let_out)
 
 
 def test_a_burst_wakes_the_loop_once(loop: Loop, posts: Posts) -> None:
@@ -156,7 +156,7 @@ def test_no_post_is_lost_between_threads() -> None:
     def nothing(*_: object) -> None:
         raise AssertionError
 
-    line = Posts(wake=wake, complain=nothing, go_up=nothing)
+    line = Posts(wake=wake, complain=nothing, let_out=nothing)
     threads = [threading.Thread(target=post, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()

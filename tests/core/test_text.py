@@ -2,7 +2,14 @@
 
 import pytest
 
-from namedtasks._core.text import error_text, repr_of, seconds_text, str_of, task_text
+from namedtasks._core.text import (
+    error_text,
+    name_text,
+    repr_of,
+    seconds_text,
+    str_of,
+    task_text,
+)
 
 
 class Odd:
@@ -29,6 +36,12 @@ def test_errors_read_as_in_the_last_line_of_a_traceback() -> None:
 def test_a_task_is_called_by_name_and_operation() -> None:
     assert task_text("vol-1", None) == "task 'vol-1'"
     assert task_text(("vol-1", 2), "mount") == "task ('vol-1', 2) (operation 'mount')"
+
+
+def test_what_runs_a_task_is_called_by_its_name_alone() -> None:
+    assert name_text("vol-1") == "vol-1"
+    assert name_text(("vol-1", 2)) == "('vol-1', 2)"
+    assert name_text(Odd()) == "<Odd whose repr raises>"
 
 
 def test_seconds_have_three_digits_at_most() -> None:
