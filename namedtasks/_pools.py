@@ -58,6 +58,16 @@ def check_pool(value: object) -> None:
         )
 
 
+def check_pool_or_none(value: object) -> None:
+    """The same for what need not be given.
+
+    Raises:
+        TypeError: *value* is neither None nor a pool, nor a function that gives one.
+    """
+    if value is not None:
+        check_pool(value)
+
+
 def pool_of(pool: PoolOrFactory) -> Executor:
     """Give the pool for the next job.
 

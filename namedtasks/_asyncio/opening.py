@@ -16,6 +16,7 @@ from namedtasks._asyncio.task_map import TaskMap
 from namedtasks._core.backoff import Backoff, BackoffPolicy
 from namedtasks._core.engine import Engine, make_engine
 from namedtasks._core.events import Instrument
+from namedtasks._core.groups import let_out
 from namedtasks._core.text import error_text
 from namedtasks._log import complain
 from namedtasks.instruments.logging import LoggingInstrument
@@ -77,8 +78,7 @@ def open_task_map(
 
     .. versionadded:: 0.1
     """
-    if executor is not None:
-        _pools.check_pool(executor)
+    _pools.check_pool_or_none(executor)
     engine: Engine[AsyncioRun] = make_engine(
         backoff=backoff,
         retention=retention,
@@ -177,25 +177,19 @@ def _leave(
     """Let out what leaves the block: its own exception, and what went up from the runs.
 
     A cancellation leaves only alone; beside others it is requested anew, as a
-    TaskGroup does. What the block raised, and leaves alone, goes on by itself.
+    TaskGroup does.
     """
     left = [] if own is None else [own]
     left += [one for one in shell.gone_up if one is not own]
+    shell.gone_up.clear()
     if left and cancelled is not None:
         shell.block.uncancel()
         shell.block.cancel()
     if not left and cancelled is not None:
         left = [cancelled]
-    if not left:
-        return
-    error = left[0] if len(left) == 1 else BaseExceptionGroup("exceptions from a task map", left)
-    if error is raised_in_block:
-        return
-    context = error.__context__
+    del own, cancelled  # no cycle through an error's traceback
     try:
-        raise error
+        if left:
+            let_out(left, raised_in_block)
     finally:
-        # What the block raised is no context of it.
-        BaseException.__setattr__(error, "__context__", context)
-        shell.gone_up.clear()
-        del error, own, cancelled, left, context, raised_in_block
+        del raised_in_block

@@ -81,9 +81,9 @@ class Shell(Conductor[AsyncioRun, Lot]):
         """Whether the map has cancelled it, because of what goes up."""
         self.gone_up: list[BaseException] = []
         """What leaves the block, beside its own exception."""
-        opened_in = running_in.get(None)
         self.going: int = 0
         """How many Tasks are not done; one whose run has ended may need another step."""
+        opened_in = running_in.get(None)
         self.opened_in: AsyncioRun | None = opened_in if isinstance(opened_in, AsyncioRun) else None
         """The run, of another map or of this one's surroundings, that waits for the block."""
         self.threads: ThreadPool = ThreadPool("namedtasks")

@@ -278,8 +278,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         """
         check_plain_fn("run_in_executor()", fn, "use create_task()")
         checks.if_busy(if_busy)
-        if executor is not None:
-            _pools.check_pool(executor)
+        _pools.check_pool_or_none(executor)
         chosen = self._executor if executor is None else executor
         engine = self._shell.engine
         return self._shell.start(

@@ -104,7 +104,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         random: Callable[[], float] = random_module.random,
         clock: Clock | None = None,
     ) -> None:
-        _check_executor(executor)
+        _pools.check_pool_or_none(executor)
         _check_clock(clock)
         engine = make_engine(
             backoff=backoff,
@@ -225,7 +225,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             (True, True)
         """
         check_plain_fn("submit()", fn, "use a TaskMap or namedtasks.asyncio")
-        _check_executor(executor)
+        _pools.check_pool_or_none(executor)
         checks.if_busy(if_busy)
         seconds = checks.timeout(timeout)
         if self._shell.is_skipped(name, operation, if_busy):
@@ -413,11 +413,6 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
                 hook, self._hook = self._hook, None
                 if hook is not None:
                     hook.uninstall_soon()
-
-
-def _check_executor(executor: object) -> None:
-    if executor is not None:
-        _pools.check_pool(executor)
 
 
 def _check_clock(clock: object) -> None:

@@ -15,6 +15,7 @@ from namedtasks._core import checks
 from namedtasks._core.backoff import Backoff, BackoffPolicy
 from namedtasks._core.engine import Engine, make_engine
 from namedtasks._core.events import Instrument
+from namedtasks._core.groups import let_out
 from namedtasks._core.text import error_text
 from namedtasks._log import complain
 from namedtasks._trio.executors import Executor
@@ -194,20 +195,14 @@ def _leave(
 ) -> None:
     """Let out what leaves the block: the block's own exception, and what the nursery gathered.
 
-    A cancellation of the surroundings is worth a mention only alone. What the
-    block raised, and leaves alone, goes on by itself.
+    A cancellation of the surroundings is worth a mention only alone.
     """
     others = [one for one in gathered if not is_cancellation(one)]
     if own is not None:
         others.insert(0, own)
     left = others or gathered[:1]
-    error = left[0] if len(left) == 1 else BaseExceptionGroup("exceptions from a task map", left)
-    if error is raised_in_block:
-        return
-    context = error.__context__
+    del own, gathered, others  # no cycle through an error's traceback
     try:
-        raise error
+        let_out(left, raised_in_block)
     finally:
-        # As trio does: what the block raised is no context of it.
-        BaseException.__setattr__(error, "__context__", context)
-        del error, own, gathered, others, left, context, raised_in_block
+        del raised_in_block

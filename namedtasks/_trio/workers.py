@@ -58,7 +58,8 @@ _MOST_IDLE = 1_000
 """Idle workers that are kept: some 2.5 MB at most."""
 
 _IDLE_SECONDS = 10.0
-"""How long the one that has been idle for longest is kept while others work."""
+"""How long after its last run began the one that has been idle for longest is kept while others
+work."""
 
 _PLAINLY: Any = None
 """What a worker is rescheduled with: what trio itself begins each task with. No outcome is made
@@ -69,7 +70,7 @@ that nobody looks at."""
 class Worker:
     """A trio task for one run after the other."""
 
-    __slots__ = ("cancel_status", "idle_since", "is_idle", "run", "scope", "task", "trap")
+    __slots__ = ("cancel_status", "is_idle", "last_began", "run", "scope", "task", "trap")
 
     task: Any
     """A `trio.lowlevel.Task`, from its first step on."""
@@ -85,7 +86,8 @@ class Worker:
         self.trap: object = None
         """What to tell trio when idle, see `_trap`."""
         self.is_idle: bool = False
-        self.idle_since: float = 0.0
+        self.last_began: float = 0.0
+        """When its last run began: to ask when that ended would be a look at the clock."""
 
     def leave(self, _: Any = None) -> Abort:
         """Leave, if it is idle: it was cancelled, or is not needed."""
@@ -228,12 +230,13 @@ class Workers:
             run.timeout != math.inf and not _take_back_deadline(worker.scope)
         ):
             return False
-        since: Any = run.started_at
-        worker.idle_since = since
+        began = run.started_at
+        assert began is not None
+        worker.last_began = began
         worker.is_idle = True
         worker.task.context = self._no_context  # the run's leads to the run
         idle.append(worker)
-        if idle[0].idle_since < since - _IDLE_SECONDS:
+        if idle[0].last_began < began - _IDLE_SECONDS:
             idle.pop(0).leave()
         return True
 
