@@ -10,9 +10,9 @@ import trio
 from namedtasks.testing._jobs import echo
 
 
-async def use(path: str) -> None:
-    """Run something on the executor that is found at *path*."""
-    given = await pkgutil.resolve_name(path)(echo, 1, 2)
+async def use(importable: str) -> None:
+    """Run something on the executor that is found at *importable*."""
+    given = await pkgutil.resolve_name(importable)(echo, 1, 2)
     if given != (1, 2):
         raise ValueError(f"echo(1, 2) gave {given!r}")
 

@@ -33,7 +33,7 @@ NOT_PICKLED = StopsWorking(lambda fn, args: fn is _jobs.give_lock, "raises")
 
 @pytest.fixture(autouse=True)
 def slow_jobs_are_not_so_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("namedtasks.testing._check_executor.LONG", 0.2)
+    monkeypatch.setattr("namedtasks.testing._executor_rules.LONG", 0.2)
 
 
 BREACHES: list[tuple[Any, str, str]] = [
