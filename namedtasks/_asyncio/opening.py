@@ -179,7 +179,7 @@ def _leave(
     A cancellation leaves only alone; beside others it is requested anew, as a
     TaskGroup does.
     """
-    left = [] if own is None else [own]
+    left: list[BaseException] = [] if own is None else [own]
     left += [one for one in shell.gone_up if one is not own]
     shell.gone_up.clear()
     if left and cancelled is not None:

@@ -29,8 +29,6 @@ so, and is changed by protected functions only.
 from __future__ import annotations
 
 import math
-import types
-from collections.abc import Generator
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
@@ -42,13 +40,13 @@ from trio.lowlevel import (
     disable_ki_protection,
     enable_ki_protection,
     reschedule,
-    wait_task_rescheduled,
 )
 
 from namedtasks._core.events import TaskStarted
 from namedtasks._core.frames import without_our_frames
 from namedtasks._core.text import name_text
 from namedtasks._current import running_in
+from namedtasks._trio.inside import PLAINLY, trap, woken
 from namedtasks._trio.run import TrioRun
 
 if TYPE_CHECKING:
@@ -60,10 +58,6 @@ _MOST_IDLE = 1_000
 _IDLE_SECONDS = 10.0
 """How long after its last run began the one that has been idle for longest is kept while others
 work."""
-
-_PLAINLY: Any = None
-"""What a worker is rescheduled with: what trio itself begins each task with. No outcome is made
-that nobody looks at."""
 
 
 @final
@@ -82,9 +76,9 @@ class Worker:
         self.task = None
         self.cancel_status: object = None
         """The innermost scope of its task between bodies: if another one is, then a body has
-        left one open. Trio has no public name for it."""
+        left one open. See `inside`."""
         self.trap: object = None
-        """What to tell trio when idle, see `_trap`."""
+        """What to tell trio when idle, see `inside.trap`."""
         self.is_idle: bool = False
         self.last_began: float = 0.0
         """When its last run began: to ask when that ended would be a look at the clock."""
@@ -93,7 +87,7 @@ class Worker:
         """Leave, if it is idle: it was cancelled, or is not needed."""
         if self.is_idle:
             self.is_idle = False
-            reschedule(self.task, _PLAINLY)
+            reschedule(self.task, PLAINLY)
         return Abort.FAILED  # which only says that it is not for trio to wake us
 
 
@@ -125,7 +119,7 @@ class Workers:
                 task = worker.task
                 task.name = name
                 task.context = copy_context() if context is None else context
-                reschedule(task, _PLAINLY)
+                reschedule(task, PLAINLY)
                 break
         else:
             worker = run.worker = Worker(run)
@@ -150,7 +144,7 @@ class Workers:
         try:
             with worker.scope:
                 worker.task = current_task()
-                worker.cancel_status = worker.task._cancel_status  # noqa: SLF001 - see `Worker`
+                worker.cancel_status = worker.task._cancel_status  # noqa: SLF001 - see `inside`
                 await self._run_bodies(worker)
         except BaseException as caught:
             error = without_our_frames(caught, _OUR_FRAMES)
@@ -172,8 +166,8 @@ class Workers:
         while True:
             if worker.is_idle:
                 if worker.trap is None:
-                    worker.trap = _trap(worker)
-                await _woken(worker.trap)
+                    worker.trap = trap(worker.leave)
+                await woken(worker.trap)
             run = worker.run
             if run is None:
                 return
@@ -254,20 +248,3 @@ def _take_back_deadline(scope: trio.CancelScope) -> bool:
         return False
     scope.deadline = math.inf
     return True
-
-
-def _trap(worker: Worker) -> object:
-    """What trio is told by `wait_task_rescheduled`: it can be told so again and again.
-
-    To make it anew each time costs more than the whole rest of parking.
-    """
-    waiting: Any = wait_task_rescheduled(worker.leave)  # noqa: ASYNC105
-    trap: object = waiting.send(None)
-    waiting.close()
-    return trap
-
-
-@types.coroutine
-def _woken(trap: object) -> Generator[object, None, None]:
-    """Sleep until rescheduled, which is always done with `_PLAINLY`."""
-    yield trap

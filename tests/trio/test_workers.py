@@ -472,7 +472,7 @@ def test_what_goes_wrong_between_two_runs_goes_up(monkeypatch: pytest.MonkeyPatc
 
     async def main() -> None:
         async with open_map() as tasks:
-            monkeypatch.setattr("namedtasks._trio.workers._trap", interrupt)
+            monkeypatch.setattr("namedtasks._trio.workers.trap", interrupt)
             handles.append(tasks.start_soon("a", trio.lowlevel.checkpoint))
             await trio.sleep_forever()
 
