@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from namedtasks import _pools
-from namedtasks._pools import is_in_process, pool_of, submit
+from namedtasks._pools import _broken, is_in_process, pool_of, submit
 from tests.executors.pools import (
     SOON,
     AtOnce,
@@ -93,7 +93,7 @@ def test_an_end_is_told_inside_of_submit_when_there_is_no_thread(
         raise RuntimeError("can't start new thread")
 
     ends = Ends()
-    monkeypatch.setattr(_pools, "_in_a_thread", no_thread)
+    monkeypatch.setattr(_pools, "in_a_thread", no_thread)
     submit(AtOnce(), divmod, (7, 2), ends)
     assert ends.futures[0].result() == (3, 1)
     assert ends.thread is threading.current_thread()
@@ -369,7 +369,7 @@ def test_nothing_of_a_broken_pool_is_kept() -> None:
     submit(pool, print, (), ends)
     lose_a_worker(pool, 0)
     ends.wait()
-    assert (_pools._held, _pools._awaited) == ({}, set())
+    assert (_broken._held, _broken._awaited) == ({}, set())
 
 
 # What is no pool

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from namedtasks import State, ThreadTaskMap, _pools, current_run
+from namedtasks import State, ThreadTaskMap, current_run
+from namedtasks._pools import _kinds
 from namedtasks._threads.shell import Shell
 from namedtasks.instruments import TaskCancelled, TaskStarted
 from namedtasks.testing import RecordingInstrument
@@ -190,7 +191,7 @@ def test_a_job_of_a_believable_pool_is_taken_back_by_a_cancel() -> None:
                 return threads.submit(fn, *args, **options)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_pools, "_known_submits", lambda: [Believed.submit])
+            patch.setattr(_kinds, "_known_submits", lambda: [Believed.submit])
             with ThreadTaskMap(executor=Believed()) as tasks:
                 blocks = tasks.submit("a", gate)
                 gate.wait_begun()
