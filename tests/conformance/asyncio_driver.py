@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
 from typing import Any, cast, final
 
@@ -11,12 +11,12 @@ import pytest
 
 import namedtasks.asyncio
 from namedtasks._core.pending import IfBusy
-from tests.conformance.driver import Driver, Job, Waiter, World
+from tests.conformance.driver import AsyncWorld, Driver, Job
 from tests.virtual_loop import VirtualLoop, loop_now, run
 
 
 @final
-class AsyncioWorld(World):
+class AsyncioWorld(AsyncWorld):
     """An asyncio map on a loop whose time only goes by when told to."""
 
     def __init__(self, tasks: namedtasks.asyncio.TaskMap, loop: VirtualLoop) -> None:
@@ -51,46 +51,14 @@ class AsyncioWorld(World):
             name, body, if_busy=if_busy, operation=operation, timeout=timeout
         )
 
-    def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
-        async def body() -> Any:
-            return fn()
-
-        return self._map.create_task(name, body)
-
-    def start_waiting(self, name: Hashable, start: Callable[[], Any]) -> Any:
-        async def body() -> Any:
-            return await start()
-
-        return self._map.create_task(name, body)
-
     def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
         return cast("Any", self._map).run_in_executor(name, fn, **options)
 
-    def wait_in_background(self, verb: str, *args: Any) -> Waiter:
-        waiter = Waiter()
+    def _start(self, name: Hashable, body: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        return self._map.create_task(name, body)
 
-        async def wait() -> None:
-            try:
-                await getattr(self.tasks, verb)(*args)
-                waiter.returned = True
-            except namedtasks.NamedTasksError as error:
-                waiter.error = error
-
+    def _spawn(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.background.append(asyncio.create_task(wait()))
-        return waiter
-
-    async def wait_inside(self, verb: str) -> BaseException | None:
-        raised: list[BaseException | None] = []
-
-        async def body() -> None:
-            try:
-                await getattr(self.tasks, verb)()
-            except RuntimeError as error:
-                raised.append(error)
-
-        self._map.create_task("waits inside", body)
-        await self.settle()
-        return raised[0] if raised else None
 
     async def result(self, handle: Any) -> Any:
         return await handle

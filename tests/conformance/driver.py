@@ -12,7 +12,7 @@ the reason, and the suite shows it as such.
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol, final
@@ -23,6 +23,7 @@ from namedtasks import (
     ClosedError,
     Failure,
     GaveUpError,
+    NamedTasksError,
     RefusedError,
     State,
     TaskMapStatistics,
@@ -202,6 +203,56 @@ class World(abc.ABC):
         self.start(name, job, **options)
         await self.settle()
         assert name not in self.tasks
+
+
+class AsyncWorld(World):
+    """A world whose bodies and waits are async functions."""
+
+    @abc.abstractmethod
+    def _start(self, name: Hashable, body: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Start *body* as the dialect starts things; gives its handle."""
+
+    @abc.abstractmethod
+    def _spawn(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have *wait* called in the background."""
+
+    def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
+        async def body() -> Any:
+            return fn()
+
+        return self._start(name, body)
+
+    def start_waiting(self, name: Hashable, start: Callable[[], Any]) -> Any:
+        async def body() -> Any:
+            return await self.result(start())
+
+        return self._start(name, body)
+
+    def wait_in_background(self, verb: str, *args: Any) -> Waiter:
+        waiter = Waiter()
+
+        async def wait() -> None:
+            try:
+                await getattr(self.tasks, verb)(*args)
+                waiter.returned = True
+            except NamedTasksError as error:
+                waiter.error = error
+
+        self._spawn(wait)
+        return waiter
+
+    async def wait_inside(self, verb: str) -> BaseException | None:
+        raised: list[BaseException | None] = []
+
+        async def body() -> None:
+            try:
+                await getattr(self.tasks, verb)()
+            except RuntimeError as error:
+                raised.append(error)
+
+        self._start("waits inside", body)
+        await self.settle()
+        return raised[0] if raised else None
 
 
 class Driver(abc.ABC):

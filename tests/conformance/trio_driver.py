@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
 from typing import Any, final
 
@@ -13,11 +13,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import namedtasks
 from namedtasks._core.pending import IfBusy
 from namedtasks.executors import from_pool
-from tests.conformance.driver import Driver, FalsyPool, Job, Waiter, World
+from tests.conformance.driver import AsyncWorld, Driver, FalsyPool, Job
 
 
 @final
-class TrioWorld(World):
+class TrioWorld(AsyncWorld):
     """A trio map on a clock that only moves when told to."""
 
     def __init__(self, tasks: namedtasks.TaskMap, nursery: trio.Nursery, clock: MockClock) -> None:
@@ -49,46 +49,14 @@ class TrioWorld(World):
             name, body, if_busy=if_busy, operation=operation, timeout=timeout
         )
 
-    def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
-        async def body() -> Any:
-            return fn()
-
-        return self._map.start_soon(name, body)
-
-    def start_waiting(self, name: Hashable, start: Callable[[], Any]) -> Any:
-        async def body() -> Any:
-            return await start().wait()
-
-        return self._map.start_soon(name, body)
-
     def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
         return self._map.start_thread_soon(name, fn, **options)
 
-    def wait_in_background(self, verb: str, *args: Any) -> Waiter:
-        waiter = Waiter()
+    def _start(self, name: Hashable, body: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        return self._map.start_soon(name, body)
 
-        async def wait() -> None:
-            try:
-                await getattr(self.tasks, verb)(*args)
-                waiter.returned = True
-            except namedtasks.NamedTasksError as error:
-                waiter.error = error
-
+    def _spawn(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._nursery.start_soon(wait)
-        return waiter
-
-    async def wait_inside(self, verb: str) -> BaseException | None:
-        raised: list[BaseException | None] = []
-
-        async def body() -> None:
-            try:
-                await getattr(self.tasks, verb)()
-            except RuntimeError as error:
-                raised.append(error)
-
-        self._map.start_soon("waits inside", body)
-        await self.settle()
-        return raised[0] if raised else None
 
     async def result(self, handle: Any) -> Any:
         try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from typing import Any
 
 SOON = 30.0
@@ -83,14 +81,3 @@ class Gate:
         self.running.set()
         assert self.go.wait(SOON)
         return result
-
-
-@contextmanager
-def no_garbage_collection() -> Generator[None]:
-    """So that only what is in no cycle goes away."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -11,7 +11,8 @@ from trio.testing import wait_all_tasks_blocked
 import namedtasks
 from namedtasks import State, TaskCancelledError, TaskFailedError, current_run
 from namedtasks.executors import _Wait, from_pool
-from tests.executors.pools import SOON, AtOnce, ByHand, Gate, no_garbage_collection
+from tests.executors.pools import SOON, AtOnce, ByHand, Gate
+from tests.memory import no_garbage_collection
 
 
 async def is_running(gate: Gate) -> None:

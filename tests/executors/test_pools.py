@@ -31,8 +31,8 @@ from tests.executors.pools import (
     Ends,
     Gate,
     OfProcesses,
-    no_garbage_collection,
 )
+from tests.memory import no_garbage_collection
 
 
 def raise_error(error: BaseException) -> None:

@@ -1,17 +1,17 @@
 """What is kept, and what is not."""
 
-import gc
 import sys
 import weakref
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from namedtasks import State, ThreadTaskMap
 from namedtasks.testing import ManualClock
+from tests.memory import no_garbage_collection
 from tests.threads.helpers import HandPool, InThread, Job, boom
 
 
@@ -24,17 +24,6 @@ class Argument:
 
     def __call__(self, *args: object) -> Local:
         return Local()
-
-
-@contextmanager
-def no_garbage_collection() -> Generator[None]:
-    """So that only what is in no cycle goes away."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def is_gone(tasks: ThreadTaskMap, reference: weakref.ref[Any]) -> bool:

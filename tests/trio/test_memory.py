@@ -3,8 +3,6 @@
 import gc
 import sys
 import weakref
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import pytest
 import trio
@@ -12,21 +10,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
 from namedtasks import State, TaskFailedError
+from tests.memory import no_garbage_collection
 
 
 class Local:
     """Something that a body has in a local variable."""
-
-
-@contextmanager
-def no_garbage_collection() -> Generator[None]:
-    """So that only what is in no cycle goes away."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 async def test_a_failed_tasks_locals_are_collectable_while_its_name_waits(
