@@ -19,9 +19,10 @@ from collections.abc import Mapping
 import attrs
 import trio
 
-from volume_controller import cleanup, commands, content, ext4, kernel
-from volume_controller.backend import VolumeState, try_out
+from volume_controller import cleanup, commands, ext4, kernel
+from volume_controller.backend import try_out
 from volume_controller.config import LEAST_SIZE, Volume
+from volume_controller.images import ImageBackend
 from volume_controller.layout import Layout
 from volume_controller.locks import Locks
 
@@ -29,11 +30,8 @@ _DEVICE = "/dev/fuse"
 
 
 @attrs.frozen
-class FuseBackend:
+class FuseBackend(ImageBackend):
     """Volumes in image files, mounted by a process each."""
-
-    layout: Layout
-    volumes: Mapping[str, Volume]
 
     @staticmethod
     async def obstacle(layout: Layout) -> str | None:
@@ -52,19 +50,8 @@ class FuseBackend:
             return f"needs a {_DEVICE} that works: {error}"
         return None
 
-    def observe(self) -> Mapping[str, VolumeState]:
-        """Look at all volumes."""
-        attached = self._locks.holders()
-        targets = kernel.mounts_below(self.layout.nodes)
-        mounted = {path.name: path.parent.name for path in targets}
-        return {
-            name: self.layout.state(volume, attached.get(name), mounted.get(name))
-            for name, volume in self.volumes.items()
-        }
-
-    async def provision(self, volume: Volume) -> None:
-        """Make a blank volume."""
-        await trio.to_thread.run_sync(self.layout.provision, volume)
+    def _attached(self) -> Mapping[str, str]:
+        return self._locks.holders()
 
     async def attach(self, volume: Volume, node: str) -> None:
         """Take the volume's lock for *node*."""
@@ -85,11 +72,6 @@ class FuseBackend:
         options = ("-o", "fakeroot,nosuid,nodev,noexec")
         await commands.run("fuse2fs", str(self.layout.image(volume)), str(target), *options)
 
-    async def write(self, volume: Volume, node: str) -> None:
-        """Write a file of random content, and read it back."""
-        target, size = self.layout.target(volume, node), content.size_for(volume)
-        await trio.to_thread.run_sync(content.write_and_verify, target, size)
-
     async def unmount(self, volume: Volume, node: str) -> None:
         """Unmount it, and wait until its fuse2fs is over."""
         await cleanup.unmount_fuse(self.layout.target(volume, node))
@@ -99,24 +81,9 @@ class FuseBackend:
         await self._wait_for_server(volume)
         self._locks.give_back(volume.name)
 
-    async def check(self, volume: Volume) -> None:
-        """Check the file system, changing nothing."""
-        await ext4.check(self.layout.image(volume))
-        self.layout.stamp(volume).touch()
-
     async def delete(self, volume: Volume) -> None:
         """Remove the image."""
         await trio.to_thread.run_sync(self.layout.delete, volume)
-
-    async def damage(self, volume: Volume) -> None:
-        """Give a detached volume a file system, and destroy its superblock."""
-        image = self.layout.image(volume)
-        if not image.exists():
-            await self.provision(volume)
-        if self.layout.is_blank(volume):
-            with self.layout.formatting(volume):
-                await ext4.make(volume, image)
-        ext4.destroy_superblock(image)
 
     async def repair(self, volume: Volume) -> None:
         """Mend the superblock from its backup."""

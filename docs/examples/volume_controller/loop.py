@@ -19,9 +19,10 @@ from pathlib import Path
 import attrs
 import trio
 
-from volume_controller import cleanup, commands, content, ext4, kernel
-from volume_controller.backend import BackendError, VolumeState, try_out
+from volume_controller import cleanup, commands, ext4, kernel
+from volume_controller.backend import BackendError, try_out
 from volume_controller.config import LEAST_SIZE, Volume
+from volume_controller.images import ImageBackend
 from volume_controller.layout import Layout
 
 _COMMANDS = ("losetup", "mount", "umount", *ext4.COMMANDS)
@@ -33,11 +34,8 @@ _TRIES = 3
 
 
 @attrs.frozen
-class LoopBackend:
+class LoopBackend(ImageBackend):
     """Volumes on loop devices."""
-
-    layout: Layout
-    volumes: Mapping[str, Volume]
 
     @staticmethod
     async def obstacle(layout: Layout) -> str | None:
@@ -59,19 +57,8 @@ class LoopBackend:
                 return None
         return f"needs loop devices that can be mounted: {why}"
 
-    def observe(self) -> Mapping[str, VolumeState]:
-        """Look at all volumes."""
-        attached = {path.name: path.parent.name for path in self._devices()}
-        targets = kernel.mounts_below(self.layout.nodes)
-        mounted = {path.name: path.parent.name for path in targets}
-        return {
-            name: self.layout.state(volume, attached.get(name), mounted.get(name))
-            for name, volume in self.volumes.items()
-        }
-
-    async def provision(self, volume: Volume) -> None:
-        """Make a blank volume."""
-        await trio.to_thread.run_sync(self.layout.provision, volume)
+    def _attached(self) -> Mapping[str, str]:
+        return {path.name: path.parent.name for path in self._devices()}
 
     async def attach(self, volume: Volume, node: str) -> None:
         """Set up a loop device for *node*."""
@@ -94,11 +81,6 @@ class LoopBackend:
         options = ("-t", "ext4", "-o", "nosuid,nodev,noexec")
         await commands.run("mount", *options, str(self._device(volume)), str(target))
 
-    async def write(self, volume: Volume, node: str) -> None:
-        """Write a file of random content, and read it back."""
-        target, size = self.layout.target(volume, node), content.size_for(volume)
-        await trio.to_thread.run_sync(content.write_and_verify, target, size)
-
     async def unmount(self, volume: Volume, node: str) -> None:
         """Unmount it."""
         await commands.run("umount", str(self.layout.target(volume, node)))
@@ -110,25 +92,10 @@ class LoopBackend:
             raise BackendError(f"volume {volume.name!r} is not attached to {node!r}")
         await cleanup.detach(link)
 
-    async def check(self, volume: Volume) -> None:
-        """Check the file system, changing nothing."""
-        await ext4.check(self.layout.image(volume))
-        self.layout.stamp(volume).touch()
-
     async def delete(self, volume: Volume) -> None:
         """Remove the image, and links to it that a cancelled detach has left."""
         self._remove_links(volume.name)
         await trio.to_thread.run_sync(self.layout.delete, volume)
-
-    async def damage(self, volume: Volume) -> None:
-        """Give a detached volume a file system, and destroy its superblock."""
-        image = self.layout.image(volume)
-        if not image.exists():
-            await self.provision(volume)
-        if self.layout.is_blank(volume):
-            with self.layout.formatting(volume):
-                await ext4.make(volume, image)
-        ext4.destroy_superblock(image)
 
     async def repair(self, volume: Volume) -> None:
         """Mend the superblock from its backup."""
