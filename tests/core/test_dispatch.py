@@ -57,6 +57,26 @@ def test_nothing_is_delivered_before_its_time() -> None:
     assert recording.events == [started("a")]
 
 
+def test_what_nobody_hears_is_not_kept() -> None:
+    dispatch = Dispatch([], Complaints())
+    dispatch.note(started("a"))
+    assert not dispatch.take()
+
+
+def test_what_was_taken_away_is_delivered_elsewhere_and_once() -> None:
+    recording = RecordingInstrument()
+    dispatch = Dispatch([recording], Complaints())
+    assert not dispatch.take()
+    dispatch.note(started("a"))
+    taken = dispatch.take()
+    dispatch.note(started("b"))
+    dispatch.deliver(taken)
+    assert recording.events == [started("a")]
+    dispatch.deliver()
+    assert recording.events == [started("a"), started("b")]
+    assert not dispatch.take()
+
+
 def test_one_that_raises_is_unplugged_and_the_others_hear_on() -> None:
     class Broken(Instrument):
         calls = 0

@@ -100,6 +100,19 @@ def test_facts_can_be_read() -> None:
     assert TaskCancelledError("a", None, "why").reason == "why"
 
 
+def test_each_says_which_task_it_is_about() -> None:
+    for error in (
+        RefusedError("a", "op"),
+        AlreadyRunningError("a", "op", 1.5, ("a",)),
+        BackoffError("a", "op", 2, 10.0, 1.5),
+        GaveUpError("a", "op", 3),
+        ClosedError("a", "op"),
+        TaskFailedError("a", "op"),
+        TaskCancelledError("a", "op", "why"),
+    ):
+        assert (error.name, error.operation) == ("a", "op")
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
@@ -111,6 +124,12 @@ def test_facts_can_be_read() -> None:
         (
             AlreadyRunningError(("v", ANY), None, None, (("v", 1),)),
             "task ('v', namedtasks.ANY) overlaps what is already running (('v', 1)): "
+            "wait for its end with wait_free(), or choose another if_busy: 'skip' or 'replace'",
+        ),
+        (
+            AlreadyRunningError(("v", ANY), None, None, tuple(("v", n) for n in range(3))),
+            "task ('v', namedtasks.ANY) overlaps what is already running "
+            "(('v', 0), ('v', 1), ('v', 2)): "
             "wait for its end with wait_free(), or choose another if_busy: 'skip' or 'replace'",
         ),
         (

@@ -102,6 +102,110 @@ def test_one_that_queues_sits_out_the_wait_and_one_that_replaces_does_not() -> N
     assert queued.failures == 1
 
 
+@pytest.mark.parametrize(("operation", "begins"), [("mount", False), ("check", True), (None, True)])
+def test_one_that_queues_sits_out_the_wait_of_its_own_operation(
+    operation: str | None, begins: bool
+) -> None:
+    w = world()
+    old = w.start("a", "mount")
+    queued = Run("a", operation, math.inf, w.engine.slots)
+    w.engine.put_off(queued, "queue", old)
+    w.engine.accept(queued, w.now)
+    assert w.fail(old) == Turn((queued,) if begins else ())
+
+
+def test_to_begin_or_to_go_a_pending_run_needs_no_look_at_the_others() -> None:
+    """However many there are."""
+
+    @attrs.frozen
+    class Counted:
+        number: int
+
+        def __hash__(self) -> int:
+            looked_at.append(self)
+            return hash(self.number)
+
+    looked_at: list[Counted] = []
+    w = world()
+    other, one, two = Counted(0), Counted(1), Counted(2)
+    w.start(other)
+    w.put_off(other, "queue")
+    old = w.start(one)
+    begins = w.put_off(one, "queue")
+    w.start(two)
+    dropped = w.put_off(two, "queue")
+    looked_at.clear()
+    assert w.succeed(old) == Turn((begins,))
+    assert w.engine.drop(dropped, None, w.now) == Turn((), (dropped,))
+    assert other not in looked_at
+
+
+class Touchy:
+    """A field of a name that can be looked up just so often."""
+
+    looks = math.inf
+
+    def __hash__(self) -> int:
+        if not self.looks:
+            raise ZeroDivisionError
+        self.looks -= 1
+        return 1
+
+
+def test_a_start_that_cannot_be_put_off_changes_nothing_wherever_its_name_raises() -> None:
+    for looks in range(100):
+        w = world()
+        w.engine.ledger.holders(("w", ANY), 1)  # names with two fields are in the index
+        field = Touchy()
+        name = ("v", field)
+        old = w.start(name)
+        first = w.put_off(name, "queue")
+        run = Run(name, None, math.inf, w.engine.slots)
+        field.looks = looks
+        try:
+            w.engine.put_off(run, "replace", old)
+        except ZeroDivisionError:
+            field.looks = math.inf
+            assert w.engine.ledger.holders(("v", ANY), 10) == [old]
+            assert w.engine.pending.runs[name] is first
+            assert w.succeed(old) == Turn((first,))
+        else:
+            assert looks > 0
+            return
+
+
+def test_what_is_put_back_and_cannot_be_looked_up_any_more_is_told() -> None:
+    w = world()
+    field = Touchy()
+    name = (field, ANY)
+    w.start((field, "a"))
+    first = w.put_off(name, "replace")
+    broken = w.put_off(name, "replace", accept=False)
+    field.looks = 0
+    assert w.engine.roll_back(broken, w.now) == Turn((), (first,))
+    assert (broken.done, first.done) == (True, True)
+
+
+def test_who_queued_and_is_put_back_claims_nothing() -> None:
+    w = world()
+    w.engine.ledger.holders(("w", ANY), 1)
+    old = w.start(("v", "a"))
+    w.put_off(("v", "a"), "queue")
+    broken = w.put_off(("v", "a"), "queue", accept=False)
+    assert w.engine.roll_back(broken, w.now) == Turn()
+    assert w.engine.ledger.holders(("v", ANY), 10) == [old]
+
+
+@pytest.mark.parametrize("name", [5, "a", None, frozenset("a")])
+def test_any_name_may_replace_and_be_superseded(name: Any) -> None:
+    w = world()
+    old = w.start(name)
+    first = w.put_off(name, "replace")
+    second = w.put_off(name, "replace")
+    assert first.done
+    assert w.succeed(old) == Turn((second,))
+
+
 def test_one_may_queue_on_a_name_that_waits_and_forget_begins_it() -> None:
     w = world()
     w.fail(w.start("a"))

@@ -21,7 +21,7 @@ class Loop:
 
     todo: list[Callable[[], None]] = attrs.Factory(list[Callable[[], None]])
     started: list[Any] = attrs.Factory(list[Any])
-    complaints: list[str] = attrs.Factory(list[str])
+    complaints: list[tuple[str, BaseException]] = attrs.Factory(list[tuple[str, BaseException]])
     gone_up: list[str] = attrs.Factory(list[str])
     error: BaseException | None = None
     raises: bool = False
@@ -35,8 +35,8 @@ class Loop:
         while self.todo:
             self.todo.pop(0)()
 
-    def complain(self, text: str, _: BaseException) -> None:
-        self.complaints.append(text)
+    def complain(self, text: str, error: BaseException) -> None:
+        self.complaints.append((text, error))
 
     def let_out(self, error: BaseException, text: str) -> None:
         self.gone_up.append(text)
@@ -94,12 +94,13 @@ def test_a_start_may_post(loop: Loop, posts: Posts) -> None:
 
 
 def test_a_refusal_and_a_failure_stop_nothing(loop: Loop, posts: Posts) -> None:
-    refused = AlreadyRunningError("a", None, None, ("a",))
-    for name, error in (("a", refused), ("b", ValueError()), ("c", None)):
-        posts.add(loop.start, (name, error), KWARGS)
+    refused, failure = AlreadyRunningError("a", None, None, ("a",)), ValueError()
+    for name, error in (("a", refused), ("b", failure), ("c", None)):
+        posts.add(loop.start, (name, error), {"operation": "mount"})
     loop.run()
     assert loop.started == ["a", "b", "c"]
-    assert loop.complaints == ["the posted start of task 'b' failed"]
+    text = "the posted start of task 'b' (operation 'mount') failed"
+    assert loop.complaints == [(text, failure)]
 
 
 @pytest.mark.parametrize("raises", [False, True])
