@@ -8,7 +8,6 @@ after each failure in a row: a start is refused until the wait is over.
 from types import FunctionType as _FunctionType
 
 from namedtasks._core.backoff import Backoff as Backoff
-from namedtasks._core.engine import TaskMapStatistics as TaskMapStatistics
 from namedtasks._core.errors import (
     AlreadyRunningError as AlreadyRunningError,
     BackoffError as BackoffError,
@@ -24,6 +23,7 @@ from namedtasks._core.ledger import State as State
 from namedtasks._core.names import ANY as ANY
 from namedtasks._core.pending import IfBusy as IfBusy
 from namedtasks._core.records import Failure as Failure
+from namedtasks._core.statistics import TaskMapStatistics as TaskMapStatistics
 from namedtasks._current import CurrentRun as CurrentRun, current_run as current_run
 from namedtasks._threads.future import TaskFuture as TaskFuture
 from namedtasks._threads.task_map import ThreadTaskMap as ThreadTaskMap

@@ -28,13 +28,14 @@ from namedtasks._asyncio.lots import Lot
 from namedtasks._asyncio.run import AsyncioRun
 from namedtasks._core.conductor import Admission, Conductor, too_slow_text
 from namedtasks._core.coroutines import Body
-from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.engine import Engine
 from namedtasks._core.errors import ClosedError
 from namedtasks._core.groups import parted
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.posts import Posts
 from namedtasks._core.slots import Slots
 from namedtasks._core.text import error_text, name_text, task_text
+from namedtasks._core.turns import Turn
 from namedtasks._current import running_in
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread

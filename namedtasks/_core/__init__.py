@@ -28,6 +28,9 @@ Who is who, from the inside out:
 ``pending``, ``names``   who comes after a run, and which names overlap
 ``events``, ``dispatch``, ``notes``
                          what instruments hear, who hears it, and when it is made
+``turns``, ``succession``
+                         what follows from a change, and who comes next
+``statistics``           how many there are of what
 ``engine``               all of the above as one thing that is driven
 ``holds``, ``posts``     what waits wait for, and what other threads ask to be started
 ``conductor``, ``verbs`` what every shell does, and every map offers, the same way

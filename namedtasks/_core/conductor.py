@@ -31,7 +31,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from namedtasks._core import checks
-from namedtasks._core.engine import NOTHING, Engine, Turn
+from namedtasks._core.engine import Engine
 from namedtasks._core.errors import AlreadyRunningError, new_error
 from namedtasks._core.events import TaskRefused
 from namedtasks._core.holds import Holds
@@ -42,6 +42,7 @@ from namedtasks._core.records import Record
 from namedtasks._core.runs import LiveRun, LotT, Run
 from namedtasks._core.table import Table
 from namedtasks._core.text import seconds_text, task_text
+from namedtasks._core.turns import NOTHING, Turn, together
 
 RunT = TypeVar("RunT", bound=LiveRun[Any])
 
@@ -394,8 +395,7 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
         if run.put_off is not None:
             return self.engine.drop(run, reason, self.now())
         self.engine.ask_to_stop(run, reason, self.now())
-        turn = self.engine.cancelled(run, self.now())
-        return Turn(turn.begin, (run, *turn.dropped))
+        return together(Turn(dropped=(run,)), self.engine.cancelled(run, self.now()))
 
     def cancel_each(self, runs: Iterable[RunT], reason: str | None) -> int:
         """Ask *runs* to stop; tell how many had not ended.

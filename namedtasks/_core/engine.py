@@ -20,11 +20,8 @@ user's. After each call who waits is woken, and then ``dispatch`` delivers.
 """
 
 import math
-import sys
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast, final
-
-import attrs
+from typing import Any, NamedTuple, TypeVar, final
 
 from namedtasks._core import checks
 from namedtasks._core.backoff import BackoffPolicy, Complain, default_retention, delay_after
@@ -33,54 +30,19 @@ from namedtasks._core.errors import RefusedError
 from namedtasks._core.events import Instrument, TaskSucceeded
 from namedtasks._core.ledger import Closed, Ledger, Obstacle, refusal
 from namedtasks._core.notes import Notes
-from namedtasks._core.pending import Pending
-from namedtasks._core.records import Record, stand_in
+from namedtasks._core.records import stand_in
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
+from namedtasks._core.statistics import TaskMapStatistics
+from namedtasks._core.succession import Succession
 from namedtasks._core.table import CONSIDERED
-from namedtasks._core.timers import Timers
+from namedtasks._core.turns import NOTHING, Turn, together
 
 RunT = TypeVar("RunT", bound=Run)
-
-_CLOSING = "the map is closing"
-_GAVE_UP = "its name gave up"
-_UNUSABLE = "its name cannot be looked up any more"
 
 _MAX_THREADS = 1_000
 """Threads that a map without a limit runs at once: far above what a machine has
 use for, far below where it runs out of them."""
-
-
-@attrs.frozen(kw_only=True)
-class TaskMapStatistics:
-    """How many of what there is in a map right now; made at a cost that does not grow.
-
-    Example:
-        >>> async with open_task_map(limit=1) as tasks:
-        ...     for volume in ("pvc-1", "pvc-2", "pvc-3"):
-        ...         _ = tasks.start_soon(volume, trio.sleep, 5)
-        ...     counts = tasks.statistics()
-        ...     print(f"{counts.running} run, {counts.waiting_for_slot} wait for a slot")
-        3 run, 2 wait for a slot
-
-    .. versionadded:: 0.1
-    """
-
-    running: int
-    """Names that are taken, those included whose run waits for a slot."""
-    pending: int
-    """Starts that were put off, to replace a run or to come after one."""
-    waiting_for_slot: int
-    """Of those running, how many wait for a slot: with a limit, or beyond 1 000 threads."""
-    overdue: int
-    """Of those running, how many should have stopped ``overdue_after`` seconds ago, and go on."""
-    waiting: int
-    """Failures on record of names that do not run now: waiting, or ready to be tried again.
-    Some may have lapsed: memory is given back bit by bit."""
-    gave_up: int
-    """Failures on record that stay until they are forgotten."""
-    limit: int | None
-    """How many bodies may run at once; None if there is no limit."""
 
 
 class Verdict(NamedTuple):
@@ -96,37 +58,19 @@ class Verdict(NamedTuple):
     """What the record keeps in the original's place, if there will be a record."""
 
 
-class Turn(NamedTuple, Generic[RunT]):
-    """What follows from a change: for the shell to carry out."""
-
-    begin: tuple[RunT, ...] = ()
-    """Runs whose bodies begin now: they have their names and their slots."""
-    dropped: tuple[RunT, ...] = ()
-    """Pending runs that never will; they have ended."""
-
-
-NOTHING: Turn[Any] = Turn()
-"""What mostly follows; always this object, so that it is told by a look."""
-
-
 @final
-class Engine(Generic[RunT]):
+class Engine(Succession[RunT]):
     """Decides for a shell; see the module's docstring for the order of the calls."""
 
     __slots__ = (
         "_complain",
-        "_notes",
         "_overdue",
         "_policy",
         "_random",
         "dispatch",
-        "is_draining",
-        "ledger",
         "overdue_after",
-        "pending",
         "slots",
         "threads",
-        "timers",
     )
 
     def __init__(
@@ -140,18 +84,14 @@ class Engine(Generic[RunT]):
         random: Callable[[], float],
         complain: Complain,
     ) -> None:
-        self.ledger: Ledger[RunT] = Ledger(
-            default_retention(backoff) if retention is None else retention
+        self.dispatch: Dispatch = Dispatch(instruments, complain)
+        super().__init__(
+            Ledger(default_retention(backoff) if retention is None else retention),
+            Notes(self.dispatch),
         )
         self.slots: Slots[RunT] = Slots(limit)
         self.threads: Slots[RunT] = Slots[RunT](_MAX_THREADS) if limit is None else self.slots
         """What a run in one of the map's own threads needs a slot of."""
-        self.timers: Timers[RunT] = Timers()
-        self.pending: Pending[RunT] = Pending(self.ledger, self.timers)
-        self.is_draining: bool = False
-        """Whether pending runs that would have to sit out a wait are dropped."""
-        self.dispatch: Dispatch = Dispatch(instruments, complain)
-        self._notes = Notes(self.dispatch)
         self._policy = backoff
         self.overdue_after: float = overdue_after
         """Seconds after it should have stopped when a run is overdue."""
@@ -189,44 +129,6 @@ class Engine(Generic[RunT]):
         self.ledger.records.sweep(now)
         run.slots.take(run)
 
-    def put_off(
-        self,
-        run: RunT,
-        how: Literal["replace", "queue"],
-        obstacle: Obstacle[RunT],
-    ) -> None:
-        """Make *run* the pending run of its name, until `accept` or `roll_back` at least."""
-        self.pending.put_off(run, how, obstacle)
-
-    def accept(self, run: RunT, now: float) -> Turn[RunT]:
-        """What was put off stays so: the pending run from before is dropped."""
-        self._notes.queued(run, now)
-        turn = self._supersede(run, now)
-        if self.is_draining and run.is_pending and run.blocker is None:
-            late = self.drop(run, _CLOSING, now)
-            return Turn(turn.begin + late.begin, turn.dropped + late.dropped)
-        return turn
-
-    def _supersede(self, run: RunT, now: float) -> Turn[RunT]:
-        """End the pending run whose place *run* has taken, if there is one."""
-        before: RunT | None = run.supersedes
-        run.supersedes = None
-        if before is None or before.done:
-            return NOTHING
-        before.reason = "superseded by a newer start of its name"
-        before.done = True
-        self._notes.superseded(before, now)
-        turn = self._reconsider(self.pending.remove(before), now)
-        return Turn(turn.begin, (before, *turn.dropped))
-
-    def in_the_way(self, run: RunT) -> list[RunT]:
-        """What *run* is to replace, other than itself."""
-        try:
-            holders = self.ledger.holders(run.name, sys.maxsize)
-        except BaseException:  # its name's own __hash__ or __eq__; what it waits for is known
-            holders = [cast("RunT", run.blocker)]
-        return [one for one in holders if one is not run and one is not None]
-
     def roll_back(self, run: RunT, now: float) -> Turn[RunT]:
         """Undo an admission; whoever waits for the run is told that it was cancelled.
 
@@ -237,17 +139,10 @@ class Engine(Generic[RunT]):
             return self._supersede(run, now)
         run.reason = "its start raised an error"
         if run.is_pending:
-            run.done = True
-            return self._reconsider(self.pending.put_back(run), now)
+            return self._put_back(run, now)
         # It was admitted, or its turn has come meanwhile.
-        first: Turn[RunT] = NOTHING
-        if run.supersedes is not None:
-            if run.name in self.pending.runs:
-                first = self._supersede(run, now)
-            else:
-                self.pending.put_behind(run)
-        turn = self._end(run, now, self.ledger.restore)
-        return Turn(first.begin + turn.begin, first.dropped + turn.dropped)
+        first = self._put_behind(run, now)
+        return together(first, self._end(run, now, self.ledger.restore))
 
     def begin(self, run: RunT, now: float) -> None:
         """The body of *run* begins: its timeout counts from here."""
@@ -275,36 +170,15 @@ class Engine(Generic[RunT]):
 
     def on_time(self, now: float) -> Turn[RunT]:
         """Do what is due: waits that are over, and runs that did not stop for all too long."""
-        begin: list[RunT] = []
-        dropped: list[RunT] = []
+        turns: list[Turn[RunT]] = []
         while (run := self.timers.pop_due(now)) is not None:
             if run.is_pending:
-                turn = self._reconsider([run], now)
-                begin += turn.begin
-                dropped += turn.dropped
+                turns.append(self._reconsider([run], now))
                 continue
             run.overdue = True
             self._overdue += 1
             self._notes.overdue(run, now, _asked_at(run))
-        return Turn(tuple(begin), tuple(dropped))
-
-    def drop(self, run: RunT, reason: str | None, now: float) -> Turn[RunT]:
-        """End the pending *run*."""
-        followers = self._drop(run, reason, now)
-        turn = self._reconsider(followers, now)
-        return Turn(turn.begin, (run, *turn.dropped))
-
-    def drain(self, now: float) -> Turn[RunT]:
-        """Drop the pending runs that would have to sit out a wait, now and from now on."""
-        self.is_draining = True
-        begin: list[RunT] = []
-        dropped: list[RunT] = []
-        for run in list(self.pending.runs.values()):
-            if run.blocker is None and not run.done:
-                turn = self.drop(run, _CLOSING, now)
-                begin += turn.begin
-                dropped += turn.dropped
-        return Turn(tuple(begin), tuple(dropped))
+        return together(*turns)
 
     # Ending
 
@@ -434,58 +308,6 @@ class Engine(Generic[RunT]):
             self.ledger.records.sweep(now)
         return turn
 
-    def _reconsider(
-        self, pending: Iterable[RunT], now: float, *, predecessor: RunT | None = None
-    ) -> Turn[RunT]:
-        """Give *pending* runs their names, in order, or let each wait for the next thing.
-
-        The first that replaces its *predecessor* gets the slot straight from it.
-        """
-        named: list[RunT] = []
-        dropped: list[RunT] = []
-        following = [*pending]
-        for run in following:
-            try:
-                obstacle = self.pending.reconsider(run, now)
-                if obstacle is None:
-                    self.ledger.admit(run, now)
-            except BaseException:  # its name's own __hash__ or __eq__
-                following += self._drop(run, _UNUSABLE, now)
-                dropped.append(run)
-                continue
-            if obstacle is None:
-                named.append(run)
-                self.pending.promote(run)
-            elif isinstance(obstacle, Record) and (obstacle.gave_up or self.is_draining):
-                self._drop(run, _GAVE_UP if obstacle.gave_up else _CLOSING, now)
-                dropped.append(run)  # it queues: so nobody waits for it
-        return Turn(tuple(self._give_slots(named, predecessor)), tuple(dropped))
-
-    def _give_slots(self, named: list[RunT], predecessor: RunT | None) -> list[RunT]:
-        begin: list[RunT] = []
-        heir: RunT | None = None
-        if predecessor is not None:
-            heir = next((run for run in named if _inherits(run, predecessor)), None)
-            if heir is not None:
-                predecessor.slots.hand_on(predecessor, heir)
-            elif (following := predecessor.slots.leave(predecessor)) is not None:
-                begin.append(following)
-        for run in named:
-            run.put_off = None
-            if run is not heir:
-                run.slots.take(run)
-            if run.has_slot:
-                begin.append(run)
-        return begin
-
-    def _drop(self, run: RunT, reason: str | None, now: float) -> list[RunT]:
-        """End the pending *run*; who is in line behind it, to be reconsidered."""
-        followers = self.pending.remove(run)
-        run.done = True
-        run.reason = run.reason or reason
-        self._notes.cancelled(run, now)
-        return followers
-
     def _failed_uncounted(self, run: RunT, error: BaseException, now: float) -> Turn[RunT]:
         turn = self._end(run, now, self.ledger.restore)
         self._notes.failed(run, error, now, run.failures, None)
@@ -496,10 +318,6 @@ class Engine(Generic[RunT]):
         asked_at = _asked_at(run)
         if asked_at != math.inf and not run.overdue:
             self.timers.set(run, asked_at + self.overdue_after)
-
-
-def _inherits(run: Run, predecessor: Run) -> bool:
-    return run.put_off == "replace" and run.slots is predecessor.slots
 
 
 def make_engine(

@@ -14,11 +14,11 @@ from collections.abc import (
 from typing import Any, TypeVar
 
 from namedtasks._core.conductor import Conductor
-from namedtasks._core.engine import TaskMapStatistics
 from namedtasks._core.errors import RefusedError
 from namedtasks._core.ledger import State, refusal
 from namedtasks._core.names import check_start
 from namedtasks._core.records import Failure
+from namedtasks._core.statistics import TaskMapStatistics
 
 HandleT = TypeVar("HandleT")
 

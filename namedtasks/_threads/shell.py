@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast, final
 from namedtasks import _pools
 from namedtasks._core import checks
 from namedtasks._core.conductor import Admission
-from namedtasks._core.engine import NOTHING, Engine, Turn
+from namedtasks._core.engine import Engine
 from namedtasks._core.pending import IfBusy
+from namedtasks._core.turns import NOTHING, Turn
 from namedtasks._threads import turnstile
 from namedtasks._threads.alarm import Alarm
 from namedtasks._threads.future import TaskFuture

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from namedtasks._core.conductor import Conductor
 from namedtasks._core.dispatch import Noted
-from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.engine import Engine
 from namedtasks._core.holds import Hold
 from namedtasks._core.text import task_text
+from namedtasks._core.turns import Turn
 from namedtasks._log import complain
 from namedtasks._threads.locking import Guard, Lot
 from namedtasks._threads.run import ThreadRun

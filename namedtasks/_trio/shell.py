@@ -21,13 +21,14 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from namedtasks._core.conductor import Conductor
 from namedtasks._core.coroutines import Words, check_body
-from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.engine import Engine
 from namedtasks._core.errors import ClosedError
 from namedtasks._core.groups import parted
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.posts import Posts
 from namedtasks._core.slots import Slots
 from namedtasks._core.text import error_text, task_text
+from namedtasks._core.turns import Turn
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread
 from namedtasks._trio.alarm import Alarm

@@ -15,9 +15,10 @@ from hypothesis.stateful import (
 )
 
 from namedtasks import Backoff, BackoffError, ClosedError, GaveUpError, State
-from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.engine import Engine
 from namedtasks._core.ledger import Closed, refusal
 from namedtasks._core.runs import Run
+from namedtasks._core.turns import Turn
 from namedtasks.testing import RecordingInstrument
 from tests.fuzz import examples
 

@@ -7,9 +7,10 @@ import attrs
 import pytest
 
 from namedtasks import ANY, AlreadyRunningError, Backoff
-from namedtasks._core.engine import Engine, Turn
+from namedtasks._core.engine import Engine
 from namedtasks._core.ledger import Overlapping, refusal
 from namedtasks._core.runs import Run
+from namedtasks._core.turns import Turn
 from namedtasks.instruments import TaskCancelled, TaskEvent, TaskQueued, TaskSuperseded
 from namedtasks.testing import RecordingInstrument
 

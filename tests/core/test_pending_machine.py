@@ -23,13 +23,14 @@ from hypothesis.stateful import (
 )
 
 from namedtasks import ANY, Backoff
-from namedtasks._core.engine import NOTHING, Engine, Turn
+from namedtasks._core.engine import Engine
 from namedtasks._core.ledger import Closed, Overlapping
 from namedtasks._core.names import is_tuple
 from namedtasks._core.pending import IfBusy, Move, move
 from namedtasks._core.records import Record
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
+from namedtasks._core.turns import NOTHING, Turn
 from namedtasks.instruments import TaskCancelled, TaskQueued, TaskStarted, TaskSuperseded
 from namedtasks.testing import RecordingInstrument
 from tests.fuzz import examples
