@@ -21,6 +21,7 @@ Who is who, from the inside out:
                          which mistakes of callers can be told at the call
 ``frames``, ``groups``   what is made of an error that came out of a body
 ``backoff``              how long a name waits
+``stand_ins``            what is remembered in an error's place
 ``records``              what is remembered of a failure, and for how long
 ``runs``                 one admitted run of a name
 ``ledger``               the state table of names

@@ -30,9 +30,9 @@ from namedtasks._core.errors import RefusedError
 from namedtasks._core.events import Instrument, TaskSucceeded
 from namedtasks._core.ledger import Closed, Ledger, Obstacle, refusal
 from namedtasks._core.notes import Notes
-from namedtasks._core.records import stand_in
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
+from namedtasks._core.stand_ins import stand_in
 from namedtasks._core.statistics import TaskMapStatistics
 from namedtasks._core.succession import Succession
 from namedtasks._core.table import CONSIDERED

@@ -10,8 +10,9 @@ from typing import Any, NoReturn, Self
 import pytest
 
 from namedtasks import RecordedError
-from namedtasks._core import records as records_module
-from namedtasks._core.records import Record, Records, failure_of, stand_in
+from namedtasks._core import stand_ins
+from namedtasks._core.records import Record, Records, failure_of
+from namedtasks._core.stand_ins import stand_in
 
 
 def caught(error: BaseException) -> BaseException:
@@ -192,7 +193,7 @@ def test_an_error_that_cannot_even_be_spoken_of_is_copied() -> None:
 def no_kind_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a new process: which kinds are plain is asked once."""
     known: weakref.WeakKeyDictionary[type[BaseException], bool] = weakref.WeakKeyDictionary()
-    monkeypatch.setattr(records_module, "_plain_kinds", known)
+    monkeypatch.setattr(stand_ins, "_plain_kinds", known)
 
 
 def kind_of(*bases: type[BaseException], **contents: Any) -> type[BaseException]:
@@ -239,7 +240,7 @@ def test_an_error_that_has_but_arguments_and_attributes_is_copied_the_short_way(
     def copy_of(error: BaseException) -> NoReturn:
         raise AssertionError("the long way")
 
-    monkeypatch.setattr(records_module, "_copy_of", copy_of)
+    monkeypatch.setattr(stand_ins, "_copy_of", copy_of)
     for _ in range(2):
         error = kind("boom", 1)
         error.node = "node 3"
@@ -256,7 +257,7 @@ def test_and_one_that_has_more_the_long_way(kind: Any, monkeypatch: pytest.Monke
     def copy_of(error: BaseException) -> BaseException:
         return copy
 
-    monkeypatch.setattr(records_module, "_copy_of", copy_of)
+    monkeypatch.setattr(stand_ins, "_copy_of", copy_of)
     for _ in range(2):
         assert stand_in(kind("boom")) is copy
 
