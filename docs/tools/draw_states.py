@@ -19,7 +19,7 @@ import attrs
 from benchmarks import svg
 from namedtasks import RefusedError, State
 from namedtasks._core.engine import Engine
-from namedtasks._core.ledger import refusal
+from namedtasks._core.obstacles import refusal
 from namedtasks._core.runs import Run
 
 FOLDER = pathlib.Path(__file__).parent.parent / "explanation"

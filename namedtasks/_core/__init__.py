@@ -24,6 +24,7 @@ Who is who, from the inside out:
 ``stand_ins``            what is remembered in an error's place
 ``records``              what is remembered of a failure, and for how long
 ``runs``                 one admitted run of a name
+``obstacles``            what can stand in the way of a start, and how it is told
 ``ledger``               the state table of names
 ``slots``, ``timers``    who may begin, and what is due when
 ``pending``, ``names``   who comes after a run, and which names overlap

@@ -35,8 +35,8 @@ from namedtasks._core.engine import Engine
 from namedtasks._core.errors import AlreadyRunningError, new_error
 from namedtasks._core.events import TaskRefused
 from namedtasks._core.holds import Holds
-from namedtasks._core.ledger import Overlapping
 from namedtasks._core.names import check_start
+from namedtasks._core.obstacles import Overlapping
 from namedtasks._core.pending import IfBusy, Move, move
 from namedtasks._core.records import Record
 from namedtasks._core.runs import LiveRun, LotT, Run

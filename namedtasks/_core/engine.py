@@ -28,8 +28,9 @@ from namedtasks._core.backoff import BackoffPolicy, Complain, default_retention,
 from namedtasks._core.dispatch import Dispatch
 from namedtasks._core.errors import RefusedError
 from namedtasks._core.events import Instrument, TaskSucceeded
-from namedtasks._core.ledger import Closed, Ledger, Obstacle, refusal
+from namedtasks._core.ledger import Ledger
 from namedtasks._core.notes import Notes
+from namedtasks._core.obstacles import Closed, Obstacle, refusal
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots
 from namedtasks._core.stand_ins import stand_in

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from namedtasks._core.engine import Engine
-from namedtasks._core.ledger import Closed, Overlapping, refusal
+from namedtasks._core.obstacles import Closed, Overlapping, refusal
 from namedtasks._core.runs import LiveRun, LotT
 from namedtasks._core.text import repr_of
 

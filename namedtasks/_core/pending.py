@@ -19,7 +19,8 @@ import enum
 from collections.abc import Hashable
 from typing import Generic, Literal, TypeVar, final
 
-from namedtasks._core.ledger import Closed, Ledger, Obstacle, Overlapping
+from namedtasks._core.ledger import Ledger
+from namedtasks._core.obstacles import Closed, Obstacle, Overlapping
 from namedtasks._core.records import Record
 from namedtasks._core.runs import Run
 from namedtasks._core.table import Table

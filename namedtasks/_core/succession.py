@@ -11,8 +11,9 @@ import sys
 from collections.abc import Iterable
 from typing import Generic, Literal, TypeVar, cast
 
-from namedtasks._core.ledger import Ledger, Obstacle
+from namedtasks._core.ledger import Ledger
 from namedtasks._core.notes import Notes
+from namedtasks._core.obstacles import Obstacle
 from namedtasks._core.pending import Pending
 from namedtasks._core.records import Record
 from namedtasks._core.runs import Run

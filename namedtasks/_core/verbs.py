@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from namedtasks._core.conductor import Conductor
 from namedtasks._core.errors import RefusedError
-from namedtasks._core.ledger import State, refusal
+from namedtasks._core.ledger import State
 from namedtasks._core.names import check_start
+from namedtasks._core.obstacles import refusal
 from namedtasks._core.records import Failure
 from namedtasks._core.statistics import TaskMapStatistics
 

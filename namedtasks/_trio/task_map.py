@@ -19,8 +19,8 @@ from namedtasks._core import checks
 from namedtasks._core.callables import check_plain_fn
 from namedtasks._core.coroutines import check_async_fn
 from namedtasks._core.errors import AlreadyRunningError, new_error
-from namedtasks._core.ledger import backoff_error
 from namedtasks._core.names import check_name
+from namedtasks._core.obstacles import backoff_error
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.verbs import Verbs
 from namedtasks._trio import waits

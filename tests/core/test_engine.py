@@ -20,8 +20,8 @@ from namedtasks import (
 from namedtasks._core import checks
 from namedtasks._core.backoff import default_retention
 from namedtasks._core.engine import Engine, make_engine
-from namedtasks._core.ledger import refusal
 from namedtasks._core.names import check_start
+from namedtasks._core.obstacles import refusal
 from namedtasks._core.runs import Run
 from namedtasks._core.turns import Turn
 from namedtasks.instruments import (

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from namedtasks import ANY, AlreadyRunningError, BackoffError, ClosedError, GaveUpError
-from namedtasks._core.ledger import Closed, Ledger, Overlapping, refusal
+from namedtasks._core.ledger import Ledger
+from namedtasks._core.obstacles import Closed, Overlapping, refusal
 from namedtasks._core.records import Record
 from namedtasks._core.runs import Run
 from namedtasks._core.slots import Slots

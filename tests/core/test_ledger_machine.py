@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 
 from namedtasks import Backoff, BackoffError, ClosedError, GaveUpError, State
 from namedtasks._core.engine import Engine
-from namedtasks._core.ledger import Closed, refusal
+from namedtasks._core.obstacles import Closed, refusal
 from namedtasks._core.runs import Run
 from namedtasks._core.turns import Turn
 from namedtasks.testing import RecordingInstrument

@@ -8,7 +8,7 @@ import pytest
 
 from namedtasks import ANY, AlreadyRunningError, Backoff
 from namedtasks._core.engine import Engine
-from namedtasks._core.ledger import Overlapping, refusal
+from namedtasks._core.obstacles import Overlapping, refusal
 from namedtasks._core.runs import Run
 from namedtasks._core.turns import Turn
 from namedtasks.instruments import TaskCancelled, TaskEvent, TaskQueued, TaskSuperseded

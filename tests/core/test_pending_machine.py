@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 
 from namedtasks import ANY, Backoff
 from namedtasks._core.engine import Engine
-from namedtasks._core.ledger import Closed, Overlapping
 from namedtasks._core.names import is_tuple
+from namedtasks._core.obstacles import Closed, Overlapping
 from namedtasks._core.pending import IfBusy, Move, move
 from namedtasks._core.records import Record
 from namedtasks._core.runs import Run
