@@ -265,7 +265,7 @@ class Engine(Succession[RunT]):
         """
         dropped = self.ledger.forget(name, operation, now)
         self._notes.forgotten(dropped, now)
-        run = self.pending.runs.get(name)
+        run = self.ledger.pending.get(name)
         waits = run is not None and run.blocker is None
         return bool(dropped), self._reconsider([run], now) if waits and run else NOTHING
 
@@ -278,7 +278,7 @@ class Engine(Succession[RunT]):
             waiting_for_slot += self.threads.waiting
         return TaskMapStatistics(
             running=len(self.ledger.running),
-            pending=len(self.pending.runs),
+            pending=len(self.ledger.pending),
             waiting_for_slot=waiting_for_slot,
             overdue=self._overdue,
             waiting=records.waiting,

@@ -45,7 +45,7 @@ class Holds(Generic[RunT, LotT]):
 
     def is_idle(self) -> bool:
         """Whether nothing runs and nothing is pending."""
-        return not self.engine.ledger.running and not self.engine.pending.runs
+        return not self.engine.ledger.running and not self.engine.ledger.pending
 
     def hold_idle(self) -> Hold[LotT] | None:
         """Keep a wait until nothing runs and nothing is pending."""

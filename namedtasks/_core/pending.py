@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Hashable
 from typing import Generic, Literal, TypeVar, final
 
 from namedtasks._core.ledger import Ledger
 from namedtasks._core.obstacles import Closed, Obstacle, Overlapping
 from namedtasks._core.records import Record
 from namedtasks._core.runs import Run
-from namedtasks._core.table import Table
 from namedtasks._core.timers import Timers
 
 RunT = TypeVar("RunT", bound=Run)
@@ -78,7 +76,7 @@ def move(obstacle: Obstacle[RunT] | None, if_busy: IfBusy) -> Move:
 
 @final
 class Pending(Generic[RunT]):
-    """The pending runs of one map."""
+    """Who among the ledger's pending runs waits for what."""
 
     __slots__ = ("_ledger", "_timers")
 
@@ -86,22 +84,17 @@ class Pending(Generic[RunT]):
         self._ledger = ledger
         self._timers = timers
 
-    @property
-    def runs(self) -> Table[Hashable, RunT]:
-        """They, by their names."""
-        return self._ledger.pending
-
     def put_off(
         self, run: RunT, how: Literal["replace", "queue"], obstacle: Obstacle[RunT]
     ) -> None:
         """Make *run* the pending run of its name; the one before it is put aside."""
         name = run.name
-        before = self.runs.get(name)
+        before = self._ledger.pending.get(name)
         is_new = how == "replace" and self._ledger.overlaps.covers(name)
         if is_new:
             self._ledger.overlaps.add(run)
         try:
-            self.runs[name] = run  # in the place of the other, in one step
+            self._ledger.pending[name] = run  # in the place of the other, in one step
         except BaseException:  # the name's own __hash__ or __eq__
             if is_new:
                 self._ledger.overlaps.discard(run)
@@ -131,7 +124,7 @@ class Pending(Generic[RunT]):
         run.supersedes = None
         if before is None or before.done:
             return None
-        self.runs.keep(before.name, before)
+        self._ledger.pending.keep(before.name, before)
         before.is_pending = True
         if before.put_off == "replace" and self._ledger.overlaps.covers(before.name):
             with contextlib.suppress(BaseException):  # a field's own __hash__ or __eq__
@@ -161,7 +154,7 @@ class Pending(Generic[RunT]):
 
     def promote(self, run: RunT) -> None:
         """*run* is about to take its name."""
-        self.runs.discard(run.name, run)
+        self._ledger.pending.discard(run.name, run)
         run.is_pending = False
 
     def _take_out(self, run: RunT) -> None:

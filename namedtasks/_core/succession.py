@@ -90,7 +90,7 @@ class Succession(Generic[RunT]):
         The pending run from before is next again, unless a newer one is.
         """
         if run.supersedes is not None:
-            if run.name in self.pending.runs:
+            if run.name in self.ledger.pending:
                 return self._supersede(run, now)
             self.pending.put_behind(run)
         return NOTHING
@@ -105,7 +105,7 @@ class Succession(Generic[RunT]):
     def drain(self, now: float) -> Turn[RunT]:
         """Drop the pending runs that would have to sit out a wait, now and from now on."""
         self.is_draining = True
-        pending = list(self.pending.runs.values())
+        pending = list(self.ledger.pending.values())
         return together(
             *[
                 self.drop(run, _CLOSING, now)

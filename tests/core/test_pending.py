@@ -168,7 +168,7 @@ def test_a_start_that_cannot_be_put_off_changes_nothing_wherever_its_name_raises
         except ZeroDivisionError:
             field.looks = math.inf
             assert w.engine.ledger.holders(("v", ANY), 10) == [old]
-            assert w.engine.pending.runs[name] is first
+            assert w.engine.ledger.pending[name] is first
             assert w.succeed(old) == Turn((first,))
         else:
             assert looks > 0

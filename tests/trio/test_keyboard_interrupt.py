@@ -123,7 +123,7 @@ def assert_nothing_leaked(tasks: namedtasks.TaskMap) -> None:
     assert shell.engine.slots.used == 0
     assert shell.engine.slots.waiting == 0
     assert len(shell.engine.timers) == 0
-    assert len(shell.engine.pending.runs) == 0
+    assert len(shell.engine.ledger.pending) == 0
     for name in ("fine", "cancelled", "dropped", "waits for a slot"):
         assert tasks.state(name) is State.FREE
     assert isinstance(tasks.check("new"), NamedTasksError), "the map is closed"

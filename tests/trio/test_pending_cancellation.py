@@ -56,7 +56,7 @@ def assert_settled(
     assert len(ended) == len(set(handles))
     assert len(heard.of(TaskStarted)) <= len(ended)
     engine = tasks._shell.engine
-    assert (len(tasks), len(engine.pending.runs), engine.slots.used) == (0, 0, 0)
+    assert (len(tasks), len(engine.ledger.pending), engine.slots.used) == (0, 0, 0)
     assert (len(engine.timers), tasks._shell.waiting_for) == (0, {})
 
 
