@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, final
 
 from namedtasks._asyncio.lots import Lot
-from namedtasks._core.coroutines import Body, close_unbegun
+from namedtasks._core.callables import Body, close_unbegun
 from namedtasks._core.runs import LiveRun
 from namedtasks._core.slots import Slots
 from namedtasks._core.text import task_text

@@ -26,8 +26,8 @@ from namedtasks._asyncio.alarm import Alarm
 from namedtasks._asyncio.joined import JoinedFuture, tell_joined
 from namedtasks._asyncio.lots import Lot
 from namedtasks._asyncio.run import AsyncioRun
+from namedtasks._core.callables import Body
 from namedtasks._core.conductor import Admission, Conductor, too_slow_text
-from namedtasks._core.coroutines import Body
 from namedtasks._core.engine import Engine
 from namedtasks._core.errors import ClosedError
 from namedtasks._core.groups import parted

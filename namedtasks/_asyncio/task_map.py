@@ -12,8 +12,7 @@ from namedtasks._asyncio import waits
 from namedtasks._asyncio.executors import call_in_executor
 from namedtasks._asyncio.shell import Shell
 from namedtasks._core import checks
-from namedtasks._core.callables import check_plain_fn
-from namedtasks._core.coroutines import Words, check_async_fn, check_body
+from namedtasks._core.callables import Words, check_async_fn, check_body, check_plain_fn
 from namedtasks._core.names import check_name
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.verbs import Verbs

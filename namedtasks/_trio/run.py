@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, final
 
 import trio
 
-from namedtasks._core.coroutines import Body, close_unbegun
+from namedtasks._core.callables import Body, close_unbegun
 from namedtasks._core.errors import TaskFailedError
 from namedtasks._core.groups import parted
 from namedtasks._core.runs import LiveRun

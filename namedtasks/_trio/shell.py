@@ -19,8 +19,8 @@ from typing import Any, cast, final
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
+from namedtasks._core.callables import Words, check_body
 from namedtasks._core.conductor import Conductor
-from namedtasks._core.coroutines import Words, check_body
 from namedtasks._core.engine import Engine
 from namedtasks._core.errors import ClosedError
 from namedtasks._core.groups import parted

@@ -16,8 +16,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from namedtasks._core import checks
-from namedtasks._core.callables import check_plain_fn
-from namedtasks._core.coroutines import check_async_fn
+from namedtasks._core.callables import check_async_fn, check_plain_fn
 from namedtasks._core.errors import AlreadyRunningError, new_error
 from namedtasks._core.names import check_name
 from namedtasks._core.obstacles import backoff_error

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from namedtasks._core.coroutines import (
+from namedtasks._core.callables import (
     Words,
     check_async_fn,
     check_body,
