@@ -118,7 +118,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         try:
             if self.engine.ledger.is_unknown(name, operation):
                 run = AsyncioRun(self, name, operation, timeout, slots)
-                self._admit_unknown(run)
+                self.engine.admit_unknown(run)
             else:
                 admission = self._admit(
                     name,

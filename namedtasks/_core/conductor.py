@@ -216,15 +216,6 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
             return True
         raise new_error(AlreadyRunningError, name, operation, run.started_at, (run.name,))
 
-    def _admit_unknown(self, run: RunT) -> None:
-        """Give *run* its name, of which nothing is known: the short cut. Under the guard."""
-        ledger = self.engine.ledger
-        ledger.running[run.name] = run
-        if run.slots.is_limited:
-            run.slots.take(run)
-        else:
-            run.has_slot = True
-
     def _join(self, run: RunT) -> Admission[RunT]:
         """Have the start share *run*. Under the guard."""
         return Admission(run, is_joined=True, handle=run.handle)

@@ -130,6 +130,17 @@ class Engine(Succession[RunT]):
         self.ledger.records.sweep(now)
         run.slots.take(run)
 
+    def admit_unknown(self, run: RunT) -> None:
+        """Do the same where `Ledger.is_unknown` has said that the name is free.
+
+        A short cut: does not sweep.
+        """
+        self.ledger.running[run.name] = run
+        if run.slots.is_limited:
+            run.slots.take(run)
+        else:
+            run.has_slot = True
+
     def roll_back(self, run: RunT, now: float) -> Turn[RunT]:
         """Undo an admission; whoever waits for the run is told that it was cancelled.
 

@@ -102,7 +102,7 @@ class Shell(Telling):
         with self.guard:
             if self.engine.ledger.is_unknown(name, operation):
                 run = make_run()
-                self._admit_unknown(run)
+                self.engine.admit_unknown(run)
                 return Admission(run, begins=run.has_slot, handle=run.handle)
         return super()._admit(name, operation, make_run, if_busy)
 

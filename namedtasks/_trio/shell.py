@@ -111,7 +111,7 @@ class Shell(Conductor[TrioRun, Lot]):
         try:
             if is_unknown or self.engine.ledger.is_unknown(name, operation):
                 run = TrioRun(name, operation, timeout, slots, self)
-                self._admit_unknown(run)
+                self.engine.admit_unknown(run)
             else:
                 admission = self._admit(
                     name, operation, lambda: TrioRun(name, operation, timeout, slots, self), if_busy

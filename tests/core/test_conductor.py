@@ -283,7 +283,7 @@ def test_an_unknown_name_takes_a_slot_or_a_place_in_line() -> None:
     shell = PlainShell(limit=1)
     first, second = shell.make_run("a"), shell.make_run("b")
     for run in (first, second):
-        shell._admit_unknown(run)
+        shell.engine.admit_unknown(run)
     assert shell.running_now == {"a": first, "b": second}
     assert (first.has_slot, second.has_slot) == (True, False)
     assert shell.engine.slots.waiting == 1
@@ -294,7 +294,7 @@ def test_an_unknown_name_takes_a_slot_or_a_place_in_line() -> None:
 def test_where_slots_are_not_limited_it_has_one() -> None:
     shell = PlainShell()
     run = shell.make_run("a")
-    shell._admit_unknown(run)
+    shell.engine.admit_unknown(run)
     assert run.has_slot is True
 
 
