@@ -17,6 +17,7 @@ The rules of this folder:
 Who is who, from the inside out:
 
 ``errors``, ``text``     what we raise, and how it reads
+``complaints``           where we say what others' code did wrong
 ``checks``, ``callables`` which mistakes of callers can be told at the call
 ``frames``, ``groups``   what is made of an error that came out of a body
 ``backoff``              how long a name waits

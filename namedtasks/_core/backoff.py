@@ -7,10 +7,8 @@ from typing import Protocol, TypeGuard, cast, final
 import attrs
 
 from namedtasks._core import checks
+from namedtasks._core.complaints import Complain
 from namedtasks._core.text import repr_of
-
-Complain = Callable[[str, BaseException], None]
-"""Where the core says what went wrong in code that is not its own."""
 
 
 class BackoffPolicy(Protocol):

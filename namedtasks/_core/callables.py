@@ -10,6 +10,7 @@ from typing import Any, TypeGuard, cast
 
 import attrs
 
+from namedtasks._core.complaints import Complain
 from namedtasks._core.text import repr_of
 
 Body = Coroutine[Any, Any, Any]
@@ -101,9 +102,7 @@ def is_begun(body: types.CoroutineType[Any, Any, Any]) -> bool:
     return inspect.getcoroutinestate(body) != inspect.CORO_CREATED
 
 
-def close_unbegun(
-    body: Body | None, what: Callable[[], str], complain: Callable[[str, BaseException], None]
-) -> None:
+def close_unbegun(body: Body | None, what: Callable[[], str], complain: Complain) -> None:
     """Let go of a *body* that never began; closed, so that nobody is warned of it.
 
     Args:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import final
 
-from namedtasks._core.backoff import Complain
+from namedtasks._core.complaints import Complain
 from namedtasks._core.events import EVENTS, Instrument, TaskEvent
 from namedtasks._core.runs import Run
 from namedtasks._core.text import repr_of

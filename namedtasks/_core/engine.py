@@ -24,7 +24,8 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple, TypeVar, final
 
 from namedtasks._core import checks
-from namedtasks._core.backoff import BackoffPolicy, Complain, default_retention, delay_after
+from namedtasks._core.backoff import BackoffPolicy, default_retention, delay_after
+from namedtasks._core.complaints import Complain
 from namedtasks._core.dispatch import Dispatch
 from namedtasks._core.errors import RefusedError
 from namedtasks._core.events import Instrument, TaskSucceeded

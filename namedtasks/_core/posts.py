@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, Final, final
 
+from namedtasks._core.complaints import Complain
 from namedtasks._core.errors import RefusedError
 from namedtasks._core.text import task_text
 
@@ -36,7 +37,7 @@ class Posts:
         self,
         *,
         wake: Callable[[Callable[[], None]], object],
-        complain: Callable[[str, BaseException], None],
+        complain: Complain,
         let_out: Callable[[BaseException, str], None],
     ) -> None:
         self._wake = wake
