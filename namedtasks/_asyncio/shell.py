@@ -18,7 +18,6 @@ import contextvars
 import math
 from asyncio import CancelledError
 from collections.abc import Callable, Hashable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast, final
 
@@ -72,7 +71,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
             now=loop.time,
             make_lot=partial(Lot, loop),
             guard=self.own_thread,
-            reading=nullcontext(),
+            reads_freely=True,
             complain=complain,
         )
         self.loop: asyncio.AbstractEventLoop = loop
@@ -338,7 +337,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
     def _is_unbegun(self, run: AsyncioRun) -> bool:
         return not run.has_slot
 
-    def _drop(self, run: AsyncioRun) -> None:
+    def _let_go(self, run: AsyncioRun) -> None:
         run.close_body()
         if run.turn is not None:
             run.turn.cancel(run.reason)

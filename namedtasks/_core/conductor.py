@@ -31,6 +31,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from namedtasks._core import checks
+from namedtasks._core.complaints import Complain
 from namedtasks._core.engine import Engine
 from namedtasks._core.errors import AlreadyRunningError, new_error
 from namedtasks._core.events import TaskRefused
@@ -93,8 +94,8 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
         now: Callable[[], float],
         make_lot: Callable[[], LotT],
         guard: AbstractContextManager[object, None],
-        reading: AbstractContextManager[object, None],
-        complain: Callable[[str, BaseException], None],
+        reads_freely: bool,
+        complain: Complain,
     ) -> None:
         super().__init__(engine, now, make_lot)
         self.running_now: Table[Hashable, RunT] = engine.ledger.running
@@ -107,9 +108,11 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
         """Whether nothing is to be done about a refusal but to tell the caller."""
         self.overdue_after: float = engine.overdue_after
         self.guard: AbstractContextManager[object, None] = guard
-        self.reading: AbstractContextManager[object, None] = reading
-        self.reads_freely: bool = isinstance(reading, nullcontext)
+        self.reads_freely: bool = reads_freely
         """Whether to look needs no lock."""
+        self.reading: AbstractContextManager[object, None] = (
+            nullcontext() if reads_freely else guard
+        )
         self._complain = complain
         self.block_done: bool = False
         """Whether the map's block is over: the map closes with its last run."""
@@ -121,7 +124,7 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
         """Whether the body of *run* has not begun, and can be kept from it. Under the guard."""
 
     @abc.abstractmethod
-    def _drop(self, run: RunT) -> None:
+    def _let_go(self, run: RunT) -> None:
         """Let go of what a run held that will never begin; its name is free."""
 
     @abc.abstractmethod
@@ -338,7 +341,7 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
 
     def _carry_out(self, turn: Turn[RunT], *ended: RunT) -> None:
         """Do what follows when names are free and who waited is awake. Not under the guard."""
-        over = ended if turn is NOTHING else (*ended, *self._turned(turn))
+        over = ended if turn is NOTHING else (*ended, *self._begin_and_let_go(turn))
         self._timers_changed()
         for run in over:
             self._tell(run)
@@ -346,13 +349,13 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
         if self.block_done:
             self.close_if_over()
 
-    def _turned(self, turn: Turn[RunT]) -> list[RunT]:
-        """Drop and begin runs; which are over by that."""
+    def _begin_and_let_go(self, turn: Turn[RunT]) -> list[RunT]:
+        """Begin the one kind of runs, let go of the other; which are over by that."""
         over: list[RunT] = []
         turns = [turn]
         for one in turns:  # one that cannot begin makes room for the next
             for run in one.dropped:
-                self._drop(run)
+                self._let_go(run)
             over += one.dropped
             for run in one.begin:
                 error = self._begin_soon(run)

@@ -169,7 +169,7 @@ class Shell(Telling):
     def _is_unbegun(self, run: ThreadRun) -> bool:
         return run.started_at is None and not run.handed_over and not run.is_taken_over
 
-    def _drop(self, run: ThreadRun) -> None:
+    def _let_go(self, run: ThreadRun) -> None:
         run.let_go()
         if run.job is not None:
             run.job.cancel()

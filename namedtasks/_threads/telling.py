@@ -45,7 +45,12 @@ class Telling(Conductor[ThreadRun, Lot], abc.ABC):
     def __init__(self, engine: Engine[ThreadRun], clock: Clock) -> None:
         guard = Guard(self._take_events)
         super().__init__(
-            engine, now=clock.now, make_lot=Lot, guard=guard, reading=guard, complain=complain
+            engine,
+            now=clock.now,
+            make_lot=Lot,
+            guard=guard,
+            reads_freely=False,
+            complain=complain,
         )
         self._guard = guard
         self.clock: Clock = clock

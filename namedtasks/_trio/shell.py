@@ -11,7 +11,6 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Callable, Hashable
-from contextlib import nullcontext
 from threading import get_ident
 from types import CoroutineType
 from typing import Any, cast, final
@@ -72,7 +71,7 @@ class Shell(Conductor[TrioRun, Lot]):
             now=trio.lowlevel.current_clock().current_time,
             make_lot=Lot,
             guard=self.own_thread,
-            reading=nullcontext(),
+            reads_freely=True,
             complain=complain,
         )
         self.nursery: trio.Nursery = nursery
@@ -230,7 +229,7 @@ class Shell(Conductor[TrioRun, Lot]):
     def _is_unbegun(self, run: TrioRun) -> bool:
         return not run.has_slot
 
-    def _drop(self, run: TrioRun) -> None:
+    def _let_go(self, run: TrioRun) -> None:
         run.close_body()
         run.context = None
 

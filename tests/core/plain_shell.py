@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Hashable, Iterable
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -90,7 +90,7 @@ class PlainShell(Conductor[PlainRun, Bed]):
             now=lambda: self.time,
             make_lot=Bed,
             guard=self.locked,
-            reading=nullcontext() if reads_freely else self.locked,
+            reads_freely=reads_freely,
             complain=self.complain,
         )
 
@@ -166,7 +166,7 @@ class PlainShell(Conductor[PlainRun, Bed]):
     def _is_unbegun(self, run: PlainRun) -> bool:
         return not run.has_slot
 
-    def _drop(self, run: PlainRun) -> None:
+    def _let_go(self, run: PlainRun) -> None:
         self._note("drop", run.name)
 
     def _stop(self, run: PlainRun) -> None:
