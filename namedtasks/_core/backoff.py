@@ -66,7 +66,7 @@ def _share(value: object) -> float:
     return checks.number("jitter", value, most=1.0)
 
 
-def _limit(value: object) -> int | None:
+def _attempts(value: object) -> int | None:
     return checks.count("give_up_after", value, none_means="never")
 
 
@@ -120,7 +120,7 @@ class Backoff:
     It keeps names that failed together from coming back together. The map
     applies it, with the source of randomness that it was opened with.
     """
-    give_up_after: int | None = attrs.field(default=None, converter=_limit)
+    give_up_after: int | None = attrs.field(default=None, converter=_attempts)
     """After how many failures in a row a name is given up; None for never."""
     exempt: tuple[type[BaseException], ...] = attrs.field(default=(), converter=_error_types)
     """Errors that start no wait and count nothing: "not ready yet" is no crash.

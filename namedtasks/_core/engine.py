@@ -158,7 +158,10 @@ class Engine(Succession[RunT]):
         return together(first, self._end(run, now, self.ledger.restore))
 
     def begin(self, run: RunT, now: float) -> None:
-        """The body of *run* begins: its timeout counts from here."""
+        """The body of *run* begins: its timeout counts from here.
+
+        Trio's workers go past this where it would only set `started_at`.
+        """
         run.started_at = now
         if run.timeout != math.inf or run.stop_asked_at is not None:
             run.deadline = now + run.timeout

@@ -112,7 +112,10 @@ class Records:
         self.gave_up: int = 0
         """Kept records that never lapse."""
         self.tables: dict[str | None, Table[Hashable, Record]] = {}
-        """Kept records, by their operation and their name; no table is empty."""
+        """Kept records, by their operation and their name; no table is empty.
+
+        Never assigned again: a conductor holds it.
+        """
         self.order: deque[Record] = deque()
         """What there is to sweep."""
 

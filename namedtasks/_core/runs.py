@@ -18,8 +18,7 @@ class Run:
     """What the engine knows of a run.
 
     A hand-written class, with one `__init__` for all its subclasses: one is made
-    for each start. All times are seconds on the map's clock. But for the last
-    few slots, only the engine writes to it.
+    for each start; it says who writes what. All times are seconds on the map's clock.
     """
 
     __slots__ = (
@@ -61,13 +60,16 @@ class Run:
         slots: Slots[Any],
         shell: Any = None,
     ) -> None:
+        # What the start gives.
         self.name: Hashable = name
         self.operation: str | None = operation
         self.timeout: float = timeout
         self.slots: Slots[Any] = slots
         """What it needs a slot of, before its body may begin."""
         self.shell: Any = shell
-        """The map that it is a run of."""
+        """The conductor of the map that it is a run of."""
+
+        # What the engine writes. Trio's shell does a little of it in its place, for speed.
         self.failures: int = 0
         """How many runs failed in a row before this one."""
         self.record: Record | None = None
@@ -87,25 +89,32 @@ class Run:
         """Whether it did not stop for all too long."""
         self.done: bool = False
         self.put_off: Literal["replace", "queue"] | None = None
-        """Why it is pending: it holds no name and no slot yet; None if it is not."""
+        """How it was put off; stays if it is superseded or dropped; None once it has its name."""
         self.is_pending: bool = False
-        """Whether it is its name's pending run now; asks nothing of the name, as a look would."""
+        """Whether it is its name's pending run now; asks nothing of the name, as a look would.
+
+        False, too, while a newer one has its place, until that is accepted or rolled back.
+        """
         self.blocker: Run | None = None
         """Whose end this pending run waits for; None if it sits out a wait."""
         self.awaited_by: list[Any] | None = None
         """The pending runs whose blocker this is."""
         self.supersedes: Any = None
         """The pending run whose place it takes, until that is sure."""
+
+        # What the conductor writes, and the shell.
         self.returned: bool = False
         """Whether the body gave a value."""
-        self.value: object = None
-        """What the body returned."""
         self.error: BaseException | None = None
         """What the run failed with, in the end."""
         self.handle: Any = None
         """What the starter got; kept here while the map can give it out."""
         self.waiters: Any = None
         """Who waits for the end; made when somebody does."""
+
+        # What the shell alone writes.
+        self.value: object = None
+        """What the body returned."""
         self.body: Any = None
         """What there is to run, until it begins."""
         self.context: Any = None

@@ -23,9 +23,9 @@ class TaskMapStatistics:
     pending: int
     """Starts that were put off, to replace a run or to come after one."""
     waiting_for_slot: int
-    """Of those running, how many wait for a slot: with a limit, or beyond 1 000 threads."""
+    """Of those that run, how many wait for a slot: with a limit, or beyond 1 000 threads."""
     overdue: int
-    """Of those running, how many should have stopped ``overdue_after`` seconds ago, and go on."""
+    """Of those that run, how many should have stopped ``overdue_after`` seconds ago, and go on."""
     waiting: int
     """Failures on record of names that do not run now: waiting, or ready to be tried again.
     Some may have lapsed: memory is given back bit by bit."""

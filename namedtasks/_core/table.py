@@ -20,7 +20,8 @@ class Table(dict[K, V]):
 
     A plain dict never shrinks by deletion: after a million names it keeps its
     30 MB and more for ever. This one is rebuilt when it is under an eighth of its peak,
-    so that rebuilding costs a deletion less than one re-insertion.
+    so that rebuilding costs a deletion less than one re-insertion. It is rebuilt in
+    place: who holds it keeps it.
     """
 
     __slots__ = ("_peak",)
