@@ -149,7 +149,7 @@ async def _wait_for_runs(shell: Shell) -> asyncio.CancelledError | None:
     cancelled: asyncio.CancelledError | None = None
     while not shell.is_over():
         try:
-            await shell.changed.park()
+            await shell.quiet.park()
         except asyncio.CancelledError as request:
             cancelled = cancelled or request
             shell.stop_all(_BLOCK_CANCELLED)

@@ -283,7 +283,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         error = None if task.cancelled() else task.exception()  # it is marked as retrieved now
         if run.done:
             if self.is_over():
-                self.changed.unpark_all()
+                self.quiet.unpark_all()
         elif error is not None:
             self._finish(run, error)
         elif run.put_off is not None:

@@ -283,7 +283,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         return self._shell.start(
             name,
             lambda run: call_in_executor(run, chosen, fn, args),
-            slots=engine.threads if chosen is None else engine.slots,
+            slots=engine.thread_slots if chosen is None else engine.slots,
             if_busy=if_busy,
             timeout=checks.timeout(timeout),
             operation=operation,

@@ -277,7 +277,7 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
             run.waiters.unpark_all()
         ledger = engine.ledger
         if not ledger.running and not ledger.pending:
-            self.changed.unpark_all()
+            self.quiet.unpark_all()
             if self.block_done:
                 self.close_if_over()
         if ledger.records.order:
@@ -336,7 +336,7 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
             if run.waiters is not None:
                 run.waiters.unpark_all()
         if self.is_idle():
-            self.changed.unpark_all()
+            self.quiet.unpark_all()
         return turn
 
     def _carry_out(self, turn: Turn[RunT], *ended: RunT) -> None:
@@ -465,7 +465,7 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
             if found:
                 if lot is not None:
                     lot.unpark_all()
-                self.changed.unpark_all()
+                self.quiet.unpark_all()
         self._carry_out(turn)
         return found
 

@@ -72,7 +72,7 @@ class Engine(Succession[RunT]):
         "dispatch",
         "overdue_after",
         "slots",
-        "threads",
+        "thread_slots",
     )
 
     def __init__(
@@ -92,7 +92,7 @@ class Engine(Succession[RunT]):
             Notes(self.dispatch),
         )
         self.slots: Slots[RunT] = Slots(limit)
-        self.threads: Slots[RunT] = Slots[RunT](_MAX_THREADS) if limit is None else self.slots
+        self.thread_slots: Slots[RunT] = Slots[RunT](_MAX_THREADS) if limit is None else self.slots
         """What a run in one of the map's own threads needs a slot of."""
         self._policy = backoff
         self.overdue_after: float = overdue_after
@@ -218,7 +218,7 @@ class Engine(Succession[RunT]):
             or run.awaited_by is not None
             or run.stop_asked_at is not None
             or run.timeout != math.inf
-            or (slots.is_limited and slots.waiting)
+            or (slots.is_limited and slots.in_line)
             or TaskSucceeded in self.dispatch.listeners
         ):
             return False
@@ -288,9 +288,9 @@ class Engine(Succession[RunT]):
         """Count, and sweep a little."""
         records = self.ledger.records
         records.sweep(now)
-        capacity, waiting_for_slot = self.slots.capacity, self.slots.waiting
-        if self.threads is not self.slots:
-            waiting_for_slot += self.threads.waiting
+        capacity, waiting_for_slot = self.slots.capacity, self.slots.in_line
+        if self.thread_slots is not self.slots:
+            waiting_for_slot += self.thread_slots.in_line
         return TaskMapStatistics(
             running=len(self.ledger.running),
             pending=len(self.ledger.pending),

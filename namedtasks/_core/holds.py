@@ -30,7 +30,7 @@ class Hold(NamedTuple, Generic[LotT]):
 class Holds(Generic[RunT, LotT]):
     """The holds of one map. To be asked under its guard."""
 
-    __slots__ = ("_make_lot", "changed", "engine", "now", "waiting_for")
+    __slots__ = ("_make_lot", "engine", "now", "quiet", "waiting_for")
 
     def __init__(
         self, engine: Engine[RunT], now: Callable[[], float], make_lot: Callable[[], LotT]
@@ -38,7 +38,7 @@ class Holds(Generic[RunT, LotT]):
         self.engine: Engine[RunT] = engine
         self.now: Callable[[], float] = now
         self._make_lot = make_lot
-        self.changed: LotT = make_lot()
+        self.quiet: LotT = make_lot()
         """Who waits for the map to be idle or empty."""
         self.waiting_for: dict[Hashable, LotT] = {}
         """Who waits for a name's wait to be over; who waits for its run, waits with the run."""
@@ -49,14 +49,14 @@ class Holds(Generic[RunT, LotT]):
 
     def hold_idle(self) -> Hold[LotT] | None:
         """Keep a wait until nothing runs and nothing is pending."""
-        return None if self.is_idle() else Hold(self.changed, math.inf)
+        return None if self.is_idle() else Hold(self.quiet, math.inf)
 
     def hold_empty(self) -> Hold[LotT] | None:
         """Keep a wait until nothing runs and no failure waits."""
         if not self.is_idle():
-            return Hold(self.changed, math.inf)
+            return Hold(self.quiet, math.inf)
         lapse = self.engine.ledger.records.next_lapse(self.now())
-        return None if lapse is None else Hold(self.changed, lapse)
+        return None if lapse is None else Hold(self.quiet, lapse)
 
     def hold_free(self, name: Hashable, operation: str | None) -> Hold[LotT] | None:
         """Keep a wait until nothing stands in the way of a start of *name*.

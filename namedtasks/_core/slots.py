@@ -15,7 +15,7 @@ RunT = TypeVar("RunT", bound=Run)
 class Slots(Generic[RunT]):
     """Hands out at most *capacity* slots; who finds none waits in line."""
 
-    __slots__ = ("_next", "_waiting", "capacity", "is_limited", "used")
+    __slots__ = ("_line", "_next", "capacity", "is_limited", "used")
 
     def __init__(self, capacity: int | None) -> None:
         self.capacity: float = math.inf if capacity is None else capacity
@@ -24,13 +24,13 @@ class Slots(Generic[RunT]):
         """How many slots are taken; not counted without a limit."""
         # An OrderedDict, as it gives up its first and any entry at the same low
         # price; a dict's first entry is the dearer the more were deleted before it.
-        self._waiting: OrderedDict[int, RunT] = OrderedDict()
+        self._line: OrderedDict[int, RunT] = OrderedDict()
         self._next = 0
 
     @property
-    def waiting(self) -> int:
+    def in_line(self) -> int:
         """How many runs wait in line."""
-        return len(self._waiting)
+        return len(self._line)
 
     def take(self, run: RunT) -> None:
         """Give *run* a slot, or else the last place in line."""
@@ -41,7 +41,7 @@ class Slots(Generic[RunT]):
         else:
             self._next += 1
             run.place = self._next
-            self._waiting[run.place] = run
+            self._line[run.place] = run
 
     def leave(self, run: RunT) -> RunT | None:
         """Take back the slot, or the place in line, of *run*.
@@ -53,14 +53,14 @@ class Slots(Generic[RunT]):
             run.has_slot = False
             return None
         if not run.has_slot:
-            del self._waiting[run.place]
+            del self._line[run.place]
             self._shrink()
             return None
         run.has_slot = False
         self.used -= 1
-        if not self._waiting:
+        if not self._line:
             return None
-        _, first = self._waiting.popitem(last=False)
+        _, first = self._line.popitem(last=False)
         self._shrink()
         self._give(first)
         return first
@@ -71,11 +71,11 @@ class Slots(Generic[RunT]):
             run.has_slot, heir.has_slot = False, True
         else:
             heir.place = run.place
-            self._waiting[heir.place] = heir
+            self._line[heir.place] = heir
 
     def _shrink(self) -> None:
-        if not self._waiting:
-            self._waiting = OrderedDict()  # an old one keeps the room of its longest line
+        if not self._line:
+            self._line = OrderedDict()  # an old one keeps the room of its longest line
 
     def _give(self, run: RunT) -> None:
         run.has_slot = True

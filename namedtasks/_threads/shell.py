@@ -54,7 +54,7 @@ class Shell(Telling):
         """Admit a run and see to it that it begins; None if it was refused and may be skipped."""
         if turnstile.is_inside(self):
             raise RuntimeError(REENTERED)
-        slots = self.engine.threads if pool is None else self.engine.slots
+        slots = self.engine.thread_slots if pool is None else self.engine.slots
         is_inside = False
         mirror: TaskFuture[Any] | None = None
 

@@ -146,7 +146,7 @@ class Telling(Conductor[ThreadRun, Lot], abc.ABC):
     def wake_all(self) -> None:
         """Wake all who wait, for whatever it is: they look again. Under the guard."""
         self._wake_starters()
-        self.changed.unpark_all()
+        self.quiet.unpark_all()
         self.all_told.unpark_all()
 
     def close_if_over(self) -> None:

@@ -258,7 +258,7 @@ class Shell(Conductor[TrioRun, Lot]):
     async def wait_for_runs(self) -> None:
         """At the end of the block: wait until nothing runs. Not a checkpoint if nothing does."""
         while not self.is_idle():
-            await self.changed.park()
+            await self.quiet.park()
 
     # Whatever the user's threads and signals do, these are not left half done.
 

@@ -265,7 +265,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             name,
             call_in_executor,
             (shell.run_in_thread if chosen is None else chosen, fn, args),
-            shell.engine.threads if chosen is None else shell.engine.slots,
+            shell.engine.thread_slots if chosen is None else shell.engine.slots,
             if_busy,
             checks.timeout(timeout),
             operation,

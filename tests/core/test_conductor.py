@@ -286,7 +286,7 @@ def test_an_unknown_name_takes_a_slot_or_a_place_in_line() -> None:
         shell.engine.admit_unknown(run)
     assert shell.running_now == {"a": first, "b": second}
     assert (first.has_slot, second.has_slot) == (True, False)
-    assert shell.engine.slots.waiting == 1
+    assert shell.engine.slots.in_line == 1
     shell.end_returned(first)
     assert shell.taken() == [("begin", "b"), ("tell", "a")]
 
@@ -338,7 +338,7 @@ def test_whom_a_newer_start_supersedes_is_told_and_who_waits_for_it_is_woken() -
     recording = heard(shell)
     shell.taken()
     shell.time = 4.0
-    with shell.wakes(first.waiters), shell.wakes_not(shell.changed):
+    with shell.wakes(first.waiters), shell.wakes_not(shell.quiet):
         shell.start("a", "queue")
     assert shell.taken() == [("drop", "a"), ("tell", "a"), ("deliver", None)]
     assert first.handle is None
@@ -400,7 +400,7 @@ def test_the_next_begins_then_the_handle_is_told_then_the_instruments() -> None:
     shell.start("b")
     recording = heard(shell)
     shell.time = 2.0
-    with shell.wakes(run.waiters), shell.wakes_not(shell.changed):
+    with shell.wakes(run.waiters), shell.wakes_not(shell.quiet):
         shell.succeed(run)
     assert shell.taken() == [("begin", "b"), ("tell", "a"), ("deliver", None)]
     assert (run.done, run.returned, run.error) == (True, True, None)
@@ -424,9 +424,9 @@ def test_after_each_end_the_timers_are_looked_at() -> None:
 def test_the_last_end_wakes_who_waits_for_an_idle_map() -> None:
     shell = PlainShell()
     one, other = shell.start("a"), shell.start("b")
-    with shell.wakes_not(shell.changed):
+    with shell.wakes_not(shell.quiet):
         shell.succeed(one)
-    with shell.wakes(shell.changed):
+    with shell.wakes(shell.quiet):
         shell.succeed(other)
 
 
@@ -613,7 +613,7 @@ def test_what_goes_wrong_after_a_value_is_what_is_told_of_the_run() -> None:
     fault = ZeroDivisionError()
     assert run.waiters is not None
     run.waiters.error = fault
-    with shell.wakes(run.waiters, shell.changed):
+    with shell.wakes(run.waiters, shell.quiet):
         shell.succeed(run)
     assert (run.done, run.returned, run.error) == (True, False, fault)
     assert shell.taken() == [("tell", "a")]
@@ -648,12 +648,12 @@ def test_who_cannot_begin_makes_room_for_the_next() -> None:
 def test_a_value_ends_a_run_by_the_short_cut_in_one_step() -> None:
     shell = PlainShell()
     run, other = shell.start("a"), shell.start("b")
-    with shell.wakes(run.waiters), shell.wakes_not(shell.changed):
+    with shell.wakes(run.waiters), shell.wakes_not(shell.quiet):
         shell.end_returned(run)
     assert (run.done, run.returned, run.handle) == (True, True, None)
     assert list(shell.running_now) == ["b"]
     other.waiters = None
-    with shell.wakes(shell.changed):
+    with shell.wakes(shell.quiet):
         shell.end_returned(other)
 
 
@@ -674,7 +674,7 @@ def test_the_short_cut_knows_that_a_map_with_a_pending_run_is_not_idle() -> None
     shell.start("a", "queue")
     run = shell.start("b")
     shell.block_done = True
-    with shell.wakes_not(shell.changed):
+    with shell.wakes_not(shell.quiet):
         shell.end_returned(run)
     assert not shell.engine.ledger.closed
 
@@ -983,11 +983,11 @@ def test_to_forget_wakes_who_waits_for_the_name_or_for_an_empty_map() -> None:
     for name in "ab":
         shell.fail(shell.start(name))
     beds = [shell.waiting_for.setdefault(name, Bed()) for name in "ab"]
-    with shell.wakes(beds[0], shell.changed), shell.wakes_not(beds[1]):
+    with shell.wakes(beds[0], shell.quiet), shell.wakes_not(beds[1]):
         assert shell.forget("a", None) is True
     assert shell.engine.ledger.state("a", None, 0.0) is State.FREE
     shell.start("c")
-    with shell.wakes_not(*beds, shell.changed):
+    with shell.wakes_not(*beds, shell.quiet):
         assert shell.forget("a", None) is False
 
 
@@ -996,7 +996,7 @@ def test_to_forget_where_something_runs_wakes_who_waits_for_an_empty_map_all_the
     shell = PlainShell(backoff=BACKOFF)
     shell.fail(shell.start("a"))
     shell.start("b")
-    with shell.wakes(shell.changed):
+    with shell.wakes(shell.quiet):
         assert shell.forget("a", None) is True
 
 

@@ -457,7 +457,7 @@ def test_without_a_limit_only_threads_wait_for_slots() -> None:
     w = world()
     assert w.engine.statistics(0.0).limit is None
     for number in range(1001):
-        w.engine.admit(Run(number, None, math.inf, w.engine.threads), 0.0)
+        w.engine.admit(Run(number, None, math.inf, w.engine.thread_slots), 0.0)
     assert w.engine.statistics(0.0).waiting_for_slot == 1
 
 

@@ -83,18 +83,18 @@ def world(*, give_up_after: int | None = None) -> World:
 
 def test_a_map_is_idle_when_nothing_runs_and_nothing_is_pending() -> None:
     w = world()
-    assert isinstance(w.holds.changed, Bed), "it is there before anybody waits"
+    assert isinstance(w.holds.quiet, Bed), "it is there before anybody waits"
     assert w.holds.is_idle()
     assert w.holds.hold_idle() is None
     w.fail("a")
     assert w.holds.is_idle(), "a failure on record is no work"
     pending = w.put_off("a", "queue")
     assert not w.holds.is_idle()
-    assert w.holds.hold_idle() == (w.holds.changed, math.inf)
+    assert w.holds.hold_idle() == (w.holds.quiet, math.inf)
     w.engine.drop(pending, None, w.now)
     run = w.start("b")
     assert not w.holds.is_idle()
-    assert w.holds.hold_idle() == (w.holds.changed, math.inf)
+    assert w.holds.hold_idle() == (w.holds.quiet, math.inf)
     w.engine.succeeded(run, w.now)
     assert w.holds.hold_idle() is None
 
@@ -104,10 +104,10 @@ def test_a_map_is_empty_when_no_failure_waits_either() -> None:
     assert w.holds.hold_empty() is None
     w.fail("a")
     run = w.start("b")
-    assert w.holds.hold_empty() == (w.holds.changed, math.inf)
+    assert w.holds.hold_empty() == (w.holds.quiet, math.inf)
     w.engine.succeeded(run, w.now)
     w.now = 0.5
-    assert w.holds.hold_empty() == (w.holds.changed, 11.0)
+    assert w.holds.hold_empty() == (w.holds.quiet, 11.0)
     w.now = 11.0
     assert w.holds.hold_empty() is None
 
@@ -129,7 +129,7 @@ def test_and_with_the_first_of_those_that_overlap_it() -> None:
     w.start(("v", 2))
     hold = w.hold_free(("v", ANY))
     assert hold == (first.waiters, math.inf)
-    assert hold.lot is not w.holds.changed
+    assert hold.lot is not w.holds.quiet
 
 
 def test_and_until_the_end_of_its_own_wait_if_it_failed() -> None:

@@ -239,7 +239,7 @@ class LedgerMachine(RuleBasedStateMachine):
         known = [key for key in self.failed if self.is_known(*key)]
         held = [run for run in self.running.values() if run.record is not None]
         assert records.waiting + records.gave_up >= len(known) - len(held)
-        assert self.engine.slots.waiting == len(self.line)
+        assert self.engine.slots.in_line == len(self.line)
         assert self.engine.slots.used == len(self.running) - len(self.line)
         assert not isinstance(self.engine.ledger.obstacle("new", None, self.now), Run)
         if self.closed:

@@ -352,10 +352,10 @@ def test_a_replacement_in_another_kind_of_slot_takes_one_of_its_own() -> None:
     old = w.start("a")
     obstacle = w.engine.ledger.obstacle("a", None, w.now)
     assert obstacle is old
-    new = Run("a", None, math.inf, w.engine.threads)
+    new = Run("a", None, math.inf, w.engine.thread_slots)
     w.engine.put_off(new, "replace", old)
     assert w.succeed(old) == Turn((new,))
-    assert (w.engine.slots.used, w.engine.threads.used) == (0, 1)
+    assert (w.engine.slots.used, w.engine.thread_slots.used) == (0, 1)
 
 
 def test_one_that_replaces_all_that_overlaps_waits_for_the_last() -> None:
@@ -686,6 +686,6 @@ def test_forgetting_one_operation_begins_nobody_who_waits_with_another() -> None
 def test_with_a_limit_runs_in_threads_take_of_the_same_slots() -> None:
     w = world(limit=1)
     w.start("a")
-    run = Run("b", None, math.inf, w.engine.threads)
+    run = Run("b", None, math.inf, w.engine.thread_slots)
     w.engine.admit(run, w.now)
     assert not run.has_slot

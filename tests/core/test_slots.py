@@ -18,12 +18,12 @@ def test_slots_go_by_order_of_admission() -> None:
     slots: Slots[Run] = Slots(2)
     a, b, c, d = line_up(slots, "abcd")
     assert [run.has_slot for run in (a, b, c, d)] == [True, True, False, False]
-    assert (slots.used, slots.waiting) == (2, 2)
+    assert (slots.used, slots.in_line) == (2, 2)
     assert slots.leave(b) is c
     assert slots.leave(a) is d
     assert slots.leave(c) is None
     assert slots.leave(d) is None
-    assert (slots.used, slots.waiting) == (0, 0)
+    assert (slots.used, slots.in_line) == (0, 0)
 
 
 def test_who_leaves_the_line_is_passed_over() -> None:
@@ -31,7 +31,7 @@ def test_who_leaves_the_line_is_passed_over() -> None:
     a, b, c = line_up(slots, "abc")
     assert slots.leave(b) is None
     assert slots.leave(a) is c
-    assert slots.waiting == 0
+    assert slots.in_line == 0
 
 
 def test_without_a_capacity_everyone_has_a_slot() -> None:
@@ -44,7 +44,7 @@ def test_a_long_line_leaves_no_room_behind() -> None:
     first, *others = line_up(slots, "a" * 50_000)
     for run in others:
         slots.leave(run)
-    assert sys.getsizeof(slots._waiting) < 1000
+    assert sys.getsizeof(slots._line) < 1000
     assert slots.leave(first) is None
 
 
@@ -71,6 +71,6 @@ def test_a_place_in_line_can_be_handed_on() -> None:
     a, b, c = line_up(slots, "abc")
     heir = Run("d", None, math.inf, slots)
     slots.hand_on(b, heir)
-    assert slots.waiting == 2
+    assert slots.in_line == 2
     assert slots.leave(a) is heir
     assert slots.leave(heir) is c

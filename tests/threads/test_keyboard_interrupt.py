@@ -117,7 +117,7 @@ def run_with_interrupt_at(step: int) -> tuple[bool, bool]:
 def assert_nothing_leaked(tasks: ThreadTaskMap, futures: list[TaskFuture[Any]]) -> None:
     assert len(tasks) == 0
     engine = tasks._shell.engine
-    assert (engine.slots.used, engine.slots.waiting, len(engine.timers)) == (0, 0, 0)
+    assert (engine.slots.used, engine.slots.in_line, len(engine.timers)) == (0, 0, 0)
     assert all(future.done() for future in futures)
     assert tasks.state("waits for a slot") is State.FREE
     assert isinstance(tasks.check("new"), ClosedError)

@@ -392,4 +392,4 @@ def test_a_call_at_any_depth_of_the_stack_leaves_the_map_whole() -> None:
             assert tasks._shell._guard._owner is None
         assert failed > 3
         assert tasks._shell.engine.slots.used == 0
-        assert tasks._shell.engine.threads.used == 0
+        assert tasks._shell.engine.thread_slots.used == 0

@@ -154,7 +154,7 @@ def test_a_wait_whose_clock_raises_leaves_nothing() -> None:
         with pytest.raises(Stopped):
             tasks.wait_empty()
         assert tasks._shell.waiting_for == {}
-        assert len(tasks._shell.changed) == 0
+        assert len(tasks._shell.quiet) == 0
 
 
 MAP_WAITS: dict[str, Callable[[ThreadTaskMap], object]] = {

@@ -68,7 +68,7 @@ def assert_settled(tasks: namedtasks.TaskMap, heard: RecordingInstrument) -> Non
     assert len(tasks) == 0
     assert tasks._shell.engine.slots.used == 0
     assert tasks._shell.waiting_for == {}
-    assert len(tasks._shell.changed) == 0
+    assert len(tasks._shell.quiet) == 0
     assert len(tasks._shell.engine.timers) == 0
 
 

@@ -121,7 +121,7 @@ def assert_nothing_leaked(tasks: namedtasks.TaskMap) -> None:
     shell = tasks._shell
     assert len(tasks) == 0
     assert shell.engine.slots.used == 0
-    assert shell.engine.slots.waiting == 0
+    assert shell.engine.slots.in_line == 0
     assert len(shell.engine.timers) == 0
     assert len(shell.engine.ledger.pending) == 0
     for name in ("fine", "cancelled", "dropped", "waits for a slot"):
