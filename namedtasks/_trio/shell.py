@@ -65,7 +65,7 @@ class Shell(Conductor[TrioRun, Lot]):
             undo=self._undo_start,
             call_soon=in_loop,
         )
-        self.thread: int = get_ident()
+        self.thread: int = self.own_thread.ident
         super().__init__(
             engine,
             now=trio.lowlevel.current_clock().current_time,
@@ -97,18 +97,18 @@ class Shell(Conductor[TrioRun, Lot]):
         if_busy: IfBusy,
         timeout: float,
         operation: str | None,
-        is_unknown: bool = False,
+        seen_unknown: bool = False,
     ) -> TaskHandle[Any] | None:
         """Admit a run and see to it that it begins; None if it was refused and may be skipped.
 
-        Who has looked says that the name *is unknown*, see `Ledger.is_unknown`.
+        Who has looked, and *seen* that the name is *unknown*, says so; see `Ledger.is_unknown`.
         """
         if get_ident() != self.thread:
             self.own_thread.check()
         is_put_off = False
         run: TrioRun | None = None
         try:
-            if is_unknown or self.engine.ledger.is_unknown(name, operation):
+            if seen_unknown or self.engine.ledger.is_unknown(name, operation):
                 run = TrioRun(name, operation, timeout, slots, self)
                 self.engine.admit_unknown(run)
             else:

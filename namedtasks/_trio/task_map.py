@@ -149,7 +149,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         if type(async_fn) is not FunctionType:
             check_async_fn(WORDS, async_fn)
         shell = self._shell
-        is_unknown = False
+        seen_unknown = False
         if timeout is None:
             seconds = math.inf
             # What is refused, is refused here and now: a reconcile loop asks far more often
@@ -180,13 +180,13 @@ class TaskMap(Verbs[TaskHandle[Any]]):
                     if if_busy == "refuse":
                         raise backoff_error(record, name, operation, now)
                 else:
-                    is_unknown = record is None and type(name) is str and not shell.pending_now
+                    seen_unknown = record is None and type(name) is str and not shell.pending_now
         else:
             seconds = checks.timeout(timeout)
         if if_busy != "refuse":
             checks.if_busy(if_busy)
         return shell.start(
-            name, async_fn, args, shell.engine.slots, if_busy, seconds, operation, is_unknown
+            name, async_fn, args, shell.engine.slots, if_busy, seconds, operation, seen_unknown
         )
 
     @overload
