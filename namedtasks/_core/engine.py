@@ -222,9 +222,14 @@ class Engine(Succession[RunT]):
             or TaskSucceeded in self.dispatch.listeners
         ):
             return False
-        if type(name) is str:  # no user's code is in its hash, and it overlaps nothing
+        if type(name) is str:  # it overlaps nothing
             running = ledger.running
-            del running[name]
+            try:
+                found = running.pop(name)
+            except BaseException:  # the __eq__ of another name of the same hash
+                found = None
+            if found is not run:
+                self._free_by_value(run, found)
             if not len(running) & CONSIDERED:
                 running.consider()
         else:
@@ -235,6 +240,13 @@ class Engine(Succession[RunT]):
         run.returned = run.done = True
         run.handle = None
         return True
+
+    def _free_by_value(self, run: RunT, found: RunT | None) -> None:
+        """Free the name of *run*, which gave another run, or none: there is a name equal to it."""
+        running = self.ledger.running
+        if found is not None:
+            running.keep(found.name, found)
+        running.discard(run.name, run)
 
     def judge(self, run: RunT, error: BaseException) -> Verdict:
         """Ask the policy what becomes of *run*'s name, and copy the error for the record.
@@ -278,9 +290,9 @@ class Engine(Succession[RunT]):
 
         A pending run that has sat out their wait begins.
         """
+        run = self.ledger.pending.get(name)  # first: it may raise
         dropped = self.ledger.forget(name, operation, now)
         self._notes.forgotten(dropped, now)
-        run = self.ledger.pending.get(name)
         waits = run is not None and run.blocker is None
         return bool(dropped), self._reconsider([run], now) if waits and run else NOTHING
 

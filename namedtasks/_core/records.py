@@ -138,16 +138,17 @@ class Records:
 
         One whose name cannot be looked up any more is let go: nobody can ask for it.
         """
-        table = self.tables.get(record.operation)
-        if table is None:
-            table = self.tables[record.operation] = Table()
         try:
+            before = self.find(record.name, record.operation)
+            if before is not None:  # its name has become equal to this one since
+                self.drop(before)
+            found = self.tables.get(record.operation)
+            table: Table[Hashable, Record] = Table() if found is None else found
             table[record.name] = record
         except BaseException:  # the name's own __hash__ or __eq__
             record.error = None
-            if not table:
-                del self.tables[record.operation]
             return
+        self.tables[record.operation] = table
         record.kept = True
         if record.gave_up:
             self.gave_up += 1

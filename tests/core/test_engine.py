@@ -676,3 +676,62 @@ def test_a_bad_setting_is_refused_by_its_name(setting: str, value: Any, message:
     with pytest.raises((TypeError, ValueError)) as caught:
         make_engine(**SETTINGS | {setting: value})
     assert str(caught.value) == message
+
+
+class Alike:
+    """Of the hash of a text, and sooner or later equal to it, or not to be compared."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.answer: bool | Exception = False
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self is other or self.answer
+
+
+@pytest.mark.parametrize("answer", [True, OSError("the database is gone")])
+def test_a_short_end_frees_its_own_name_whatever_another_one_says(answer: Any) -> None:
+    w = world(is_heard=False)
+    other = w.start(name := Alike("a"))
+    run = w.start("a")
+    name.answer = answer
+    assert w.engine.succeeded_plainly(run) is True
+    assert list(w.engine.ledger.running.values()) == [other]
+    w.engine.succeeded(other, w.now)
+    assert not w.engine.ledger.running
+
+
+def test_forget_that_raises_has_forgotten_nothing() -> None:
+    """At each call of the name's own code in turn."""
+
+    class Tired:
+        left: int | None = None
+
+        def __hash__(self) -> int:
+            if self.left is not None:
+                self.left -= 1
+                if self.left < 0:
+                    raise OSError
+            return 1
+
+    for calls in range(10):
+        w = world()
+        w.fail(w.start(name := Tired()))
+        name.left = calls
+        try:
+            w.engine.forget(name, None, w.now)
+        except OSError:
+            name.left = None
+            assert w.state(name) is State.WAITING
+        else:
+            name.left = None
+            assert w.state(name) is State.FREE
+            assert calls > 0
+            break
+    else:
+        raise AssertionError("it never came to an end")

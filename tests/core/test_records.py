@@ -506,3 +506,25 @@ def test_a_record_whose_name_cannot_be_looked_up_is_let_go() -> None:
     records.put(good)
     records.put(Record(unhashable, None))
     assert records.find("a", None) is good
+
+
+def test_a_record_takes_the_place_of_one_whose_name_has_become_equal() -> None:
+    class Shifty:
+        value = 0
+
+        def __hash__(self) -> int:
+            return self.value
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Shifty) and self.value == other.value
+
+    records = Records(1.0)
+    first, second = Record(Shifty(), None), Record(late := Shifty(), None)
+    late.value = 1
+    records.put(first)
+    late.value = 0
+    records.put(second)
+    assert (first.kept, second.kept, records.waiting) == (False, True, 1)
+    records.sweep(100.0)
+    records.sweep(100.0)
+    assert (records.tables, records.waiting) == ({}, 0)
