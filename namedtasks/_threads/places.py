@@ -61,7 +61,7 @@ class Places:
             else:
                 self._submit_to(_pools.pool_of(run.pool), run)
         except BaseException as error:
-            return error if self._take_over(run) else None
+            return error if self._take_over_unbegun(run) else None
         return None
 
     def _submit_to(self, pool: Executor, run: ThreadRun) -> None:
@@ -102,7 +102,8 @@ class Places:
         """The body of *run* begins, or is known to be about to; False if it must not any more."""
         shell = self._shell
         with shell.guard:
-            if run.done or run.started_at is not None:
+            is_lost = run.is_taken_over and not run.handed_over  # its submitter was told so
+            if run.done or run.started_at is not None or is_lost:
                 return False
             shell.engine.begin(run, shell.now())
             watch = bool(shell.engine.timers)
@@ -153,6 +154,17 @@ class Places:
         """There is no thread for *run*, of which its submitter does not know."""
         if self._take_over(run):
             self._shell.end(run, error, stopped=False)
+
+    def _take_over_unbegun(self, run: ThreadRun) -> bool:
+        """The same for one that was not handed over; False also if it has begun all the same.
+
+        A pool takes a job into its line before it starts a thread. If that fails, another
+        thread may have come for the job.
+        """
+        with self._shell.guard:
+            if run.started_at is not None and not run.handed_over:
+                return False
+        return self._take_over(run)
 
     def _take_over(self, run: ThreadRun) -> bool:
         """Take care that nobody else ends *run* as one not begun; False if it has ended."""

@@ -155,11 +155,18 @@ class Shell(Telling):
             if not self.engine.succeeded_plainly(run):
                 return False
             self._woken(NOTHING, run)
-            records = self.engine.ledger.records
-            if records.order:
-                records.sweep(self.now())
         self._tell(run)
+        if self.engine.ledger.records.order:
+            self._sweep()
         return True
+
+    def _sweep(self) -> None:
+        """Give memory back, when all is told: the clock may raise."""
+        try:
+            with self.guard:
+                self.engine.ledger.records.sweep(self.now())
+        except BaseException as error:
+            self._complain("the clock of a task map raised", error)
 
     def _too_slow(self, text: str) -> Exception:
         return TimeoutError(text)

@@ -1,10 +1,12 @@
 """Calls that come while a run ends: each interleaving is forced, not hoped for."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from namedtasks import Backoff, ClosedError, State, ThreadTaskMap
+from namedtasks import AlreadyRunningError, Backoff, ClosedError, State, ThreadTaskMap
 from namedtasks._core.engine import Engine
 from namedtasks.testing import ManualClock
 from tests.threads.helpers import HandPool, InThread, boom
@@ -97,3 +99,87 @@ def test_an_end_that_goes_wrong_frees_the_name(
         assert isinstance(future.exception(), ValueError)
         assert tasks.state("a") is State.FREE
     assert "the end of task 'a' went wrong" in caplog.text
+
+
+class Unlucky(ThreadPoolExecutor):
+    """Its line takes the job, a thread begins it, and only then the pool cannot grow."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        super().submit(fn, *args, **kwargs)
+        begun.wait()
+        raise RuntimeError("can't start new thread")
+
+
+begun = threading.Event()
+
+
+def test_a_body_that_has_begun_all_the_same_keeps_its_name() -> None:
+    """No second body of the name runs beside it."""
+    begun.clear()
+    going_on = threading.Event()
+
+    def body() -> str:
+        begun.set()
+        going_on.wait()
+        return "done"
+
+    with Unlucky(1) as pool, ThreadTaskMap(executor=pool) as tasks:
+        future = tasks.submit("a", body)
+        with pytest.raises(AlreadyRunningError):
+            tasks.submit("a", body)
+        going_on.set()
+        assert future.result() == "done"
+        assert tasks.state("a") is State.FREE
+
+
+class Late(ThreadPoolExecutor):
+    """Its line takes the job, and a thread comes for it when the submitter has given up."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.kept: list[Any] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.kept.append(lambda: fn(*args, **kwargs))
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_body_whose_start_was_refused_never_begins() -> None:
+    with Late() as pool, ThreadTaskMap(executor=pool) as tasks:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            tasks.submit("a", begun.set)
+        begun.clear()
+        pool.kept[0]()
+        assert not begun.is_set()
+        assert tasks.state("a") is State.FREE
+
+
+class FailsOnce:
+    fails = False
+
+    def now(self) -> float:
+        if self.fails:
+            self.fails = False
+            raise OSError("no time")
+        return 0.0
+
+    def wait(self, wake: threading.Lock, until: float) -> None:
+        wake.acquire()
+
+
+def test_a_clock_that_raises_as_memory_is_given_back_loses_no_result(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = FailsOnce()
+    with ThreadTaskMap(clock=clock, instruments=()) as tasks:
+        tasks.submit("failed", boom).exception()
+
+        def body() -> str:
+            clock.fails = True
+            return "done"
+
+        assert tasks.submit("a", body).result() == "done"
+    for thread in threading.enumerate():
+        if thread.name == "namedtasks":  # let go of at the end of the block
+            thread.join()
+    assert "the clock of a task map raised" in caplog.text
