@@ -378,6 +378,8 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             until = shell.now() + shell.overdue_after
             if not waits.sleep_while(shell, shell.hold_idle, until):
                 shell.on_time()  # they are due at this very moment
+                # Or the map's timer was first, and a program that ends now cuts its thread short.
+                waits.sleep_while(shell, shell.hold_telling, shell.now() + shell.overdue_after)
         shell.places.close()
         return tuple(self)
 

@@ -143,6 +143,10 @@ class Telling(Conductor[ThreadRun, Lot], abc.ABC):
         """Keep a wait until nothing runs and all has been told."""
         return Hold(self.all_told, math.inf) if self._unfinished else self.hold_idle()
 
+    def hold_telling(self) -> Hold[Lot] | None:
+        """Keep a wait until nobody is telling anything, whatever runs."""
+        return Hold(self.all_told, math.inf) if self._unfinished else None
+
     def wake_all(self) -> None:
         """Wake all who wait, for whatever it is: they look again. Under the guard."""
         self._wake_starters()

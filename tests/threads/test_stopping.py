@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from namedtasks import State, TaskCancelledError, ThreadTaskMap, current_run
+from namedtasks.abc import Instrument
 from namedtasks.instruments import TaskCancelled, TaskFailed, TaskOverdue, TaskSucceeded
 from namedtasks.testing import ManualClock, RecordingInstrument
 from tests.threads.helpers import PATIENCE, Gate, HandPool, WatchedClock, reach
@@ -238,3 +239,31 @@ def test_a_body_may_ask_whether_it_should_stop() -> None:
         asked.set()
         assert future.result() == "tidy"
     assert seen == [False, True]
+
+
+class SlowToHear(Instrument):
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.may_end = threading.Event()
+        self.has_heard = False
+
+    def task_overdue(self, event: TaskOverdue, /) -> None:
+        self.began.set()
+        self.may_end.wait()
+        self.has_heard = True
+
+
+def test_shutdown_lets_another_thread_tell_what_it_has_begun_to_tell() -> None:
+    """A program that ends after it would cut that thread short: it is a daemon."""
+    slow = SlowToHear()
+    gate = Gate()
+    tasks = ThreadTaskMap(instruments=[slow], overdue_after=0.2)
+    future = tasks.submit("deaf", gate, timeout=0.0)
+    assert slow.began.wait(PATIENCE)
+    later = threading.Timer(0.3, slow.may_end.set)
+    later.start()
+    assert tasks.shutdown(grace=0.0) == ("deaf",)
+    assert slow.has_heard
+    gate.open()
+    future.exception()
+    later.join()
