@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +26,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 FOLDER = ROOT / "docs" / "explanation"
 PAGE = FOLDER / "performance.md"
 PICTURE = "performance"
+_WITHIN_FIGURE = re.compile(
+    r"(?<=\d) (?=\d{3}\b|µs|ms|ns|B\b|\N{MULTIPLICATION SIGN})|(?<=\+) (?=\d)"
+)
 
 
 @attrs.frozen
@@ -115,7 +119,8 @@ def _table(section: str, results: list[Result]) -> Iterable[str]:
     yield "|---|---|---|" + "---|" * len(results)
     for row in sorted(known.values(), key=_badness, reverse=True):
         cells = [_cell(column.get(row.name)) for column in columns]
-        yield f"| {row.name} | {row.floor} | {pretty(limit(row))} | " + " | ".join(cells) + " |"
+        words = f"| {row.name} | {row.floor} | {pretty(limit(row))} | " + " | ".join(cells) + " |"
+        yield unbroken(words)
 
 
 def _badness(row: Comparison) -> tuple[bool, float]:
@@ -133,8 +138,14 @@ def _cell(row: Comparison | None) -> str:
 
 
 def pretty(words: str) -> str:
-    """Figures as they are printed in a text."""
-    return words.replace(" us", " µs").replace(" x", " \N{MULTIPLICATION SIGN}")
+    """Figures as they are printed in a text, with their units and thousands on one line."""
+    words = words.replace(" us", " µs").replace(" x", " \N{MULTIPLICATION SIGN}")
+    return unbroken(words)
+
+
+def unbroken(words: str) -> str:
+    """Have each figure in *words*, with its thousands and its unit, stay on one line."""
+    return _WITHIN_FIGURE.sub("\N{NO-BREAK SPACE}", words)
 
 
 def between_marks(name: str, block: str, page: str) -> str:

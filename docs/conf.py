@@ -60,6 +60,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib_trio"]
 root_doc = "index"
 exclude_patterns = ["_build", "README.md"]
 nitpicky = True
+smartquotes_action = "De"  # no quotes: what is quoted here is mostly code
 default_role = "any"
 myst_enable_extensions = ["attrs_inline"]
 myst_heading_anchors = 3
@@ -73,7 +74,7 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_static_path = ["static"]
-html_css_files = ["pictures.css"]
+html_css_files = ["site.css"]
 html_title = f"namedtasks {release}"
 html_copy_source = False
 html_show_sphinx = False
@@ -227,7 +228,9 @@ def signature_of(
         returned = ""
     if "attr_dict" in str(arguments):  # which attrs has for converters
         arguments = arguments_of(thing)
-    return str(arguments or "").replace("random_module.", "random."), returned
+    # A lock's type is a function, which calls itself by another name.
+    arguments = str(arguments or "").replace("_thread.allocate_lock", "threading.Lock")
+    return arguments.replace("random_module.", "random."), returned
 
 
 def arguments_of(setting: type) -> str:
