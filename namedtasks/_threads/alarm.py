@@ -37,16 +37,22 @@ class Alarm:
             # Who changes the timers meanwhile calls this too, and the thread says that it is no
             # more only under the guard, having seen that there are none.
             return
-        with self._shell.guard:
-            due = self._shell.engine.timers.next_due()
-            if self._exists or due is None:
-                if due is None or due < self._due:
-                    self._bed.unpark_all()
-                return
-            self._exists = True
-            self.is_missing = False
-        if not turnstile.defer(self._shell, self._start):
-            self._start()
+        is_mine = False
+        try:
+            with self._shell.guard:
+                due = self._shell.engine.timers.next_due()
+                if self._exists or due is None:
+                    if due is None or due < self._due:
+                        self._bed.unpark_all()
+                    return
+                self._exists = is_mine = True
+                self.is_missing = False
+            if not turnstile.defer(self._shell, self._start):
+                self._start()
+        except RecursionError:
+            if is_mine:
+                self._exists = False  # at the end of the stack nothing can be called
+            raise
 
     def due_unseen(self) -> float:
         """When something is due that who sleeps must look after himself; under the guard."""
@@ -68,6 +74,10 @@ class Alarm:
                 target=self._keep_time, name="namedtasks: the map's timer", daemon=True
             ).start()
         except Exception as error:
+            # First what calls nothing: the rest fails at the end of the stack. There the thread
+            # may have begun all the same; then there are two for a while, which does no harm.
+            self._exists = False
+            self.is_missing = True
             self._do_without("no thread can be started for a map's timer", error)
         finally:
             turnstile.leave()

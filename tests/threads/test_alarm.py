@@ -1,8 +1,10 @@
 """The map's timer when it has no thread, or a clock that fails: nothing that is due is lost."""
 
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -185,3 +187,36 @@ def test_a_clock_that_fails_does_not_end_the_timer_for_good(
     clock.wait_for_sleepers()
     clock.advance(1)
     assert second.result() == "began"
+
+
+def call_with_stack(left: int, fn: Callable[[], object]) -> None:
+    """Call *fn* where so many frames are left before the stack ends."""
+    depth = 0
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+
+    def dig(more: int) -> None:
+        if more:
+            dig(more - 1)
+        else:
+            fn()
+
+    dig(sys.getrecursionlimit() - depth - left)
+
+
+def test_a_timer_whose_start_came_to_the_end_of_the_stack_is_started_later() -> None:
+    """Wherever in the start that was."""
+    failed = 0
+    for left in range(2, 50):
+        tasks = ThreadTaskMap(instruments=(), backoff=soon())
+        gate = Gate()
+        running = tasks.submit("b", gate)
+        try:
+            call_with_stack(left, lambda: tasks.cancel("b"))  # noqa: B023
+        except RecursionError:
+            failed += 1
+        assert queued(tasks).result(PATIENCE) == "began"
+        gate.open()
+        assert running.result() is None
+    assert failed > 3
