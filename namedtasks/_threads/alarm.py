@@ -46,7 +46,6 @@ class Alarm:
                         self._bed.unpark_all()
                     return
                 self._exists = is_mine = True
-                self.is_missing = False
             if not turnstile.defer(self._shell, self._start):
                 self._start()
         except RecursionError:
@@ -93,6 +92,7 @@ class Alarm:
         """Sleep until something is due; False if there is nothing to wait for any more."""
         shell = self._shell
         with shell.guard:
+            self.is_missing = False  # not before: who does what is due looks at it at any time
             due = shell.engine.timers.next_due()
             if due is None:
                 self._exists = False

@@ -19,11 +19,12 @@ TIMER = "namedtasks: the map's timer"
 
 
 @contextmanager
-def no_timer() -> Generator[None]:
+def no_timer(on_start: Callable[[], object] = lambda: None) -> Generator[None]:
     """No thread can be had for the map's timer; for anything else there are some."""
 
     def start(thread: threading.Thread, start: Any = threading.Thread.start) -> None:
         if thread.name == TIMER:
+            on_start()
             raise RuntimeError("can't start new thread")
         start(thread)
 
@@ -120,6 +121,19 @@ def test_who_sleeps_already_takes_the_timers_place() -> None:
     may_go.set()
     assert waiter.result()
     assert running.result()
+
+
+def test_who_comes_while_a_thread_is_asked_for_in_vain_takes_the_timers_place_too() -> None:
+    """There is none until it runs."""
+    clock = LateClock()
+    tasks = ThreadTaskMap(instruments=(), clock=clock, backoff=soon())
+    with no_timer():
+        future = queued(tasks)
+    clock.go()
+    results: list[str] = []
+    with no_timer(lambda: results.append(InThread(future.result, PATIENCE).result())):
+        tasks.submit("b", int).result()
+    assert results[0] == "began"
 
 
 def test_a_future_that_waits_for_no_longer_than_asked() -> None:
