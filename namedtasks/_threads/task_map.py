@@ -391,7 +391,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     def __enter__(self) -> Self:
         if self._is_entered:
             raise RuntimeError("a task map can be entered only once: make a new ThreadTaskMap")
-        waits.refuse_inside_map(self._shell, "the end of its block")  # who cannot leave, stays out
+        waits.refuse_block(self._shell)  # who cannot leave, stays out
         self._is_entered = True
         hook = self._hook = Hook(self)
         try:
@@ -408,7 +408,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         traceback: TracebackType | None,
     ) -> None:
         with uninterrupted:  # nothing before it: see Hook.is_being_left()
-            waits.refuse_inside_map(self._shell, "the end of its block")
+            waits.refuse_block(self._shell)
             try:
                 block.leave(self._shell, exc)
             finally:

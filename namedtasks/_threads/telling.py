@@ -35,6 +35,8 @@ class _ToTell(threading.local):
         self.runs: list[ThreadRun] = []
         """Of whom this thread is telling something."""
         self.is_telling = False
+        self.is_settling = False
+        """Whether it is just telling futures."""
 
 
 class Telling(Conductor[ThreadRun, Lot], abc.ABC):
@@ -72,12 +74,17 @@ class Telling(Conductor[ThreadRun, Lot], abc.ABC):
         futures, run.futures, run.job = run.futures, [], None
         # Each run that ends comes here exactly once.
         has_begun = futures[0].running() or run.returned
-        for future in futures:
-            try:
-                future._settle(has_begun=has_begun)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-            except BaseException as error:  # no Exception: the future has caught those
-                text = task_text(run.name, run.operation)
-                complain(f"a callback of the future of {text} failed", error)
+        to_tell = self._to_tell
+        was_settling, to_tell.is_settling = to_tell.is_settling, True
+        try:
+            for future in futures:
+                try:
+                    future._settle(has_begun=has_begun)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                except BaseException as error:  # no Exception: the future has caught those
+                    text = task_text(run.name, run.operation)
+                    complain(f"a callback of the future of {text} failed", error)
+        finally:
+            to_tell.is_settling = was_settling
         run.value = None
         self.deliver()
         with self.guard:
@@ -138,6 +145,10 @@ class Telling(Conductor[ThreadRun, Lot], abc.ABC):
         return bool(to_tell.noted)
 
     # Waiting for that
+
+    def tells_here(self) -> bool:
+        """Whether this thread is just telling something: the end of the block waits for that."""
+        return self._to_tell.is_settling or self._to_tell.is_telling
 
     def hold_all_told(self) -> Hold[Lot] | None:
         """Keep a wait until nothing runs and all has been told."""

@@ -109,6 +109,21 @@ def refuse_inside_map(shell: Shell, what: str) -> None:
         raise waits_for_its_map(what)
 
 
+def refuse_block(shell: Shell) -> None:
+    """Refuse a block whose end would wait for its caller.
+
+    Raises:
+        RuntimeError: the caller is inside a task of the same map, of a call to it, or of a
+            callback or an instrument that it is just calling.
+    """
+    refuse_inside_map(shell, "the end of its block")
+    if shell.tells_here():
+        raise RuntimeError(
+            "the end of its block from inside a callback of a future, or an instrument, of the "
+            "same map would wait for itself: call it from outside"
+        )
+
+
 def refuse_inside_run(run: ThreadRun, what: str) -> None:
     """Refuse what would wait for its caller.
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from namedtasks import Backoff, ClosedError, GaveUpError, State, ThreadTaskMap
-from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, WatchedClock, boom
+from namedtasks.instruments import Instrument, TaskSucceeded
+from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, WatchedClock, boom, reach
 
 
 def test_a_wait_for_what_is_so_comes_back_at_once() -> None:
@@ -181,6 +182,73 @@ def test_a_task_cannot_wait_for_its_map(what: str) -> None:
         with ThreadPoolExecutor(1) as pool:
             tasks.submit("a", refused, what, tasks, executor=pool).result()
         assert tasks.submit("still open", int).result() == 0
+
+
+def refused_block(tasks: ThreadTaskMap) -> None:
+    for call in (tasks.__enter__, lambda: tasks.__exit__(None, None, None)):
+        with pytest.raises(
+            RuntimeError,
+            match=r"^the end of its block from inside a callback of a future, or an instrument, "
+            r"of the same map would wait for itself: call it from outside$",
+        ):
+            call()
+
+
+def test_a_callback_cannot_have_a_block_of_its_map() -> None:
+    """The end of the block waits until all callbacks are done."""
+    seen: list[str] = []
+    refused = threading.Event()
+
+    def callback(_: Future[Any]) -> None:
+        refused_block(tasks)
+        with ThreadTaskMap() as other:
+            seen.append(other.submit("a", str, "told").result())
+        refused.set()
+
+    gate = Gate()
+    tasks = ThreadTaskMap()
+    tasks.submit("a", gate).add_done_callback(callback)
+    gate.open()
+    reach(refused)
+    with tasks:  # outside it is welcome
+        pass
+    assert seen == ["told"]
+
+
+def test_a_callback_in_a_callback_leaves_the_outer_one_refused() -> None:
+    seen: list[str] = []
+    refused = threading.Event()
+
+    def callback(_: Future[Any]) -> None:
+        tasks.submit("b", inner)
+        queued = tasks.submit("b", int, if_busy="queue")
+        queued.add_done_callback(lambda _: seen.append("inner"))
+        assert queued.cancel()
+        refused_block(tasks)
+        seen.append("outer")
+        inner.open()
+        refused.set()
+
+    gate, inner = Gate(), Gate()
+    tasks = ThreadTaskMap()
+    tasks.submit("a", gate).add_done_callback(callback)
+    gate.open()
+    reach(refused)
+    assert seen == ["inner", "outer"]
+
+
+def test_an_instrument_cannot_have_a_block_of_its_map() -> None:
+    """The end of the block waits until all instruments have heard."""
+    refused = threading.Event()
+
+    class Opens(Instrument):
+        def task_succeeded(self, event: TaskSucceeded, /) -> None:
+            refused_block(tasks)
+            refused.set()
+
+    tasks = ThreadTaskMap(instruments=[Opens()])
+    tasks.submit("a", int)
+    reach(refused)
 
 
 def test_a_task_cannot_wait_for_its_own_name() -> None:
