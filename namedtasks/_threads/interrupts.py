@@ -12,12 +12,13 @@ on, too, but never while a lock of ours is held.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, final
 
-from namedtasks._threads.main_thread import is_main
+from namedtasks._threads.main_thread import become_main, is_main
 
 _Handler = Callable[[int, FrameType | None], Any]
 
@@ -29,12 +30,16 @@ class Interrupts:
     __slots__ = ("_asleep", "_depth", "_guards", "_held_back", "_over")
 
     def __init__(self) -> None:
+        self._over: list[Hook] = []
+        self.start_outside()
+
+    def start_outside(self) -> None:
+        """Be outside of all maps, with nothing kept out."""
         self._depth = 0
         # The depth at which the thread sleeps: as good as outside.
         self._asleep = 0
         self._guards = 0
         self._held_back: Hook | None = None
-        self._over: list[Hook] = []
 
     def __enter__(self) -> None:
         if is_main():
@@ -106,6 +111,15 @@ class Interrupts:
 
 uninterrupted = Interrupts()
 """What must be whole runs ``with uninterrupted``; in other threads that does nothing."""
+
+
+def _after_fork() -> None:
+    if become_main():  # what the parent's main thread was inside of, nobody will come out of
+        uninterrupted.start_outside()
+
+
+with contextlib.suppress(AttributeError):  # where there is no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @final

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 from threading import get_ident
 
@@ -14,17 +12,22 @@ class _Main:
     __slots__ = ("ident",)
 
     def __init__(self) -> None:
-        self.look()
-
-    def look(self) -> None:
         self.ident = threading.main_thread().ident
 
 
 _main = _Main()
-with contextlib.suppress(AttributeError):  # where there is no fork
-    os.register_at_fork(after_in_child=_main.look)  # the thread that forks is the child's main one
 
 
 def is_main() -> bool:
     """Whether the calling thread is the main one."""
     return get_ident() == _main.ident
+
+
+def become_main() -> bool:
+    """Call this in a forked child, whose main thread is the one that has forked.
+
+    Returns:
+        Whether it was another one before.
+    """
+    before, _main.ident = _main.ident, get_ident()
+    return before != _main.ident

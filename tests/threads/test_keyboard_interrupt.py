@@ -3,6 +3,7 @@
 import concurrent.futures
 import inspect
 import linecache
+import os
 import pathlib
 import signal
 import sys
@@ -16,9 +17,10 @@ import pytest
 
 import namedtasks
 from namedtasks import BackoffError, ClosedError, State, TaskFuture, ThreadTaskMap, current_run
-from namedtasks._threads.interrupts import Hook, uninterrupted
+from namedtasks._threads import interrupts as interrupts_module, main_thread
+from namedtasks._threads.interrupts import Hook, Interrupts, uninterrupted
 from namedtasks.testing import RecordingInstrument
-from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom, reach
+from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom, reach, run_child
 
 PACKAGE = str(pathlib.Path(namedtasks.__file__).parent / "_threads")
 CORE = str(pathlib.Path(namedtasks.__file__).parent / "_core")
@@ -392,3 +394,50 @@ def test_refusals_after_an_interrupt_are_as_before() -> None:
             interrupts()
     assert tasks.state("fails") is State.WAITING
     assert not isinstance(tasks.check("fails"), BackoffError), "closed comes first"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_that_a_task_has_forked_hears_ctrl_c() -> None:
+    """Its main thread is the task's, wherever the parent's main thread was."""
+    child = run_child(
+        """
+        import os
+        import signal
+        import warnings
+        import namedtasks
+        from namedtasks._threads.interrupts import uninterrupted
+
+        def fork():
+            child = os.fork()
+            if child:
+                return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                os._exit(42)
+            os._exit(0)
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads, and a fork
+        with namedtasks.ThreadTaskMap() as tasks:
+            uninterrupted.enter_guard()
+            print(tasks.submit("forks", fork).result())
+            uninterrupted.leave_guard()
+        """
+    )
+    assert (child.returncode, child.stdout, child.stderr) == (0, "42\n", "")
+
+
+@pytest.mark.parametrize("forks", ["the main thread", "another"])
+def test_who_forks_is_inside_of_what_it_was_inside_before(
+    forks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here nothing is forked: the child's coverage could not be seen."""
+    inside = (1, 0, 1) if forks == "the main thread" else (0, 0, 0)
+    monkeypatch.setattr(main_thread._main, "ident", threading.get_ident())
+    monkeypatch.setattr(interrupts_module, "uninterrupted", fresh := Interrupts())
+    fresh.enter_guard()
+    if forks == "another":
+        InThread(interrupts_module._after_fork).result()
+    else:
+        interrupts_module._after_fork()
+    assert (fresh._depth, fresh._asleep, fresh._guards) == inside

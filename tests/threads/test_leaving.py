@@ -1,11 +1,7 @@
 """How a block ends, and what the interpreter's exit does to a map without one."""
 
 import gc
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import weakref
 from typing import Any
@@ -14,7 +10,7 @@ import pytest
 
 from namedtasks import ClosedError, State, TaskCancelledError, ThreadTaskMap, current_run
 from namedtasks.instruments import Instrument, TaskSucceeded
-from tests.threads.helpers import PATIENCE, Gate, InThread, WatchedClock, reach
+from tests.threads.helpers import PATIENCE, Gate, InThread, WatchedClock, reach, run_child
 
 
 def test_the_end_of_the_block_waits_for_what_runs() -> None:
@@ -176,17 +172,6 @@ def test_the_block_leaves_no_cycle_and_no_thread() -> None:
         assert reference() is None
     finally:
         gc.enable()
-
-
-def run_child(source: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(source)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        check=False,
-    )
 
 
 def test_a_hung_body_does_not_hold_up_the_interpreters_exit() -> None:
