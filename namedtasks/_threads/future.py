@@ -102,6 +102,10 @@ class TaskFuture(concurrent.futures.Future[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait at most *timeout* seconds, if given, and give back what the function returned.
 
+        If the system gives the map no thread for its timer, as at the
+        interpreter's exit, who begins to wait after that does what is due. Who
+        waits here already does not learn of it; `ThreadTaskMap.wait_idle` does.
+
         Raises:
             TimeoutError: the time is over; the run goes on.
             concurrent.futures.CancelledError: it was cancelled before it began.

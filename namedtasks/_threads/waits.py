@@ -9,7 +9,6 @@ If there is no thread for the map's timer, who waits does its work.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
@@ -23,6 +22,10 @@ from namedtasks._threads.run import ThreadRun, runs_here
 
 if TYPE_CHECKING:
     from namedtasks._threads.shell import Shell
+
+
+_LONGEST_STAND_IN = 1.0
+"""Seconds after which who waits for a future looks again whether something is due earlier."""
 
 
 def sleep_while(shell: Shell, holds: Callable[[], Hold[Lot] | None], deadline: float) -> bool:
@@ -83,7 +86,7 @@ def stand_in_for_the_alarm(
             break
         with shell.guard:
             due_in = shell.alarm.due_unseen() - shell.now()
-        wait((future,), min(left, max(due_in, 0.0), threading.TIMEOUT_MAX))
+        wait((future,), min(left, max(due_in, 0.0), _LONGEST_STAND_IN))
         shell.alarm.stand_in()
     return None if timeout is None else max(end - time.monotonic(), 0.0)
 

@@ -1,5 +1,6 @@
 """The map's timer when it has no thread, or a clock that fails: nothing that is due is lost."""
 
+import concurrent.futures
 import sys
 import threading
 from collections.abc import Callable, Generator
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 
 from namedtasks import Backoff, TaskFuture, ThreadTaskMap
-from namedtasks._threads import alarm as alarm_module
+from namedtasks._threads import alarm as alarm_module, waits
 from namedtasks._threads.clock import MonotonicClock
 from namedtasks.testing import ManualClock
-from tests.threads.helpers import PATIENCE, Gate, InThread, WatchedClock, boom
+from tests.threads.helpers import PATIENCE, Gate, InThread, WatchedClock, boom, reach
 
 TIMER = "namedtasks: the map's timer"
 
@@ -134,6 +135,34 @@ def test_who_comes_while_a_thread_is_asked_for_in_vain_takes_the_timers_place_to
     with no_timer(lambda: results.append(InThread(future.result, PATIENCE).result())):
         tasks.submit("b", int).result()
     assert results[0] == "began"
+
+
+def test_who_waits_for_a_future_in_the_timers_place_sees_what_is_due_earlier_by_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It looks again every second; here sooner."""
+    sleeps = threading.Event()
+
+    def watched(*args: Any, wait: Any = concurrent.futures.wait) -> object:
+        sleeps.set()
+        return wait(*args)
+
+    monkeypatch.setattr(waits, "wait", watched)
+    monkeypatch.setattr(waits, "_LONGEST_STAND_IN", 0.001)
+    tasks = ThreadTaskMap(
+        instruments=(), backoff=Backoff(initial=PATIENCE, jitter=0), overdue_after=0.001
+    )
+    gate = Gate()
+    with no_timer():
+        waiter = InThread(queued(tasks).result)
+        reach(sleeps)
+        deaf = tasks.submit("deaf", gate)
+        gate.wait_begun()
+        tasks.cancel("deaf")
+        open_when_overdue(deaf, gate)
+        tasks.cancel("a")
+        with pytest.raises(concurrent.futures.CancelledError):
+            waiter.result()
 
 
 def test_a_future_that_waits_for_no_longer_than_asked() -> None:
