@@ -228,6 +228,15 @@ def test_who_is_not_entered_is_not_taken_out() -> None:
     assert overlaps.is_empty()
 
 
+def test_nor_where_there_are_several() -> None:
+    overlaps: Overlaps[Run] = Overlaps()
+    first, second = run(("v", "a")), run(("v", "b"))
+    overlaps.cover(("v", ANY), [first, second])
+    overlaps.discard(run(("w", "c")))
+    overlaps.discard(first)
+    assert overlaps.holders(("v", ANY), 10) == [second]
+
+
 class Choosy(Fickle):
     """Not to be compared with another one of its hash."""
 
