@@ -10,7 +10,7 @@ from namedtasks import ANY, AlreadyRunningError, Backoff
 from namedtasks._core.engine import Engine
 from namedtasks._core.obstacles import Overlapping, refusal
 from namedtasks._core.runs import Run
-from namedtasks._core.turns import Turn
+from namedtasks._core.turns import NOTHING, Turn
 from namedtasks.instruments import TaskCancelled, TaskEvent, TaskQueued, TaskSuperseded
 from namedtasks.testing import RecordingInstrument
 
@@ -226,6 +226,13 @@ def test_a_name_that_gives_up_drops_who_queues_and_lets_who_replaces_begin() -> 
     assert told in w.events()
     assert w.fail(other) == Turn((replacing,))
     assert replacing.failures == 1
+
+
+def test_where_who_was_put_off_waits_on_that_is_told_by_a_look() -> None:
+    w = world()
+    old = w.start("a")
+    w.put_off("a", "queue")
+    assert w.fail(old) is NOTHING
 
 
 def test_a_newer_one_supersedes_the_pending_run_and_says_so() -> None:
