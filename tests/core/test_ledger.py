@@ -141,3 +141,34 @@ def test_the_end_of_a_run_asks_nothing_of_the_other_names() -> None:
     ledger.release(run)
     assert other.asked == before
     assert list(ledger.running) == [other]
+
+
+class RaisesOnce:
+    """A field whose hash raises the *at*-th time that it is asked for, and never again."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __hash__(self) -> int:
+        self.left -= 1
+        if not self.left:
+            raise ZeroDivisionError
+        return 1
+
+
+def test_a_name_is_admitted_whole_or_not_at_all_wherever_it_raises() -> None:
+    raised = 0
+    for at in range(1, 20):
+        ledger: Ledger[Run] = Ledger(10.0)
+        assert ledger.holders(("v", ANY), 1) == []
+        run = Run(("v", RaisesOnce(at)), None, math.inf, SLOTS)
+        try:
+            ledger.admit(run, 0.0)
+        except ZeroDivisionError:
+            raised += 1
+            assert not ledger.running
+            assert ledger.overlaps.is_empty()
+        else:
+            assert list(ledger.running.values()) == [run]
+            assert ledger.holders(("v", ANY), 1) == [run]
+    assert raised
