@@ -244,9 +244,9 @@ class Engine(Succession[RunT]):
     def _free_by_value(self, run: RunT, found: RunT | None) -> None:
         """Free the name of *run*, which gave another run, or none: there is a name equal to it."""
         running = self.ledger.running
+        running.discard(run.name, run)  # first: while it is there, the other has no room
         if found is not None:
             running.keep(found.name, found)
-        running.discard(run.name, run)
 
     def judge(self, run: RunT, error: BaseException) -> Verdict:
         """Ask the policy what becomes of *run*'s name, and copy the error for the record.

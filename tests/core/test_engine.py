@@ -702,6 +702,7 @@ def test_a_short_end_frees_its_own_name_whatever_another_one_says(answer: Any) -
     name.answer = answer
     assert w.engine.succeeded_plainly(run) is True
     assert list(w.engine.ledger.running.values()) == [other]
+    assert w.engine.ledger.running[name] is other, "which still has its own"
     w.engine.succeeded(other, w.now)
     assert not w.engine.ledger.running
 
