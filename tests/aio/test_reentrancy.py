@@ -6,10 +6,12 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from namedtasks import AlreadyRunningError, State
+from namedtasks._core.slots import Slots
 from namedtasks.asyncio import TaskMap, open_task_map
 from namedtasks.instruments import (
     Instrument,
@@ -260,3 +262,26 @@ def test_a_start_at_any_depth_of_the_stack_leaves_the_map_whole(limit: int | Non
         assert failed > 3
 
     asyncio.run(try_all())
+
+
+@virtual()
+async def test_a_start_that_came_to_the_end_of_the_stack_at_its_slot_is_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has its name by then, and no slot: neither stays behind."""
+    kind: Any = Slots
+
+    def take_at_the_end_of_the_stack(slots: Any, run: Any) -> None:
+        monkeypatch.undo()
+        raise RecursionError
+
+    async def noop() -> None:
+        pass
+
+    async with open_task_map(limit=1) as tasks:
+        monkeypatch.setattr(kind, "take", take_at_the_end_of_the_stack)
+        with pytest.raises(RecursionError):
+            tasks.create_task("a", noop)
+        assert len(tasks) == 0
+        assert tasks._shell.engine.slots.used == 0
+        await tasks.create_task("a", noop)

@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
 from namedtasks import AlreadyRunningError, State, TaskCancelledError
+from namedtasks._core.slots import Slots
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -330,3 +331,22 @@ async def test_a_start_that_could_not_be_undone_is_undone_by_who_comes_next() ->
         assert "a" in tasks
         assert not tasks.cancel("a")
         assert "a" not in tasks
+
+
+async def test_a_start_that_came_to_the_end_of_the_stack_at_its_slot_is_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has its name by then, and no slot: neither stays behind."""
+    kind: Any = Slots
+
+    def take_at_the_end_of_the_stack(slots: Any, run: Any) -> None:
+        monkeypatch.undo()
+        raise RecursionError
+
+    async with namedtasks.open_task_map(limit=1) as tasks:
+        monkeypatch.setattr(kind, "take", take_at_the_end_of_the_stack)
+        with pytest.raises(RecursionError):
+            tasks.start_soon("a", trio.sleep, 0)
+        assert len(tasks) == 0
+        assert tasks._shell.engine.slots.used == 0
+        await tasks.start_soon("a", trio.sleep, 0).wait()
