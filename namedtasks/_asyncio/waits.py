@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from namedtasks._asyncio.lots import Lot
 from namedtasks._asyncio.run import AsyncioRun
-from namedtasks._core.holds import Hold, waits_for_its_map, waits_for_its_run
+from namedtasks._core.holds import Hold, WaitForName, waits_for_its_map, waits_for_its_run
 from namedtasks._current import running_in
 
 if TYPE_CHECKING:
@@ -40,19 +40,11 @@ async def sleep_while(
 
 async def wait_free(shell: Shell, name: Hashable, operation: str | None) -> None:
     """Wait until nothing stands in the way of a start of *name*."""
-    lots: set[Lot] = set()
-
-    def holds() -> Hold[Lot] | None:
-        hold = shell.hold_free(name, operation)
-        if hold is not None:
-            lots.add(hold.lot)
-        return hold
-
+    wait = WaitForName(shell, name, operation)
     try:
-        await sleep_while(shell, holds)
+        await sleep_while(shell, wait.hold)
     finally:
-        for lot in lots:
-            shell.forsake(name, lot)
+        wait.forsake()
 
 
 def refuse_inside_map(shell: Shell, what: str) -> None:

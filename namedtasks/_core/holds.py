@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast, final
 
 from namedtasks._core.engine import Engine
 from namedtasks._core.obstacles import Closed, Overlapping, refusal
@@ -99,6 +99,31 @@ class Holds(Generic[RunT, LotT]):
             run.waiters = self._make_lot()
         waiters: LotT = run.waiters
         return waiters
+
+
+@final
+class WaitForName(Generic[RunT, LotT]):
+    """One wait until a name may be started, and the lots that it has slept in."""
+
+    __slots__ = ("_holds", "_lots", "_name", "_operation")
+
+    def __init__(self, holds: Holds[RunT, LotT], name: Hashable, operation: str | None) -> None:
+        self._holds = holds
+        self._name = name
+        self._operation = operation
+        self._lots: set[LotT] = set()
+
+    def hold(self) -> Hold[LotT] | None:
+        """`Holds.hold_free`, which it raises as."""
+        hold = self._holds.hold_free(self._name, self._operation)
+        if hold is not None:
+            self._lots.add(hold.lot)
+        return hold
+
+    def forsake(self) -> None:
+        """The wait is over, however it ended. Under the guard."""
+        for lot in self._lots:
+            self._holds.forsake(self._name, lot)
 
 
 def queued_behind(run: RunT) -> RunT | None:

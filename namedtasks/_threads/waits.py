@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
-from namedtasks._core.holds import Hold, waits_for_its_map, waits_for_its_run
+from namedtasks._core.holds import Hold, WaitForName, waits_for_its_map, waits_for_its_run
 from namedtasks._threads import turnstile
 from namedtasks._threads.interrupts import uninterrupted
 from namedtasks._threads.locking import REENTERED, Lot, Sleeper
@@ -54,21 +54,13 @@ def _sleep(shell: Shell, sleeper: Sleeper, until: float) -> None:
 
 def wait_free(shell: Shell, name: Hashable, operation: str | None, deadline: float) -> bool:
     """Wait until nothing stands in the way of a start of *name*."""
-    lots: set[Lot] = set()
-
-    def holds() -> Hold[Lot] | None:
-        hold = shell.hold_free(name, operation)
-        if hold is not None:
-            lots.add(hold.lot)
-        return hold
-
+    wait = WaitForName(shell, name, operation)
     with uninterrupted:
         try:
-            return sleep_while(shell, holds, deadline)
+            return sleep_while(shell, wait.hold, deadline)
         finally:
             with shell.guard:
-                for lot in lots:
-                    shell.forsake(name, lot)
+                wait.forsake()
 
 
 def stand_in_for_the_alarm(

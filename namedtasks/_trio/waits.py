@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import Task, checkpoint, current_task, enable_ki_protection
 
-from namedtasks._core.holds import Hold, queued_behind, waits_for_its_map, waits_for_its_run
+from namedtasks._core.holds import (
+    Hold,
+    WaitForName,
+    queued_behind,
+    waits_for_its_map,
+    waits_for_its_run,
+)
 from namedtasks._trio.lots import Lot
 from namedtasks._trio.run import TrioRun
 
@@ -48,19 +54,11 @@ async def sleep_while(shell: Shell, holds: Callable[[], Hold[Lot] | None]) -> No
 @enable_ki_protection
 async def wait_free(shell: Shell, name: Hashable, operation: str | None) -> None:
     """Wait until nothing stands in the way of a start of *name*. Checkpoint."""
-    lots: set[Lot] = set()
-
-    def holds() -> Hold[Lot] | None:
-        hold = shell.hold_free(name, operation)
-        if hold is not None:
-            lots.add(hold.lot)
-        return hold
-
+    wait = WaitForName(shell, name, operation)
     try:
-        await sleep_while(shell, holds)
+        await sleep_while(shell, wait.hold)
     finally:
-        for lot in lots:
-            shell.forsake(name, lot)
+        wait.forsake()
 
 
 def refuse_inside_map(shell: Shell, what: str) -> None:
