@@ -13,7 +13,7 @@ from namedtasks._asyncio.executors import call_in_executor
 from namedtasks._asyncio.shell import Shell
 from namedtasks._core import checks
 from namedtasks._core.callables import Words, check_async_fn, check_body, check_plain_fn
-from namedtasks._core.names import check_name
+from namedtasks._core.names import check_start
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.verbs import Verbs
 
@@ -322,8 +322,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             pvc-1 is attached
         """
         check_async_fn(_WORDS, coro_fn)
-        checks.hashable(name, operation)
-        check_name(name)
+        check_start(name, operation)
         checks.if_busy(if_busy)
         checks.timeout(timeout)
         self._shell.post(
@@ -441,7 +440,6 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ...     print(f"{now() - begun:.1f} s: {tasks.state('pvc-1')}")
             10.5 s: State.READY
         """
-        checks.hashable(name, operation)
-        for run in self._shell.holders(name):
+        for run in self._shell.holders(name, operation):
             waits.refuse_inside_run(run, "wait_free()")
         await waits.wait_free(self._shell, name, operation)

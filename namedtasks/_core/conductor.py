@@ -437,14 +437,14 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
                     runs.append(holder)
             return both + [(name, [run]) for name, run in running.items() if run not in holders]
 
-    def holders(self, name: Hashable) -> list[RunT]:
+    def holders(self, name: Hashable, operation: str | None = None) -> list[RunT]:
         """The runs that hold *name* or one that overlaps it.
 
         Raises:
-            TypeError: the name cannot be hashed.
+            TypeError: the name cannot be hashed, or the *operation* is no text.
             ValueError: ANY stands in the name where it may not.
         """
-        check_start(name, None)
+        check_start(name, operation)
         with self.guard:
             return self.engine.ledger.holders(name, sys.maxsize)
 

@@ -333,9 +333,8 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             True
             <State.READY: 'ready'>
         """
-        checks.hashable(name, operation)
         waits.refuse_reentry(self._shell)
-        for run in self._shell.holders(name):
+        for run in self._shell.holders(name, operation):
             waits.refuse_inside_run(run, "wait_free()")
         return waits.wait_free(self._shell, name, operation, self._deadline(timeout))
 

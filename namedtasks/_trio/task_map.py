@@ -18,7 +18,7 @@ from trio.lowlevel import enable_ki_protection
 from namedtasks._core import checks
 from namedtasks._core.callables import check_async_fn, check_plain_fn
 from namedtasks._core.errors import AlreadyRunningError, new_error
-from namedtasks._core.names import check_name
+from namedtasks._core.names import check_start
 from namedtasks._core.obstacles import backoff_error
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.verbs import Verbs
@@ -306,8 +306,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         if type(async_fn) is not FunctionType:
             check_async_fn(WORDS, async_fn)
         if type(name) is not str or operation is not None:
-            checks.hashable(name, operation)
-            check_name(name)
+            check_start(name, operation)
         if if_busy != "refuse":
             checks.if_busy(if_busy)
         if timeout is not None:
@@ -427,7 +426,6 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             ...     print(f"{trio.current_time() - begun:.1f} s: {tasks.state('pvc-1')}")
             10.5 s: State.READY
         """
-        checks.hashable(name, operation)
-        for run in self._shell.holders(name):
+        for run in self._shell.holders(name, operation):
             waits.refuse_inside_run(run, "wait_free()")
         await waits.wait_free(self._shell, name, operation)
