@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from namedtasks.instruments import (
     TaskSucceeded,
 )
 from namedtasks.testing import RecordingInstrument
+from tests.stack import dig
 from tests.virtual_loop import virtual
 
 
@@ -224,14 +224,6 @@ async def test_a_limited_map_may_be_started_from_its_tasks() -> None:
         await tasks.create_task("a", body, "a")
         await tasks.wait_idle()
     assert order == ["a", "b"]
-
-
-def dig(left: int, call: Callable[[], object]) -> None:
-    """Call from so many frames further down."""
-    if left:
-        dig(left - 1, call)
-    else:
-        call()
 
 
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")

@@ -2,7 +2,6 @@
 
 import inspect
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from namedtasks.instruments import (
     TaskSucceeded,
 )
 from namedtasks.testing import RecordingInstrument
+from tests.stack import dig
 
 
 async def noop() -> None:
@@ -289,14 +289,6 @@ async def test_a_policy_that_forgets_the_name_is_asked_again() -> None:
         assert failure is not None
         assert failure.failures == 1
     assert asked == [1, 2, 1]
-
-
-def dig(left: int, call: Callable[[], object]) -> None:
-    """Call from so many frames further down."""
-    if left:
-        dig(left - 1, call)
-    else:
-        call()
 
 
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
