@@ -1,9 +1,8 @@
-"""The guard of a map that is not thread-safe."""
+"""The guard of a map that is not thread-safe: it belongs to one run of one event loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any, final
 
 _STACK_TO_UNDO = 60
@@ -12,25 +11,27 @@ _STACK_TO_UNDO = 60
 
 @final
 class OwnThread:
-    """Lets in the thread that it was made in, and no other.
+    """Lets in calls from the run of the event loop that the map was opened in, and no others.
 
     It also keeps what is to be undone but could not be: at the end of the stack
     nothing can be called. So there it is only put down, and is undone when
     there is stack for it, by the next who comes in or by the loop.
     """
 
-    __slots__ = ("_call_soon", "_cure", "_undo", "ident", "to_undo")
+    __slots__ = ("_call_soon", "_cure", "_is_here", "_undo", "to_undo")
 
     def __init__(
         self,
         cure: str,
         *,
+        is_here: Callable[[], bool],
         undo: Callable[[Any], object],
         call_soon: Callable[[Callable[[], object]], object],
     ) -> None:
-        self.ident: int = get_ident()
         self._cure = cure
         """What another thread should do."""
+        self._is_here = is_here
+        """Whether the caller is in the right run."""
         self._undo = undo
         self._call_soon = call_soon
         """Has the loop call something."""
@@ -43,14 +44,15 @@ class OwnThread:
             self.undo()
 
     def check(self) -> None:
-        """Whether the calling thread is the one.
+        """Refuse a call from another thread, or from another run of an event loop.
 
         Raises:
-            RuntimeError: it is not.
+            RuntimeError: it is one.
         """
-        if get_ident() != self.ident:
+        if not self._is_here():
             raise RuntimeError(
-                f"a task map is used from its own thread only: from another one {self._cure}"
+                "a task map is used only in the event loop run that opened it: from elsewhere "
+                f"{self._cure}"
             )
 
     def undo(self) -> None:

@@ -70,6 +70,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
             engine,
             now=loop.time,
             make_lot=partial(Lot, loop),
+            is_here=lambda: asyncio._get_running_loop() is loop,  # noqa: SLF001 - does not raise
             guard=self.own_thread,
             reads_freely=True,
             complain=complain,

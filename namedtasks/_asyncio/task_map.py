@@ -30,7 +30,9 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
     Made by `namedtasks.asyncio.open_task_map`. As a mapping it is what runs
     right now: names to Tasks. Iterating goes over a snapshot. It is always true,
     equal only to itself, and hashable. It is not thread-safe, as a TaskGroup is
-    not; `post` is the one method that any thread may call.
+    not: any thread may call `post` and look (the mapping, `check`, `state`,
+    `failure`, `statistics`), all else raises RuntimeError outside the event loop
+    run that opened it.
 
     Example:
         >>> async with open_task_map() as tasks:
@@ -161,7 +163,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
                 an argument is of the wrong type.
             ValueError: an argument is out of its range, or ANY stands where it
                 means nothing.
-            RuntimeError: this is not the map's thread.
+            RuntimeError: the caller is not in the event loop run that opened the map.
 
         Example:
             >>> async def attach(volume):
@@ -267,7 +269,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             TypeError: *fn* is an async function, or cannot be called.
             RefusedError: as `create_task`; see there for its kinds.
             ValueError: an argument is out of its range.
-            RuntimeError: this is not the map's thread.
+            RuntimeError: the caller is not in the event loop run that opened the map.
 
         Example:
             >>> import zlib

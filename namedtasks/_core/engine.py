@@ -296,10 +296,9 @@ class Engine(Succession[RunT]):
         waits = run is not None and run.blocker is None
         return bool(dropped), self._reconsider([run], now) if waits and run else NOTHING
 
-    def statistics(self, now: float) -> TaskMapStatistics:
-        """Count, and sweep a little."""
+    def statistics(self) -> TaskMapStatistics:
+        """Count. Failures that have expired count until they are swept."""
         records = self.ledger.records
-        records.sweep(now)
         capacity, waiting_for_slot = self.slots.capacity, self.slots.in_line
         if self.thread_slots is not self.slots:
             waiting_for_slot += self.thread_slots.in_line

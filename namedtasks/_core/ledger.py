@@ -27,7 +27,7 @@ import enum
 from collections.abc import Hashable
 from typing import Generic, TypeVar, final
 
-from namedtasks._core.names import ANY, Overlaps, has_any, is_tuple
+from namedtasks._core.names import ANY, Overlaps, has_any, is_tuple, overlap
 from namedtasks._core.obstacles import Closed, Obstacle, Overlapping
 from namedtasks._core.records import Failure, Record, Records, failure_of
 from namedtasks._core.runs import Run
@@ -115,6 +115,16 @@ class Ledger(Generic[RunT]):
         if run is not None:
             return run
         return self.obstacle_to_pending(name, operation, now)
+
+    def look(self, name: Hashable, operation: str | None, now: float) -> Obstacle[RunT] | None:
+        """Return what `obstacle` does, and change nothing: a start makes the index of ANY."""
+        if self.closed or not self.overlaps.wants(name) or name in self.running:
+            return self.obstacle(name, operation, now)
+        # Copied in one step: another thread may change the dict.
+        holders = [run for other, run in list(self.running.items()) if overlap(other, name)]
+        if holders:
+            return Overlapping(holders[:_HOLDERS_TOLD])
+        return self.wait_of(name, operation, now)
 
     def obstacle_to_pending(
         self, name: Hashable, operation: str | None, now: float

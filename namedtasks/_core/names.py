@@ -112,6 +112,15 @@ def has_any(name: Tuple) -> bool:
     return False
 
 
+def overlap(one: Hashable, other: Hashable) -> bool:
+    """Return whether a run of *one* and a run of *other* exclude each other."""
+    if not (is_tuple(one) and is_tuple(other)):
+        return one == other
+    return len(one) == len(other) and all(
+        mine is ANY or its is ANY or mine == its for mine, its in zip(one, other, strict=True)
+    )
+
+
 @final
 class Overlaps(Generic[RunT]):
     """Finds the runs whose names overlap a name; knows the lengths in which ANY was used."""

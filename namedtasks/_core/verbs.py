@@ -62,9 +62,9 @@ class Verbs(Mapping[Hashable, HandleT]):
         """
         check_start(name, operation)
         shell = self._shell
-        with shell.guard:  # the first look at a name with ANY makes the index
+        with shell.reading:
             now = shell.now()
-            obstacle = shell.engine.ledger.obstacle(name, operation, now)
+            obstacle = shell.engine.ledger.look(name, operation, now)
             return None if obstacle is None else refusal(obstacle, name, operation, now)
 
     def state(self, name: Hashable, *, operation: str | None = None) -> State:
@@ -120,6 +120,8 @@ class Verbs(Mapping[Hashable, HandleT]):
     def statistics(self) -> TaskMapStatistics:
         """Count what runs, waits and so on. Its cost does not grow. Not a checkpoint.
 
+        Any thread may call it. In a `ThreadTaskMap` all counts are of one moment.
+
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
 
@@ -128,8 +130,8 @@ class Verbs(Mapping[Hashable, HandleT]):
             (1, 1, None)
         """
         shell = self._shell
-        with shell.guard:  # it sweeps
-            return shell.engine.statistics(shell.now())
+        with shell.reading:
+            return shell.engine.statistics()
 
     # Stopping
 
@@ -145,8 +147,8 @@ class Verbs(Mapping[Hashable, HandleT]):
 
         Raises:
             TypeError: *name* cannot be hashed, or *reason* is no text.
-            RuntimeError: this is not the map's thread; with a `ThreadTaskMap`,
-                any thread is.
+            RuntimeError: the caller is not in the event loop run that opened the
+                map; a `ThreadTaskMap` has none, and any thread may call it.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -300,7 +302,8 @@ class Verbs(Mapping[Hashable, HandleT]):
     def _snapshot(self) -> dict[Hashable, HandleT]:
         with self._shell.reading:
             running = self._shell.engine.ledger.running
-            handles = [(name, run.handle) for name, run in running.items()]
+            # In one step, as another thread may change the dict meanwhile.
+            handles = [(name, run.handle) for name, run in list(running.items())]
         return {name: handle for name, handle in handles if handle is not None}
 
     def __hash__(self) -> int:

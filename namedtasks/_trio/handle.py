@@ -81,7 +81,7 @@ class TaskHandle(Generic[T_co]):
 
         Raises:
             TypeError: *reason* is no text.
-            RuntimeError: this is not the map's thread.
+            RuntimeError: the caller is not in the event loop run that opened the map.
 
         Example:
             >>> async with open_task_map() as tasks:
@@ -105,7 +105,7 @@ class TaskHandle(Generic[T_co]):
             TaskFailedError: the run failed; ``__cause__`` is what it raised.
             TaskCancelledError: the run was cancelled.
             RuntimeError: the caller is inside this very run, or the one that it
-                is queued behind.
+                is queued behind, or in another run of trio.
 
         Example:
             >>> async def attach(volume):
@@ -122,6 +122,7 @@ class TaskHandle(Generic[T_co]):
         if run.done:
             await checkpoint()
         else:
+            run.shell.own_thread.check()
             waits.refuse_to_wait_for_oneself(run)
             while not run.done:
                 lot = run.waiters

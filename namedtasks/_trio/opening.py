@@ -149,6 +149,7 @@ class _Block:
             gathered = list(group.exceptions)
         finally:
             shell.close()
+            shell.thread = None
         if own is not None or gathered:
             _leave(own, gathered, raised_in_block)
             return False

@@ -16,7 +16,7 @@ from types import CoroutineType
 from typing import Any, cast, final
 
 import trio
-from trio.lowlevel import disable_ki_protection, enable_ki_protection
+from trio.lowlevel import TrioToken, disable_ki_protection, enable_ki_protection, in_trio_run
 
 from namedtasks._core.callables import Words, check_body
 from namedtasks._core.conductor import Conductor
@@ -51,6 +51,7 @@ class Shell(Conductor[TrioRun, Lot]):
         "_alarm",
         "_posts",
         "_stopped_because",
+        "_token",
         "_thread_limiter",
         "nursery",
         "own_thread",
@@ -59,13 +60,16 @@ class Shell(Conductor[TrioRun, Lot]):
     )
 
     def __init__(self, engine: Engine[TrioRun], nursery: trio.Nursery, *, workers: bool) -> None:
-        in_loop = trio.lowlevel.current_trio_token().run_sync_soon
+        self._token: TrioToken = trio.lowlevel.current_trio_token()
+        in_loop = self._token.run_sync_soon
         self.own_thread: OwnThread = OwnThread(
+            is_here=self._is_here,
             "call post(), or trio.from_thread.run_sync()",
             undo=self._undo_start,
             call_soon=in_loop,
         )
-        self.thread: int = self.own_thread.ident
+        self.thread: int | None = get_ident()
+        """The map's thread until its block is left: no other run of trio can be in it."""
         super().__init__(
             engine,
             now=trio.lowlevel.current_clock().current_time,
@@ -84,6 +88,11 @@ class Shell(Conductor[TrioRun, Lot]):
         self._thread_limiter = trio.CapacityLimiter(math.inf)  # the slots do the limiting
         self._alarm = Alarm(self)
         self._stopped_because: str | None = None
+    def _is_here(self) -> bool:
+        return get_ident() == self.thread or (
+            in_trio_run() and trio.lowlevel.current_trio_token() is self._token
+        )
+
 
     # Starting
 

@@ -37,8 +37,9 @@ class TaskMap(Verbs[TaskHandle[Any]]):
 
     Made by `open_task_map`. As a mapping it is what runs right now: names to
     handles. Iterating goes over a snapshot. It is always true, equal only to
-    itself, and hashable. It is not thread-safe, as a nursery is not; `post` is
-    the one method that any thread may call.
+    itself, and hashable. It is not thread-safe, as a nursery is not: any thread
+    may call `post` and look (the mapping, `check`, `state`, `failure`,
+    `statistics`), all else raises RuntimeError outside the trio run that opened it.
 
     Example:
         >>> async with open_task_map() as tasks:
@@ -133,7 +134,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
                 an argument is of the wrong type.
             ValueError: an argument is out of its range, or ANY stands where it
                 means nothing.
-            RuntimeError: this is not the map's thread.
+            RuntimeError: the caller is not in the event loop run that opened the map.
 
         Example:
             >>> async def attach(volume):
@@ -247,7 +248,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             TypeError: *fn* is an async function, or cannot be called.
             RefusedError: as `start_soon`; see there for its kinds.
             ValueError: an argument is out of its range.
-            RuntimeError: this is not the map's thread.
+            RuntimeError: the caller is not in the event loop run that opened the map.
 
         Example:
             >>> import zlib

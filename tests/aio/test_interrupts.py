@@ -44,12 +44,14 @@ def test_one_that_a_run_raises_goes_up_and_stops_the_others(kind: type[BaseExcep
 
 @both
 def test_the_name_is_free_though_the_loop_never_runs_again(kind: type[BaseException]) -> None:
-    async def open_one() -> TaskMap:
-        return await open_task_map().__aenter__()
+    async def open_one() -> tuple[TaskMap, asyncio.Task[None]]:
+        tasks = await open_task_map().__aenter__()
+        joined.append(tasks.create_task("a", interrupted, kind, if_busy="join"))
+        return tasks, tasks["a"]
 
+    joined: list[asyncio.Future[None]] = []
     loop = VirtualLoop()
-    tasks = loop.run_until_complete(open_one())
-    task = tasks.create_task("a", interrupted, kind)
+    tasks, task = loop.run_until_complete(open_one())
     with pytest.raises(kind):
         loop.run_until_complete(asyncio.sleep(100))
     assert tasks.state("a") is State.FREE

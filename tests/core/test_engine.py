@@ -390,12 +390,12 @@ def test_a_run_asked_to_stop_is_overdue_exactly_after_the_time_given() -> None:
     assert w.engine.on_time(6.0) == Turn()
     assert w.engine.on_time(7.0) == Turn()
     assert run.overdue
-    assert w.engine.statistics(7.0).overdue == 1
+    assert w.engine.statistics().overdue == 1
     assert w.events()[1:] == [
         TaskOverdue(name="a", operation=None, at=6.0, duration=6.0, asked_at=5.0)
     ]
     w.engine.succeeded(run, 8.0)
-    assert w.engine.statistics(8.0).overdue == 0
+    assert w.engine.statistics().overdue == 0
     assert run.overdue, "it stays known of the run"
     assert not w.engine.ask_to_stop(run, None, 9.0), "it has ended"
 
@@ -441,7 +441,7 @@ def test_statistics_count_what_there_is() -> None:
     obstacle = w.engine.ledger.obstacle("a", None, w.now)
     assert obstacle is not None
     w.engine.put_off(Run("a", None, math.inf, w.engine.slots), "queue", obstacle)
-    statistics = w.engine.statistics(w.now)
+    statistics = w.engine.statistics()
     assert attrs.asdict(statistics) == {
         "running": 3,
         "pending": 1,
@@ -455,10 +455,10 @@ def test_statistics_count_what_there_is() -> None:
 
 def test_without_a_limit_only_threads_wait_for_slots() -> None:
     w = world()
-    assert w.engine.statistics(0.0).limit is None
+    assert w.engine.statistics().limit is None
     for number in range(1001):
         w.engine.admit(Run(number, None, math.inf, w.engine.thread_slots), 0.0)
-    assert w.engine.statistics(0.0).waiting_for_slot == 1
+    assert w.engine.statistics().waiting_for_slot == 1
 
 
 def test_starts_and_ends_sweep() -> None:
@@ -630,7 +630,7 @@ def test_an_engine_has_the_settings_that_it_was_given() -> None:
         complain=lambda what, _: complaints.append(what),
     )
     assert engine.ledger.records.retention == 7.0
-    assert (engine.slots.capacity, engine.statistics(0.0).limit) == (2, 2)
+    assert (engine.slots.capacity, engine.statistics().limit) == (2, 2)
     assert engine.overdue_after == 3.0
     run = Run("a", None, math.inf, engine.slots)
     engine.begin(run, 0.0)
@@ -657,7 +657,7 @@ def test_a_policy_that_fails_is_complained_of() -> None:
 
 def test_an_engine_without_settings_has_no_limit_and_a_retention_of_its_policy() -> None:
     engine = make_engine(**SETTINGS)
-    assert engine.statistics(0.0).limit is None
+    assert engine.statistics().limit is None
     assert engine.ledger.records.retention == default_retention(DEFAULT)
 
 

@@ -208,7 +208,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        self.engine.statistics(self.now)
+        self.engine.statistics()
+        self.engine.ledger.records.sweep(self.now)
         self.engine.ledger.records.next_lapse(self.now)
         self.engine.dispatch.deliver()
 

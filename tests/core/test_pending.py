@@ -83,10 +83,10 @@ def test_a_run_that_was_put_off_begins_when_the_one_before_succeeds(how: Any) ->
     w = world()
     old = w.start("a")
     new = w.put_off("a", how)
-    assert w.engine.statistics(w.now).pending == 1
+    assert w.engine.statistics().pending == 1
     assert w.succeed(old) == Turn((new,))
     assert (new.put_off, new.has_slot, w.engine.ledger.running["a"]) == (None, True, new)
-    assert w.engine.statistics(w.now).pending == 0
+    assert w.engine.statistics().pending == 0
 
 
 def test_one_that_queues_sits_out_the_wait_and_one_that_replaces_does_not() -> None:
@@ -586,9 +586,9 @@ def test_a_wait_that_ends_keeps_nothing_else_from_falling_due() -> None:
     w.now = 2.0
     assert w.engine.on_time(w.now) == Turn((queued,))
     assert [run.overdue for run in late] == [True, True]
-    assert w.engine.statistics(w.now).overdue == 2
+    assert w.engine.statistics().overdue == 2
     w.succeed(late[0])
-    assert w.engine.statistics(w.now).overdue == 1
+    assert w.engine.statistics().overdue == 1
 
 
 def test_a_drain_drops_all_that_would_sit_out_a_wait_in_one_turn() -> None:

@@ -296,7 +296,7 @@ class PendingMachine(RuleBasedStateMachine):
             assert all(run.is_pending for run in self.pending.values())
             put_aside = [run for run in self.half_done.values() if run is not None]
             assert not any(run.is_pending for run in put_aside + self.ended if run.done)
-            assert self.engine.statistics(self.now).pending == len(self.pending)
+            assert self.engine.statistics().pending == len(self.pending)
 
     @invariant()
     def no_two_runs_overlap(self) -> None:

@@ -137,6 +137,8 @@ def test_statistics_count_what_is_there_now(both: Both) -> None:
     statistics = tasks.statistics()
     assert (statistics.running, statistics.pending, statistics.waiting) == (1, 1, 1)
     shell.time = 1000.0
+    assert tasks.statistics() == statistics, "a look does not sweep"
+    shell.engine.ledger.records.sweep(shell.time)
     assert tasks.statistics().waiting == 0
 
 
