@@ -27,6 +27,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, *, autojump: bool = True) -> None:
         self.virtual_now = 1000.0
         self.autojump = autojump
+        self.turns = 0
+        """How often the loop has looked for something to do."""
+        self.on_turn: Callable[[], object] = lambda: None
+        """Called between two turns, before the callbacks that are scheduled for the next one."""
         self.settlers: list[asyncio.Future[None]] = []
         self.complaints: list[dict[str, Any]] = []
         """What the loop's exception handler was told; at the end there is to be nothing left."""
@@ -70,6 +74,8 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type, un
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._loop.turns += 1
+        self._loop.on_turn()
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0) or self._loop.come_to_rest():
             return ready

@@ -31,21 +31,16 @@ class JoinedFuture(asyncio.Future[Any]):
         return super().__await__()
 
 
-def tell_joined(run: AsyncioRun, task: asyncio.Task[Any] | None) -> None:
-    """Have who joined *run* know what its *task* says; None if it never had one."""
+def tell_joined(run: AsyncioRun, error: BaseException | None, value: object = None) -> None:
+    """Complete the futures of the starts that joined *run*, as its Task is completed."""
     joined, run.joined = run.joined, {}
     for future in joined:
-        if not future.done():
-            _copy(task, future, run.reason)
-
-
-def _copy(task: asyncio.Task[Any] | None, future: asyncio.Future[Any], reason: str | None) -> None:
-    if task is None or task.cancelled():
-        future.cancel(reason)
-        return
-    error = task.exception()
-    if error is None:
-        future.set_result(task.result())
-    else:
-        future.set_exception(error)
-        future.exception()  # marks it as retrieved, as the Task's is
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(value)
+        elif isinstance(error, asyncio.CancelledError):
+            future.cancel(run.reason)
+        else:
+            future.set_exception(error)
+            future.exception()  # marks it as retrieved, as the Task's is

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from namedtasks._asyncio.lots import Lot
 from namedtasks._core.callables import Body, close_unbegun
-from namedtasks._core.runs import LiveRun
+from namedtasks._core.runs import LiveRun, Run
 from namedtasks._core.slots import Slots
 from namedtasks._core.text import task_text
 from namedtasks._log import complain
@@ -25,6 +25,7 @@ class AsyncioRun(LiveRun[Lot]):
     __slots__ = (
         "deadline_timer",
         "deadline_was_first",
+        "driver",
         "is_elsewhere",
         "job",
         "joined",
@@ -47,10 +48,12 @@ class AsyncioRun(LiveRun[Lot]):
         super().__init__(name, operation, timeout, slots, shell)
         self.task: asyncio.Task[Any] | None = None
         """The Task, from when it is known until it is done."""
+        self.driver: Body | None = None
+        """The coroutine of the Task, until the body begins."""
         self.turn: asyncio.Future[None] | None = None
         """What the Task awaits while it is pending, or waits for a slot."""
         self.joined: dict[asyncio.Future[Any], None] = {}
-        """What those have who share the run; they are told when the Task is done."""
+        """The futures of the starts that joined the run; done in the Task's last step."""
         self.deadline_timer: asyncio.TimerHandle | None = None
         self.deadline_was_first: bool | None = None
         """Whether the deadline came before anybody cancelled the run; None until it came."""
@@ -66,9 +69,20 @@ class AsyncioRun(LiveRun[Lot]):
         return body
 
     def close_body(self) -> None:
-        """Let go of a body that never began."""
+        """Close a body that never began."""
         body, self.body = self.body, None
-        close_unbegun(body, lambda: task_text(self.name, self.operation), complain)
+        self._close(body)
+
+    def close_driver(self) -> None:
+        """Close the coroutine that was to be the Task's; the Task is done.
+
+        A task factory may give the Task another coroutine, which never awaits ours.
+        """
+        driver, self.driver = self.driver, None
+        self._close(driver)
+
+    def _close(self, coroutine: Body | None) -> None:
+        close_unbegun(coroutine, lambda: task_text(self.name, self.operation), complain)
 
     def forget_joined(self, future: asyncio.Future[Any]) -> None:
         """Let go of the *future* of who joined, and has left or been told."""
@@ -96,3 +110,8 @@ class AsyncioRun(LiveRun[Lot]):
         if self.stop_asked_at is not None:
             return True
         return self.task is not None and self.task.cancelling() > 0
+
+
+def is_ending(run: Run) -> bool:
+    """Return whether *run* has ended, and its Task is not done yet."""
+    return run.done and isinstance(run, AsyncioRun) and run.task is not None

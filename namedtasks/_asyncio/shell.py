@@ -2,13 +2,19 @@
 
 Two more, beside those of the conductor:
 
-1. What a Task says is what the map says. A run ends in the last step of its
-   Task's coroutine, so that the name is free when the Task is done; and where
-   asyncio has the last word, in the Task's first done-callback, by what the Task
-   says. That is so if it was cancelled before its first step, as it never enters
-   its coroutine, or if it was cancelled at all and returns a value.
-2. What a body's end means is decided inside of the Task's coroutine, so that the
-   Task can say it: who was stopped by its deadline raises `TimeoutError` there.
+1. A run ends in the last step of its Task's coroutine: the name is free, and the
+   futures of the starts that joined it are done, when the Task is done. Without a
+   task factory the coroutine is started up to a bare ``yield`` before the Task is
+   made; so a Task that is cancelled before its first step has a last step, too.
+   Where a task factory has put another coroutine around ours, which never awaited
+   it, the run ends in the Task's first done-callback, one turn of the loop later.
+2. A cancellation that asyncio has accepted but not delivered arrives before the
+   last step. So a Task never says "cancelled" of a run that has ended with a value.
+3. The Task's coroutine decides the meaning of a body's end, so that the Task can
+   tell it: a body that its deadline has stopped raises `TimeoutError` there.
+4. A run that ends while its Task waits for a turn or a slot is in ``ending`` until
+   the Task is done: waits look there, too. No event of a run that has ended is
+   delivered before its Task is done.
 """
 
 from __future__ import annotations
@@ -16,15 +22,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import types
 from asyncio import CancelledError
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Generator, Hashable
 from functools import partial
 from typing import Any, cast, final
 
 from namedtasks._asyncio.alarm import Alarm
 from namedtasks._asyncio.joined import JoinedFuture, tell_joined
 from namedtasks._asyncio.lots import Lot
-from namedtasks._asyncio.run import AsyncioRun
+from namedtasks._asyncio.run import AsyncioRun, is_ending
 from namedtasks._core.callables import Body
 from namedtasks._core.conductor import Admission, Conductor, too_slow_text
 from namedtasks._core.engine import Engine
@@ -63,6 +70,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         loop = asyncio.get_running_loop()
         self.own_thread: OwnThread = OwnThread(
             "call post(), or loop.call_soon_threadsafe()",
+            is_here=lambda: asyncio._get_running_loop() is loop,  # noqa: SLF001 - does not raise
             undo=self._undo_start,
             call_soon=loop.call_soon,
         )
@@ -70,7 +78,6 @@ class Shell(Conductor[AsyncioRun, Lot]):
             engine,
             now=loop.time,
             make_lot=partial(Lot, loop),
-            is_here=lambda: asyncio._get_running_loop() is loop,  # noqa: SLF001 - does not raise
             guard=self.own_thread,
             reads_freely=True,
             complain=complain,
@@ -83,7 +90,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         self.gone_up: list[BaseException] = []
         """What leaves the block, beside its own exception."""
         self.going: int = 0
-        """How many Tasks are not done; one whose run has ended may need another step."""
+        """How many Tasks are not done, or have a done-callback of ours that was not called yet."""
         opened_in = running_in.get(None)
         self.opened_in: AsyncioRun | None = opened_in if isinstance(opened_in, AsyncioRun) else None
         """The run, of another map or of this one's surroundings, that waits for the block."""
@@ -162,10 +169,14 @@ class Shell(Conductor[AsyncioRun, Lot]):
         self._roll_back(run)
 
     def _make_task(self, run: AsyncioRun) -> asyncio.Task[Any]:
-        coroutine = self._drive(run)
+        is_plain = self.loop.get_task_factory() is None
+        coroutine = run.driver = self._drive(run, is_started=is_plain)
         try:
+            if is_plain:  # a factory's own coroutine cannot await one that is started
+                coroutine.send(None)
             return self.loop.create_task(coroutine, name=name_text(run.name))
         except BaseException:
+            run.driver = None
             coroutine.close()
             raise
 
@@ -173,7 +184,9 @@ class Shell(Conductor[AsyncioRun, Lot]):
         """Note which Task is the run's; an eager one begins before its maker has it."""
         run.task = task
         self.going += 1
-        if not run.done:
+        if run.done:
+            self.ending[run] = None
+        else:
             run.handle = task
         task.add_done_callback(partial(self._on_done, run))
 
@@ -202,14 +215,24 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
     # Running
 
-    async def _drive(self, run: AsyncioRun) -> object:
-        """The coroutine of a run's Task."""
-        if not run.has_slot and not run.done:
-            run.turn = self.loop.create_future()
-            await run.turn
-        self._begin(run)
+    async def _drive(self, run: AsyncioRun, *, is_started: bool) -> object:
+        """Run the body and end the run: the coroutine of a run's Task.
+
+        Args:
+            run: The run.
+            is_started: Whether the coroutine is started before the Task is made.
+        """
         try:
+            if is_started:
+                await _first_step()
+            if not run.has_slot and not run.done:
+                run.turn = self.loop.create_future()
+                await run.turn
+            self._begin(run)
             value = await run.take_body()
+            run.disarm()
+            if not run.is_elsewhere and run.is_cancel_requested():
+                await asyncio.sleep(0)  # asyncio may have a cancellation to deliver
         except GeneratorExit:
             # The loop is gone, and this is garbage; if it is the body's own, `_on_done` sees to it.
             run.disarm()
@@ -219,14 +242,16 @@ class Shell(Conductor[AsyncioRun, Lot]):
             told = self._told(run, error)
             try:
                 self._finish(run, told)
+                if run.joined:
+                    tell_joined(run, told)
                 if told is error:
                     raise
                 raise told from error
             finally:
                 del told  # no cycle through the error's traceback
-        run.disarm()
-        if not run.is_cancel_requested():  # else asyncio may make a cancellation of it yet
-            self.end_returned(run)
+        self.end_returned(run)
+        if run.joined:
+            tell_joined(run, None, value)
         return value
 
     def _told(self, run: AsyncioRun, error: BaseException) -> BaseException:
@@ -253,6 +278,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
             self._know(run, task)
         if run.done or run.stop_asked_at is not None:
             raise _cancelled(run)
+        run.driver = None
         running_in.set(run)
         self.engine.begin(run, self.now())
         if run.deadline != math.inf:
@@ -275,27 +301,55 @@ class Shell(Conductor[AsyncioRun, Lot]):
         return self.is_idle() and not self.going
 
     def _on_done(self, run: AsyncioRun, task: asyncio.Task[Any]) -> None:
-        """The Task is done: see to it that the run is, too."""
-        run.close_body()
-        if run.task is not None:
-            run.task = None
-            self.going -= 1
-        tell_joined(run, task)
-        error = None if task.cancelled() else task.exception()  # it is marked as retrieved now
-        if run.done:
-            if self.is_over():
-                self.quiet.unpark_all()
+        """End the run if its Task's coroutine has not; wake waits and deliver events.
+
+        Called once the *task* is done.
+        """
+        if run.driver is not None or run.body is not None:
+            run.close_driver()
+            run.close_body()
+        # This marks its exception as retrieved.
+        error = CancelledError() if task.cancelled() else task.exception()
+        if not run.done:
+            self._end_without_last_step(run, error)
+        if run.joined:
+            tell_joined(run, error, task.result() if error is None else None)
+        was_known, run.task = run.task is not None, None
+        if run in self.ending:
+            del self.ending[run]
+            if run.waiters is not None:
+                run.waiters.unpark_all()
+            self.quiet.unpark_all()
+        if self.engine.dispatch.listeners:
+            self.deliver()
+        # Only now: an instrument may start something, also after the end of the block.
+        self.going -= was_known
+        if self.is_over():
+            self.quiet.unpark_all()
+            self.close_if_over()
+
+    def _end_without_last_step(self, run: AsyncioRun, error: BaseException | None) -> None:
+        """End a run by the *error* of its Task, which is done and never awaited our coroutine."""
+        if isinstance(error, CancelledError):
+            self._end_cancelled(run)
         elif error is not None:
             self._finish(run, error)
         elif run.put_off is not None:
             self.cancel(run, None)
         else:
-            self.end(run, None, stopped=task.cancelled())
+            self.end(run, None, stopped=False)
+
+    def _end_cancelled(self, run: AsyncioRun) -> None:
+        """End a run whose Task is cancelled, unless it has ended."""
+        if run.put_off is not None:
+            self.cancel(run, None)
+        elif not run.done:
+            self.end(run, None, stopped=True)
 
     def _finish(self, run: AsyncioRun, error: BaseException) -> None:
         """End a run that its Task will say ended by *error*."""
-        if isinstance(error, CancelledError) and run.is_cancel_requested():
-            self.end(run, None, stopped=True)
+        if isinstance(error, CancelledError) and (run.done or run.is_cancel_requested()):
+            self._end_cancelled(run)
             return
         # A cancellation that nobody requested is a failure, in a group, too.
         failure, rest = parted(error, (Exception, CancelledError))
@@ -327,8 +381,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
     def _tell(self, run: AsyncioRun) -> None:
         run.error = None  # the Task keeps what its starter may want
-        if run.task is None:  # it never had one, else who joined has been told
-            tell_joined(run, None)
+        if run.task is None:  # it never had one, whose last step would do this
+            tell_joined(run, CancelledError())
 
     def _too_slow(self, text: str) -> Exception:
         return TimeoutError(text)
@@ -340,6 +394,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
     def _let_go(self, run: AsyncioRun) -> None:
         run.close_body()
+        if run.task is not None:
+            self.ending[run] = None
         if run.turn is not None:
             run.turn.cancel(run.reason)
 
@@ -360,8 +416,13 @@ class Shell(Conductor[AsyncioRun, Lot]):
             self._alarm.update()
 
     def deliver(self) -> None:
-        """Let the instruments hear what was noted."""
-        self.engine.dispatch.deliver()
+        """Deliver the events up to the first one of a run whose Task is not done yet."""
+        self.engine.dispatch.deliver(keep=is_ending)
+
+    def close_if_over(self) -> None:
+        """Close once the block is left, no Task is left and all events are delivered."""
+        if self.block_done and self.is_over():
+            self._close()
 
     def stop_all(self, reason: str) -> None:
         """Ask all runs to stop, the first time, and all that start from now on."""
@@ -376,6 +437,12 @@ class Shell(Conductor[AsyncioRun, Lot]):
         if not self.block_done and not self.block_was_cancelled:
             self.block_was_cancelled = True
             self.block.cancel(reason)
+
+
+@types.coroutine
+def _first_step() -> Generator[None, None, None]:
+    """Suspend the coroutine of a run until its Task takes its first step."""
+    yield
 
 
 def _cancelled(run: AsyncioRun) -> CancelledError:

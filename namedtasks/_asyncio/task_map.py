@@ -143,7 +143,10 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             A Task as any other. Awaiting it gives the value, or raises what the
             body raised; who never looks at it is not told "exception was never
             retrieved", as the instruments and the log have heard of it.
-            Cancelling it cancels the run.
+            Cancelling it cancels the run. When it is done, its name is free, or
+            held by the run that comes next; where the loop has a task factory,
+            and the Task was cancelled before its first step, one turn of the
+            loop later.
             To await, inside of a run, what is queued behind it hangs: asyncio
             awaits a Task, and asks nobody.
             With ``"join"`` it is a future of the caller's own, also for who is
@@ -370,6 +373,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         await waits.sleep_while(shell, shell.hold_idle, shell.now() + shell.overdue_after)
         shell.on_time()  # they are due at this very moment
         return tuple(self)
+        await waits.sleep_while(shell, shell.hold_ending)
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs and nothing is pending.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import final
 
 from namedtasks._core.complaints import Complain
@@ -59,16 +59,26 @@ class Dispatch:
             self._noted = deque()
         return noted
 
-    def deliver(self, noted: deque[Noted] | None = None) -> None:
+    def deliver(
+        self, noted: deque[Noted] | None = None, keep: Callable[[Run], bool] | None = None
+    ) -> None:
         """Tell the instruments what was noted; one that raises is unplugged and complained of.
 
         Called again by an instrument, it goes on where that call left off: the
         other instruments hear first what this one is hearing.
+
+        Args:
+            noted: The events to deliver; by default those of `note`.
+            keep: Tells of a run whether its events have to stay for a later call. An event
+                that stays holds back all later ones, so their order does not change.
         """
         if noted is None:
             noted = self._noted
         while noted:
-            instrument, event, _ = noted.popleft()
+            instrument, event, run = noted[0]
+            if keep is not None and run is not None and keep(run):
+                return
+            noted.popleft()
             if not self._is_plugged_in(instrument):
                 continue
             try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Generic, NamedTuple, TypeVar, cast, final
 
 from namedtasks._core.engine import Engine
+from namedtasks._core.names import overlap
 from namedtasks._core.obstacles import Closed, Overlapping, refusal
 from namedtasks._core.runs import LiveRun, LotT
 from namedtasks._core.text import repr_of
@@ -30,7 +31,7 @@ class Hold(NamedTuple, Generic[LotT]):
 class Holds(Generic[RunT, LotT]):
     """The holds of one map. To be asked under its guard."""
 
-    __slots__ = ("_make_lot", "engine", "now", "quiet", "waiting_for")
+    __slots__ = ("_make_lot", "ending", "engine", "now", "quiet", "waiting_for")
 
     def __init__(
         self, engine: Engine[RunT], now: Callable[[], float], make_lot: Callable[[], LotT]
@@ -40,6 +41,8 @@ class Holds(Generic[RunT, LotT]):
         self._make_lot = make_lot
         self.quiet: LotT = make_lot()
         """Who waits for the map to be idle or empty."""
+        self.ending: dict[RunT, None] = {}
+        """Runs that have ended, but their Task or future is not done yet: waits wait for them."""
         self.waiting_for: dict[Hashable, LotT] = {}
         """Who waits for a name's wait to be over; who waits for its run, waits with the run."""
 
@@ -49,12 +52,19 @@ class Holds(Generic[RunT, LotT]):
 
     def hold_idle(self) -> Hold[LotT] | None:
         """Keep a wait until nothing runs and nothing is pending."""
-        return None if self.is_idle() else Hold(self.quiet, math.inf)
+        if self.is_idle() and not self.ending:
+            return None
+        return Hold(self.quiet, math.inf)
+
+    def hold_ending(self) -> Hold[LotT] | None:
+        """Keep a wait until the Tasks and futures of all runs that have ended are done."""
+        return Hold(self.quiet, math.inf) if self.ending else None
 
     def hold_empty(self) -> Hold[LotT] | None:
         """Keep a wait until nothing runs and no failure waits."""
-        if not self.is_idle():
-            return Hold(self.quiet, math.inf)
+        hold = self.hold_idle()
+        if hold is not None:
+            return hold
         lapse = self.engine.ledger.records.next_lapse(self.now())
         return None if lapse is None else Hold(self.quiet, lapse)
 
@@ -68,7 +78,8 @@ class Holds(Generic[RunT, LotT]):
         now = self.now()
         obstacle = self.engine.ledger.obstacle(name, operation, now)
         if obstacle is None:
-            return None
+            ending = next((run for run in self.ending if overlap(run.name, name)), None)
+            return None if ending is None else Hold(self._waiters_of(ending), math.inf)
         if isinstance(obstacle, Overlapping):
             return Hold(self._waiters_of(obstacle.runs[0]), math.inf)
         if isinstance(obstacle, LiveRun):

@@ -56,6 +56,7 @@ def test_the_name_is_free_though_the_loop_never_runs_again(kind: type[BaseExcept
         loop.run_until_complete(asyncio.sleep(100))
     assert tasks.state("a") is State.FREE
     assert task.done()
+    assert joined[0].done()
     pending = asyncio.all_tasks(loop)
     for one in pending:
         one.cancel()
@@ -155,17 +156,3 @@ def test_another_base_exception_of_a_posted_start_leaves_the_block() -> None:
 
     with pytest.raises(Escape):
         main()
-
-
-def test_one_out_of_a_thread_goes_up() -> None:
-    @virtual(autojump=False)
-    async def main() -> None:
-        async with open_task_map(instruments=()) as tasks:
-            tasks.run_in_executor("a", interrupt)
-
-    with pytest.raises(SystemExit):
-        main()
-
-
-def interrupt() -> NoReturn:
-    raise SystemExit(3)
