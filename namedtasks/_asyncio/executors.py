@@ -15,6 +15,7 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, final
 
 from namedtasks import _pools
+from namedtasks._asyncio.lots import DeafFuture
 from namedtasks._asyncio.run import AsyncioRun
 from namedtasks._core.frames import without_our_frames
 from namedtasks._thread_pool import Job
@@ -41,6 +42,7 @@ async def call_in_executor(
         try:
             await call.sleep()
         except asyncio.CancelledError as request:
+            call.is_deaf = True
             run.shell.cancel(run, _reason(request))
     run.job = None
     future, call.future = call.future, None
@@ -62,12 +64,14 @@ def _reason(request: asyncio.CancelledError) -> str | None:
 class _Call:
     """One function on its way; its future is here when the work has ended."""
 
-    __slots__ = ("_loop", "_sleeper", "future")
+    __slots__ = ("_loop", "_sleeper", "future", "is_deaf")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._sleeper: asyncio.Future[None] | None = None
         self.future: Future[Any] | None = None
+        self.is_deaf: bool = False
+        """Whether a cancellation changes nothing any more: then it does not wake the Task."""
 
     def submit_to_threads(
         self, threads: ThreadPool, fn: Callable[..., object], args: tuple[object, ...]
@@ -91,7 +95,7 @@ class _Call:
             self._sleeper.set_result(None)
 
     async def sleep(self) -> None:
-        self._sleeper = self._loop.create_future()
+        self._sleeper = DeafFuture(loop=self._loop) if self.is_deaf else self._loop.create_future()
         await self._sleeper
 
 

@@ -5,7 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from typing import final
+from typing import Any, final
+
+
+@final
+class DeafFuture(asyncio.Future[None]):
+    """A future that a cancelled Task goes on waiting for, without being woken.
+
+    anyio cancels a Task again in each turn of the loop until it leaves the scope. For a
+    Task that has taken note of its cancellation, and has to wait all the same, each of
+    those would be a step that changes nothing.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's signature
+        """Do nothing; the True says to `asyncio.Task.cancel` that the request is dealt with."""
+        return True
 
 
 @final
@@ -30,9 +44,11 @@ class Lot:
         for sleeper in self._sleepers:
             _wake(sleeper)
 
-    async def park(self, until: float = math.inf) -> None:
-        """Sleep until woken, or until a time."""
-        sleeper: asyncio.Future[None] = self._loop.create_future()
+    async def park(self, until: float = math.inf, *, is_deaf: bool = False) -> None:
+        """Sleep until woken, or until a time; if *is_deaf*, also through cancellations."""
+        sleeper: asyncio.Future[None] = (
+            DeafFuture(loop=self._loop) if is_deaf else self._loop.create_future()
+        )
         timer = None
         if until != math.inf:
             timer = self._loop.call_at(until, _wake, sleeper, context=contextvars.Context())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random as random_module
+import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import final
+from typing import Any, final
 
 from namedtasks import _pools
 from namedtasks._asyncio.run import AsyncioRun
@@ -146,14 +147,25 @@ async def _wait_for_runs(shell: Shell) -> asyncio.CancelledError | None:
         That cancellation. Further ones are counted by the Task, and not lost:
         what the block raises in the end leaves all the same.
     """
-    cancelled: asyncio.CancelledError | None = None
-    while not shell.is_over():
-        try:
+    try:
+        while not shell.is_over():
             await shell.quiet.park()
-        except asyncio.CancelledError as request:
-            cancelled = cancelled or request
-            shell.stop_all(_BLOCK_CANCELLED)
-    return cancelled
+    except asyncio.CancelledError as request:
+        shell.stop_all(_BLOCK_CANCELLED)
+        with _anyio_shield():
+            while not shell.is_over():
+                await shell.quiet.park(is_deaf=True)
+        return request
+    return None
+
+
+def _anyio_shield() -> AbstractContextManager[object, bool | None]:
+    """Return a scope in which anyio does not cancel the Task again in each turn of the loop.
+
+    A program that uses anyio has imported it.
+    """
+    scope: Any = getattr(sys.modules.get("anyio"), "CancelScope", None)
+    return nullcontext() if scope is None else scope(shield=True)
 
 
 async def _absorb(
