@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, final
 from namedtasks import _pools
 from namedtasks._asyncio.lots import DeafFuture
 from namedtasks._asyncio.run import AsyncioRun
+from namedtasks._core.errors import TaskFailedError
 from namedtasks._core.frames import without_our_frames
 from namedtasks._thread_pool import Job
 
@@ -46,12 +47,21 @@ async def call_in_executor(
             run.shell.cancel(run, _reason(request))
     run.job = None
     future, call.future = call.future, None
+    error: BaseException | None = None
     try:
         if future.cancelled() and run.is_asked_to_stop():
             raise run.cancelled_error()  # the pool has taken it back
-        return future.result()
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if not isinstance(error, Exception):
+            run.raised = error  # a Task that ends in SystemExit would stop the loop
+            raise TaskFailedError(run.name, run.operation) from error
+        if isinstance(error, StopIteration):
+            run.raised = error  # Python makes a RuntimeError of it here
+        raise error
     finally:
-        del future, run  # no cycle through an error's traceback
+        del future, run, error  # no cycle through an error's traceback
 
 
 def _reason(request: asyncio.CancelledError) -> str | None:

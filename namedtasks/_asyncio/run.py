@@ -29,6 +29,7 @@ class AsyncioRun(LiveRun[Lot]):
         "is_elsewhere",
         "job",
         "joined",
+        "raised",
         "task",
         "turn",
     )
@@ -59,6 +60,8 @@ class AsyncioRun(LiveRun[Lot]):
         """Whether the deadline came before anybody cancelled the run; None until it came."""
         self.is_elsewhere: bool = False
         """Whether a thread or a process works on it, which no `Task.cancel` reaches."""
+        self.raised: BaseException | None = None
+        """The executor's error, where the Task raises another one in its place."""
         self.job: PoolJob | None = None
         """What a pool, which may take it back, knows of it."""
 

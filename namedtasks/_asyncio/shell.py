@@ -348,6 +348,9 @@ class Shell(Conductor[AsyncioRun, Lot]):
 
     def _finish(self, run: AsyncioRun, error: BaseException) -> None:
         """End a run that its Task will say ended by *error*."""
+        if run.raised is not None:  # whatever an executor raises is a failure
+            self.end(run, run.raised, stopped=False)
+            return
         if isinstance(error, CancelledError) and (run.done or run.is_cancel_requested()):
             self._end_cancelled(run)
             return

@@ -254,7 +254,9 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         A thread cannot be stopped from outside. Cancelled or past its deadline,
         by whomever and how often, it keeps its name and its Task until it is
         over, and is *overdue*; what it then returns is its result. One that is
-        willing to stop calls ``current_run().check_cancelled()``.
+        willing to stop calls ``current_run().check_cancelled()``. Whatever *fn*
+        raises is a failure of the run; if it is no `Exception`, such as
+        `SystemExit`, the Task raises `TaskFailedError` from it.
 
         Args:
             name: As for `create_task`.
@@ -371,9 +373,9 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             return ()
         shell.cancel_all("the map is shutting down")
         await waits.sleep_while(shell, shell.hold_idle, shell.now() + shell.overdue_after)
+        await waits.sleep_while(shell, shell.hold_ending)
         shell.on_time()  # they are due at this very moment
         return tuple(self)
-        await waits.sleep_while(shell, shell.hold_ending)
 
     async def wait_idle(self) -> None:
         """Wait until nothing runs and nothing is pending.

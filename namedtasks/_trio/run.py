@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from namedtasks._trio.workers import Worker
 
 
-@final
 class TrioRun(LiveRun[Lot]):
     """A run with what trio needs to run it."""
 
@@ -35,6 +34,14 @@ class TrioRun(LiveRun[Lot]):
     """The caller's context, kept only for a run that has to wait for a slot."""
     worker: Worker | None
     """The trio task that the body runs in, from when that is known to its end."""
+
+    def failure_in(self, error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+        """Split *error*, which left the body, into the run's failure and what propagates."""
+        return parted(error, Exception)
+
+    def original_of(self, error: BaseException) -> BaseException:
+        """Return the error that the policy, the record and the instruments get for *error*."""
+        return error
 
     def close_body(self) -> None:
         """Let go of a body that never began; closed, so that nobody is warned of it."""
@@ -58,6 +65,28 @@ class TrioRun(LiveRun[Lot]):
         with contextlib.suppress(RuntimeError):
             trio.from_thread.check_cancelled()
         super().check_cancelled()
+
+
+@final
+class ExecutorRun(TrioRun):
+    """A run of a function on an executor: whatever the function raises is the run's failure."""
+
+    __slots__ = ()
+
+    def failure_in(self, error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+        """Split *error*: only the cancellation of an enclosing scope propagates."""
+        rest, failure = parted(error, trio.Cancelled)
+        return failure, rest
+
+    def original_of(self, error: BaseException) -> BaseException:
+        """Return *error*, or the StopIteration that an async function cannot raise (PEP 479)."""
+        cause = error.__cause__
+        is_made_of_it = isinstance(cause, StopIteration) and str(error) == _NO_STOP_ITERATION
+        return cause if cause is not None and is_made_of_it else error
+
+
+_NO_STOP_ITERATION = "coroutine raised StopIteration"
+"""The text of the RuntimeError that Python makes of a StopIteration, its cause."""
 
 
 def is_cancellation(error: BaseException) -> bool:

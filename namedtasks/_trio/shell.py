@@ -22,7 +22,6 @@ from namedtasks._core.callables import Words, check_body
 from namedtasks._core.conductor import Conductor
 from namedtasks._core.engine import Engine
 from namedtasks._core.errors import ClosedError
-from namedtasks._core.groups import parted
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.posts import Posts
 from namedtasks._core.slots import Slots
@@ -51,8 +50,8 @@ class Shell(Conductor[TrioRun, Lot]):
         "_alarm",
         "_posts",
         "_stopped_because",
-        "_token",
         "_thread_limiter",
+        "_token",
         "nursery",
         "own_thread",
         "thread",
@@ -63,8 +62,8 @@ class Shell(Conductor[TrioRun, Lot]):
         self._token: TrioToken = trio.lowlevel.current_trio_token()
         in_loop = self._token.run_sync_soon
         self.own_thread: OwnThread = OwnThread(
-            is_here=self._is_here,
             "call post(), or trio.from_thread.run_sync()",
+            is_here=self._is_here,
             undo=self._undo_start,
             call_soon=in_loop,
         )
@@ -88,11 +87,11 @@ class Shell(Conductor[TrioRun, Lot]):
         self._thread_limiter = trio.CapacityLimiter(math.inf)  # the slots do the limiting
         self._alarm = Alarm(self)
         self._stopped_because: str | None = None
+
     def _is_here(self) -> bool:
         return get_ident() == self.thread or (
             in_trio_run() and trio.lowlevel.current_trio_token() is self._token
         )
-
 
     # Starting
 
@@ -107,6 +106,7 @@ class Shell(Conductor[TrioRun, Lot]):
         timeout: float,
         operation: str | None,
         seen_unknown: bool = False,
+        run_type: type[TrioRun] = TrioRun,
     ) -> TaskHandle[Any] | None:
         """Admit a run and see to it that it begins; None if it was refused and may be skipped.
 
@@ -118,11 +118,14 @@ class Shell(Conductor[TrioRun, Lot]):
         run: TrioRun | None = None
         try:
             if seen_unknown or self.engine.ledger.is_unknown(name, operation):
-                run = TrioRun(name, operation, timeout, slots, self)
+                run = run_type(name, operation, timeout, slots, self)
                 self.engine.admit_unknown(run)
             else:
                 admission = self._admit(
-                    name, operation, lambda: TrioRun(name, operation, timeout, slots, self), if_busy
+                    name,
+                    operation,
+                    lambda: run_type(name, operation, timeout, slots, self),
+                    if_busy,
                 )
                 if admission is None:
                     return None
@@ -196,18 +199,27 @@ class Shell(Conductor[TrioRun, Lot]):
         """
         run.worker = None
         run.close_body()  # if Ctrl-C came before it began
-        failure, rest = (None, None) if error is None else parted(error, Exception)
+        failure, rest = (None, None) if error is None else run.failure_in(error)
         if rest is not None:
             self.stop_all(_reason_to_stop(run, rest))
-        if failure is None and rest is not None:
+        if failure is not None:
+            self.end_failed(run, failure)
+        elif rest is not None:
             self._end_by_what_goes_up(run, rest)
         else:
-            self.end(run, failure, stopped=failure is None)
+            self.end(run, None, stopped=True)
         if rest is not None:
             try:
                 raise rest
             finally:
                 del error, failure, rest, run
+
+    def end_failed(self, run: TrioRun, error: BaseException) -> None:
+        """End a run that has failed; waiters get *error*, all others its original."""
+        original = run.original_of(error)
+        self.end(run, original, stopped=False)
+        if run.error is original:
+            run.error = error
 
     def _end_by_what_goes_up(self, run: TrioRun, rest: BaseException) -> None:
         if is_cancellation(rest):

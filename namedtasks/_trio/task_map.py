@@ -25,6 +25,7 @@ from namedtasks._core.verbs import Verbs
 from namedtasks._trio import waits
 from namedtasks._trio.executors import Executor, call_in_executor
 from namedtasks._trio.handle import TaskHandle
+from namedtasks._trio.run import ExecutorRun
 from namedtasks._trio.shell import WORDS, Shell
 
 T = TypeVar("T")
@@ -230,7 +231,8 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         A thread cannot be stopped from outside. Cancelled or past its deadline
         it keeps its name until it is over, and is *overdue*; what it then
         returns is its result. One that is willing to stop calls
-        ``current_run().check_cancelled()``.
+        ``current_run().check_cancelled()``. Whatever *fn* raises, `SystemExit`
+        included, is a failure of the run.
 
         Args:
             name: As for `start_soon`.
@@ -270,6 +272,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             if_busy,
             checks.timeout(timeout),
             operation,
+            run_type=ExecutorRun,
         )
 
     def post(

@@ -211,7 +211,7 @@ class Workers:
         if worker.task._cancel_status is not worker.cancel_status:  # noqa: SLF001
             raise error
         worker.run = None
-        self._shell.end(run, without_our_frames(error, _OUR_FRAMES), stopped=False)
+        self._shell.end_failed(run, without_our_frames(error, _OUR_FRAMES))
         return self._become_idle(worker, run)
 
     def _become_idle(self, worker: Worker, run: TrioRun) -> bool:
