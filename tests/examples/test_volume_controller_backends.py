@@ -27,6 +27,14 @@ from volume_controller.loop import LoopBackend
 VOLUME = Volume("v", 16 * 2**20)
 
 
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path) -> Generator[None]:
+    """Undo what a failed test has left attached or mounted."""
+    yield
+    if cleanup.leftovers(tmp_path):
+        trio.run(cleanup.clean_up, tmp_path)
+
+
 def in_folder(work: Path) -> DirectoryBackend:
     return DirectoryBackend(Layout(work), {"v": VOLUME})
 
@@ -471,6 +479,76 @@ async def test_a_detach_waits_until_nobody_has_the_device_open(
         assert not link.exists()
     finally:
         await backend.clean_up()
+
+
+@pytest.mark.root
+@pytest.mark.trio
+@pytest.mark.parametrize("way", ["detach", "clean up"])
+async def test_a_detach_that_was_undone_is_asked_for_again(
+    loop_works: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A ``losetup --nooverlap`` of the same file does that, and says nothing."""
+    monkeypatch.setattr(cleanup, "DETACH_TIMEOUT", 30.0)
+    backend, link, device = await attached(tmp_path)
+    try:
+        async with trio.open_nursery() as nursery:
+            with opened(device):
+                if way == "detach":
+                    nursery.start_soon(backend.detach, VOLUME, "n1")
+                else:
+                    nursery.start_soon(backend.clean_up)
+                while not is_going(device):
+                    await trio.sleep(0.001)
+                await commands.run("losetup", "--find", "--nooverlap", str(link))
+        assert await backend.leftovers() == []
+        assert not link.exists()
+    finally:
+        await backend.clean_up()
+
+
+@pytest.mark.root
+@pytest.mark.trio
+@pytest.mark.parametrize("node", ["n1", "n2"])
+async def test_a_loop_volume_is_attached_to_one_node_at_a_time(
+    loop_works: None, tmp_path: Path, node: str
+) -> None:
+    """Also while a detach is under way, which goes on."""
+    backend, link, device = await attached(tmp_path)
+    message = rf"^'v' is attached already: {device}: .*{re.escape(str(link))}\)$"
+    try:
+        await backend.format(VOLUME)
+        await backend.mount(VOLUME, "n1")
+        with pytest.raises(BackendError, match=message):
+            await backend.attach(VOLUME, node)
+        assert backend.observe()["v"].mounted_on == "n1"
+        await backend.unmount(VOLUME, "n1")
+        with opened(device):
+            kernel.detach_loop_device(link, device)
+            with pytest.raises(BackendError, match=message):
+                await backend.attach(VOLUME, node)
+            assert is_going(device)
+        await backend.attach(VOLUME, node)
+        assert backend.observe()["v"].attached_to == node
+    finally:
+        await backend.clean_up()
+
+
+@pytest.mark.root
+@pytest.mark.trio
+async def test_an_image_that_somebody_else_has_on_a_device_is_not_attached(
+    loop_works: None, tmp_path: Path
+) -> None:
+    """The device was set up on another path of the file, and stays as it is."""
+    backend = LoopBackend(Layout(tmp_path), {"v": VOLUME})
+    await backend.provision(VOLUME)
+    image = backend.layout.image(VOLUME)
+    device = (await commands.run("losetup", "--find", "--show", str(image))).strip()
+    try:
+        with pytest.raises(BackendError, match=f"^'v' is attached already: {device}: "):
+            await backend.attach(VOLUME, "n1")
+        assert backend.observe()["v"].attached_to is None
+    finally:
+        kernel.detach_loop_device(image, device)
 
 
 @pytest.mark.root

@@ -63,25 +63,28 @@ async def detach(*places: Path) -> None:
 
     It is over when the kernel has no such device any more. A detach alone only
     asks for that: it happens when the last one closes the device, and each
-    ``losetup --find`` of the machine opens them all for a moment.
+    ``losetup --find`` of the machine opens them all for a moment. Another
+    program can undo the request meanwhile: then it is made again.
 
     Raises:
         BackendError: some are still there after a while.
     """
-    asked: dict[Path, str] = {}
+    links: set[Path] = set()
     why = "somebody has it open"
     with trio.move_on_after(DETACH_TIMEOUT):
         while devices := kernel.loop_devices_below(*places):
-            for link, device in devices.items() - asked.items():
+            links |= devices.keys()
+            for link, device in devices.items():
+                if kernel.is_being_detached(device):
+                    continue
                 try:
                     await _in_thread(kernel.detach_loop_device, link, device)
-                    asked[link] = device
                 except OSError as error:
                     why = str(error)
             if kernel.loop_devices_below(*places):
                 await trio.sleep(_PAUSE)
     left = kernel.loop_devices_below(*places)
-    for link in asked.keys() - left.keys():
+    for link in links - left.keys():
         link.unlink(missing_ok=True)
     if left:
         raise BackendError(f"{', '.join(left.values())} cannot be detached: {why}")

@@ -60,6 +60,15 @@ def detach_loop_device(file: Path, device: str) -> None:
             raise
 
 
+def is_being_detached(device: str) -> bool:
+    """Return whether *device* is detached as soon as nobody has it open.
+
+    The kernel calls that AUTOCLEAR. ``losetup --nooverlap`` for the same file
+    turns it off, with exit code 0 (util-linux 2.38.1): the device then stays.
+    """
+    return _loop_attribute(Path("/sys/block", Path(device).name), "autoclear") == b"1"
+
+
 def processes_of(work: Path) -> list[int]:
     """The processes that a controller with this work folder started, and theirs."""
     mark = f"{MARK}={work}".encode()
@@ -90,9 +99,14 @@ def _loop_devices() -> Iterator[tuple[Path, str]]:
 
 
 def _backing_file(block: Path) -> Path | None:
+    path = _loop_attribute(block, "backing_file")
+    return None if path is None else Path(os.fsdecode(path))
+
+
+def _loop_attribute(block: Path, name: str) -> bytes | None:
     try:
-        return Path(os.fsdecode((block / "loop/backing_file").read_bytes().removesuffix(b"\n")))
-    except OSError:  # it has none, or it went away meanwhile
+        return (block / "loop" / name).read_bytes().removesuffix(b"\n")
+    except OSError:  # no file is behind the device, or not any more
         return None
 
 

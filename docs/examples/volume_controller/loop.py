@@ -61,12 +61,17 @@ class LoopBackend(ImageBackend):
         return {path.name: path.parent.name for path in self._devices()}
 
     async def attach(self, volume: Volume, node: str) -> None:
-        """Set up a loop device for *node*."""
+        """Set up a loop device for *node*; refuse if the image has one, on whatever path."""
+        # losetup would take that one, with exit code 0, and undo a detach of it that is under way.
+        image = self.layout.image(volume)
+        taken = await commands.run("losetup", "--associated", str(image))
+        if taken:
+            raise BackendError(f"{volume.name!r} is attached already: {taken.strip()}")
         self.layout.stamp(volume).unlink(missing_ok=True)
         link = self._link(volume, node)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
-        link.hardlink_to(self.layout.image(volume))
+        link.hardlink_to(image)
         await commands.run("losetup", "--find", "--nooverlap", str(link))
 
     async def format(self, volume: Volume) -> None:
