@@ -167,10 +167,72 @@ async def test_a_fuse_volume_that_nobody_serves_any_more_is_cleaned_up(
     (server,) = kernel.servers_below(tmp_path)
     os.kill(server, signal.SIGKILL)
     await cleanup.wait_until_over([server])
-    assert not backend.observe()["v"].written
+    target = backend.layout.target(VOLUME, "n1")
+    assert not os.path.ismount(target)
+    assert not kernel.is_served(target)
+    state = backend.observe()["v"]
+    assert (state.mounted_on, state.written) == ("n1", False)
+    for again in (backend.write, backend.mount):
+        with pytest.raises((OSError, BackendError)):
+            await again(VOLUME, "n1")
+    await backend.unmount(VOLUME, "n1")
+    await backend.mount(VOLUME, "n1")
+    (server,) = kernel.servers_below(tmp_path)
+    os.kill(server, signal.SIGKILL)
+    await cleanup.wait_until_over([server])
     assert len(await backend.leftovers()) == 2
     await backend.clean_up()
     assert await backend.leftovers() == []
+
+
+@pytest.mark.trio
+async def test_a_mount_that_fuse2fs_was_refused_fails_with_its_reason(
+    fuse_works: None, tmp_path: Path
+) -> None:
+    """Its exit code is 0. Once the reason has gone, the next try succeeds."""
+    backend = FuseBackend(Layout(tmp_path), {"v": VOLUME})
+    await backend.provision(VOLUME)
+    await backend.attach(VOLUME, "n1")
+    await backend.format(VOLUME)
+    target = backend.layout.target(VOLUME, "n1")
+    target.mkdir(parents=True)
+    left = target / "left by somebody"
+    left.touch()
+    message = f"fuse2fs has not mounted {target}: fuse: mountpoint is not empty"
+    try:
+        with pytest.raises(BackendError, match=f"^{re.escape(message)}$"):
+            await backend.mount(VOLUME, "n1")
+        assert backend.observe()["v"].mounted_on is None
+        left.unlink()
+        await backend.mount(VOLUME, "n1")
+        assert backend.observe()["v"].mounted_on == "n1"
+    finally:
+        await backend.clean_up()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("", "it said nothing"),
+        ("no journal", "no journal"),
+        ("no journal\nfuse: device not found", "fuse: device not found"),
+        ("fusermount: not allowed\nfuse: failed", "fusermount: not allowed"),
+    ],
+)
+async def test_a_mount_is_believed_only_if_the_kernel_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, reason: str
+) -> None:
+    """Whatever fuse2fs says; the reason is its own, or libfuse's if there is one."""
+    fake = tmp_path / "bin" / "fuse2fs"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\necho '{said}' >&2\n")
+    fake.chmod(0o700)
+    monkeypatch.setattr(commands, "_PATH", f"{fake.parent}{os.pathsep}{os.environ['PATH']}")
+    backend = FuseBackend(Layout(tmp_path), {"v": VOLUME})
+    message = f"fuse2fs has not mounted {backend.layout.target(VOLUME, 'n1')}: {reason}"
+    with pytest.raises(BackendError, match=f"^{re.escape(message)}$"):
+        await backend.mount(VOLUME, "n1")
 
 
 @pytest.mark.trio

@@ -142,6 +142,28 @@ def test_everything_is_reached_with_fuse(fuse_works: None, desired: Path, work: 
     assert kernel.servers_below(work) == {}
 
 
+def test_a_mount_that_fuse2fs_was_refused_is_told_with_its_reason(
+    fuse_works: None, desired: Path, work: Path
+) -> None:
+    """It fails and waits, although the exit code of fuse2fs is 0."""
+    left = work / "nodes" / "n1" / "a" / "left by somebody"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    command = [*COMMAND, str(desired), "--backend", "fuse", "--work", str(work)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = ""
+        for line in process.stdout:
+            told += line
+            if "a: mount FAILED (failures in a row: 2), waits 0.4 s" in line:
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "a: mount done" not in told
+    reason = f"fuse2fs has not mounted {left.parent}: fuse: mountpoint is not empty\n"
+    assert told.count(reason) >= 2
+    assert cleanup.leftovers(work) == []
+
+
 @pytest.fixture
 def day(tmp_path: Path) -> Path:
     file = tmp_path / "day.toml"

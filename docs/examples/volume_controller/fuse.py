@@ -15,12 +15,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import attrs
 import trio
 
 from volume_controller import cleanup, commands, ext4, kernel
-from volume_controller.backend import try_out
+from volume_controller.backend import BackendError, try_out
 from volume_controller.config import LEAST_SIZE, Volume
 from volume_controller.images import ImageBackend
 from volume_controller.layout import Layout
@@ -70,7 +71,8 @@ class FuseBackend(ImageBackend):
         await self._wait_for_server(volume)
         target.mkdir(parents=True, exist_ok=True)
         options = ("-o", "fakeroot,nosuid,nodev,noexec")
-        await commands.run("fuse2fs", str(self.layout.image(volume)), str(target), *options)
+        said = await commands.run("fuse2fs", str(self.layout.image(volume)), str(target), *options)
+        await trio.to_thread.run_sync(_check_served, target, said)
 
     async def unmount(self, volume: Volume, node: str) -> None:
         """Unmount it, and wait until its fuse2fs is over."""
@@ -108,3 +110,15 @@ class FuseBackend(ImageBackend):
     @property
     def _locks(self) -> Locks:
         return Locks(self.layout.attachments)
+
+
+def _check_served(target: Path, said: str) -> None:
+    """Raise the reason that fuse2fs gave unless *target* is mounted and served.
+
+    The exit code does not tell: it is 0 when libfuse has refused the mount
+    (fuse2fs 1.47.0), for example because a file is in the mount point.
+    """
+    if not kernel.is_served(target):
+        reasons = [line for line in said.splitlines() if line.startswith("fuse")]
+        why = reasons[0] if reasons else said.strip() or "it said nothing"
+        raise BackendError(f"fuse2fs has not mounted {target}: {why}")

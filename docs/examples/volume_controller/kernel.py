@@ -30,6 +30,20 @@ def mounts_below(folder: Path) -> list[Path]:
     return [point for point in reversed(points) if point.is_relative_to(folder)]
 
 
+def is_served(target: Path) -> bool:
+    """Return whether *target* is a mount point that answers. It blocks.
+
+    `os.path.ismount` is no help: it says no for a mount point whose server has died.
+    """
+    if target not in mounts_below(target):
+        return False
+    try:
+        target.stat()
+    except OSError:
+        return False
+    return True
+
+
 def loop_devices_below(*folders: Path) -> dict[Path, str]:
     """The loop devices of files at or below *folders*, by the paths that they were set up on."""
     return {
