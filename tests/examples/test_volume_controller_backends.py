@@ -299,6 +299,39 @@ def test_a_lock_tells_who_holds_it(tmp_path: Path) -> None:
     assert locks.holders() == {}
 
 
+def test_a_lock_may_be_given_back_during_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads detach while the controller looks: what has gone is not told."""
+    locks, readlink = Locks(tmp_path), Path.readlink
+    locks.take("v", "n1")
+    locks.take("w", "n1")
+
+    def readlink_late(self: Path) -> Path:
+        if self.name == "v":
+            locks.give_back("v")
+        return readlink(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "readlink", readlink_late)
+        assert locks.holders() == {"w": "n1"}
+
+
+def test_an_image_may_be_deleted_during_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread deletes it while the controller looks: it is no volume any more."""
+    layout, is_blank = Layout(tmp_path), content.is_blank
+    layout.provision(VOLUME)
+
+    def is_blank_late(image: Path) -> bool:
+        layout.delete(VOLUME)
+        return is_blank(image)
+
+    monkeypatch.setattr(content, "is_blank", is_blank_late)
+    assert layout.state(VOLUME, None, None) == VolumeState(provisioned=False, blank=False)
+
+
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux")
 @pytest.mark.trio
 async def test_clean_up_ends_the_processes_of_its_work_folder(tmp_path: Path) -> None:

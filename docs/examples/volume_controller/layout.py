@@ -86,10 +86,14 @@ class Layout:
         """The volume's state, given the nodes that it is attached to and mounted on."""
         image = self.image(volume)
         provisioned = image.exists()
+        try:
+            blank = provisioned and mounted is None and self.is_blank(volume)
+        except FileNotFoundError:  # a delete has removed the image since
+            provisioned = blank = False
         return VolumeState(
             provisioned=provisioned,
             attached_to=attached,
-            blank=provisioned and mounted is None and self.is_blank(volume),
+            blank=blank,
             mounted_on=mounted,
             written=mounted is not None and content.is_written(self.target(volume, mounted)),
             checked=self.stamp(volume).exists(),

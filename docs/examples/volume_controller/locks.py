@@ -6,6 +6,7 @@ single step in the file system, and fails if there is one already.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -37,8 +38,12 @@ class Locks:
         (self.folder / volume).unlink()
 
     def holders(self) -> dict[str, str]:
-        """The volumes that are attached, and their nodes."""
-        return {lock.name: str(lock.readlink()) for lock in self._all()}
+        """Return the volumes that are attached, and their nodes."""
+        found: dict[str, str] = {}
+        for lock in self._all():
+            with suppress(FileNotFoundError):  # a detach has given it back since
+                found[lock.name] = str(lock.readlink())
+        return found
 
     def leftovers(self) -> list[str]:
         """The locks, one line each."""
