@@ -459,6 +459,19 @@ def test_paths_in_proc_are_unescaped() -> None:
     assert Path("/a b\\c") == unescaped(rb"/a\040b\134c")
 
 
+def test_mount_points_may_hold_white_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel escapes a space, a tab, a line feed and a backslash, and nothing else."""
+    file = tmp_path / "mountinfo"
+    file.write_bytes(
+        b"21 20 0:19 / /a/\\040\\011\\012\\134 rw shared:1 - tmpfs none rw\n"
+        b"22 20 0:20 / /a/\r\v\f\x85 rw - tmpfs none rw\n"
+        b"23 20 0:21 / /b rw - tmpfs none rw\n"
+    )
+    monkeypatch.setattr(kernel, "_MOUNTS", file)
+    inner = Path(os.fsdecode(b"/a/\r\v\f\x85"))
+    assert [inner, Path("/a/ \t\n\\")] == kernel.mounts_below(Path("/a"))
+
+
 @pytest.mark.root
 @pytest.mark.trio
 @pytest.mark.parametrize("size", [16 * 2**20, 128 * 2**20, 512 * 2**20], ids=str)

@@ -25,8 +25,9 @@ def mounts_below(folder: Path) -> list[Path]:
     """The mount points below *folder*, the innermost first."""
     if not _MOUNTS.exists():
         return []
-    lines = _MOUNTS.read_bytes().splitlines()
-    points = [unescaped(line.split()[4]) for line in lines]
+    # The kernel escapes spaces, tabs and line feeds in paths; other white space stays as it is.
+    lines = _MOUNTS.read_bytes().removesuffix(b"\n").split(b"\n")
+    points = [unescaped(line.split(b" ")[4]) for line in lines]
     return [point for point in reversed(points) if point.is_relative_to(folder)]
 
 
