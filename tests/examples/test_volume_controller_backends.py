@@ -661,6 +661,32 @@ async def test_an_image_that_somebody_else_has_on_a_device_is_not_attached(
 
 @pytest.mark.root
 @pytest.mark.trio
+async def test_a_file_system_that_met_an_error_is_seen_by_a_write_and_by_the_check(
+    loop_works: None, tmp_path: Path
+) -> None:
+    """Not by its mount, which is there as before; and e2fsck finds nothing wrong."""
+    backend, _, device = await attached(tmp_path)
+    try:
+        await backend.format(VOLUME)
+        await backend.mount(VOLUME, "n1")
+        target = backend.layout.target(VOLUME, "n1")
+        await commands.run("mount", "-o", "remount,errors=remount-ro", str(target))
+        Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("seen")
+        assert backend.observe()["v"].mounted_on == "n1"
+        with pytest.raises(OSError, match=r"Read-only file system"):
+            await backend.write(VOLUME, "n1")
+        await backend.unmount(VOLUME, "n1")
+        await backend.detach(VOLUME, "n1")
+        image = backend.layout.image(VOLUME)
+        message = f"the kernel met an error in the file system of {image}"
+        with pytest.raises(BackendError, match=f"^{re.escape(message)}$"):
+            await backend.check(VOLUME)
+    finally:
+        await backend.clean_up()
+
+
+@pytest.mark.root
+@pytest.mark.trio
 async def test_a_device_that_went_to_another_file_is_not_taken_from_it(
     loop_works: None, tmp_path: Path
 ) -> None:
