@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ import trio
 from volume_controller import cleanup, commands, content, kernel
 from volume_controller.backend import Backend, BackendError, Choice, VolumeState, choose
 from volume_controller.config import InputError, Volume
+from volume_controller.controller import next_step
 from volume_controller.directory import DirectoryBackend
 from volume_controller.ext4 import block_size
 from volume_controller.fuse import FuseBackend
@@ -23,6 +25,7 @@ from volume_controller.kernel import unescaped
 from volume_controller.layout import Layout
 from volume_controller.locks import Locks
 from volume_controller.loop import LoopBackend
+from volume_controller.steps import Step
 
 VOLUME = Volume("v", 16 * 2**20)
 
@@ -233,6 +236,55 @@ async def test_a_mount_is_believed_only_if_the_kernel_has_it(
     message = f"fuse2fs has not mounted {backend.layout.target(VOLUME, 'n1')}: {reason}"
     with pytest.raises(BackendError, match=f"^{re.escape(message)}$"):
         await backend.mount(VOLUME, "n1")
+
+
+@pytest.mark.trio
+async def test_a_lazy_unmount_does_not_end_a_fuse_volume(fuse_works: None, tmp_path: Path) -> None:
+    """The detach waits for the fuse2fs, which serves a file that is still open."""
+    backend = FuseBackend(Layout(tmp_path), {"v": VOLUME})
+    await backend.provision(VOLUME)
+    await backend.attach(VOLUME, "n1")
+    await backend.format(VOLUME)
+    await backend.mount(VOLUME, "n1")
+    target = backend.layout.target(VOLUME, "n1")
+    try:
+        with (target / "open").open("wb"):
+            await commands.run(cleanup.fusermount(), "-u", "-z", str(target))
+            assert backend.observe()["v"].mounted_on is None
+            with trio.move_on_after(0.1) as scope:
+                await backend.detach(VOLUME, "n1")
+            assert scope.cancelled_caught
+            assert backend.observe()["v"].attached_to == "n1"
+        await backend.detach(VOLUME, "n1")
+        assert await backend.leftovers() == []
+    finally:
+        await backend.clean_up()
+
+
+@pytest.mark.root
+@pytest.mark.trio
+async def test_a_fuse_volume_on_a_full_host_fails_its_check(
+    fuse_works: None, tmp_path: Path
+) -> None:
+    """The unmount does not tell: all exit codes are 0."""
+    host = tmp_path / "host"
+    host.mkdir()
+    await commands.run("mount", "-t", "tmpfs", "-o", f"size={VOLUME.size // 4}", "none", str(host))
+    backend = FuseBackend(Layout(host), {"v": VOLUME})
+    try:
+        await backend.provision(VOLUME)
+        await backend.attach(VOLUME, "n1")
+        await backend.format(VOLUME)
+        await backend.mount(VOLUME, "n1")
+        with pytest.raises(OSError, match=r"^\[Errno \d+\] "):
+            await backend.write(VOLUME, "n1")
+        await backend.unmount(VOLUME, "n1")
+        await backend.detach(VOLUME, "n1")
+        with pytest.raises(BackendError, match=r"e2fsck"):
+            await backend.check(VOLUME)
+    finally:
+        await backend.clean_up()
+        await commands.run("umount", str(host))
 
 
 @pytest.mark.trio
@@ -657,6 +709,49 @@ async def test_an_image_that_somebody_else_has_on_a_device_is_not_attached(
         assert backend.observe()["v"].attached_to is None
     finally:
         kernel.detach_loop_device(image, device)
+
+
+@pytest.mark.root
+@pytest.mark.trio
+@pytest.mark.parametrize("way", ["another mount namespace", "lazy"])
+async def test_a_volume_that_is_still_used_does_not_count_as_detached(
+    loop_works: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Although it is unmounted: a container has the mount, too, or the unmount was lazy."""
+    monkeypatch.setattr(cleanup, "DETACH_TIMEOUT", 0.1)
+    backend, link, device = await attached(tmp_path)
+    await backend.format(VOLUME)
+    await backend.mount(VOLUME, "n1")
+    target = backend.layout.target(VOLUME, "n1")
+    script = "exec 9> open && echo ready && cd / && exec sleep 600"
+    apart = ["unshare", "--mount"] if way == "another mount namespace" else []
+    command = [*apart, "sh", "-c", script]
+    with subprocess.Popen(command, cwd=target, stdout=subprocess.PIPE) as user:
+        try:
+            assert user.stdout is not None
+            assert user.stdout.readline() == b"ready\n"
+            if way == "lazy":
+                await commands.run("umount", "--lazy", str(target))
+            else:
+                await backend.unmount(VOLUME, "n1")
+            message = f"^{device} cannot be detached: somebody has it open$"
+            with pytest.raises(BackendError, match=message):
+                await backend.detach(VOLUME, "n1")
+            state = backend.observe()["v"]
+            assert (state.mounted_on, state.attached_to) == (None, "n1")
+            assert next_step(None, state) == Step("detach", "n1")
+            with pytest.raises(BackendError, match=r"^'v' is attached already: "):
+                await backend.attach(VOLUME, "n2")
+        finally:
+            user.kill()
+    monkeypatch.undo()
+    try:
+        await cleanup.detach(link)
+        assert backend.observe()["v"].attached_to is None
+        await backend.check(VOLUME)
+        assert await backend.leftovers() == []
+    finally:
+        await backend.clean_up()
 
 
 @pytest.mark.root
