@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from namedtasks import State, ThreadTaskMap, current_run
+from namedtasks import Backoff, State, ThreadTaskMap, current_run
 from namedtasks._pools import _kinds
 from namedtasks._threads.shell import Shell
 from namedtasks.instruments import TaskCancelled, TaskStarted
@@ -299,3 +299,29 @@ def test_a_pool_that_runs_in_place_has_run_it_also_when_there_is_no_thread(
             futures = [tasks.submit("a", divmod, 7, 2) for _ in range(2)]
         assert [future.result(0) for future in futures] == [(3, 1)] * 2
         assert len(tasks) == 0
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
+@pytest.mark.parametrize("pool", ["own threads", "a pool of threads"])
+def test_whatever_a_function_raises_is_a_failure_with_its_own_error(
+    kind: type[BaseException], pool: str
+) -> None:
+    """The future has the original, as futures do; the program and the other runs go on."""
+
+    def raises() -> None:
+        raise kind("stop")
+
+    with ThreadPoolExecutor(1) as threads, ThreadTaskMap(instruments=()) as tasks:
+        executor = threads if pool == "a pool of threads" else None
+        error = tasks.submit("a", raises, executor=executor).exception()
+        assert type(error) is kind
+        failure = tasks.failure("a")
+        assert failure is not None
+        assert (failure.failures, type(failure.error)) == (1, kind)
+        assert tasks.submit("b", len, "abc").result() == 3
+
+
+def test_an_exempt_stop_iteration_starts_no_wait() -> None:
+    with ThreadTaskMap(backoff=Backoff(exempt=(StopIteration,)), instruments=()) as tasks:
+        assert isinstance(tasks.submit("a", next, iter(())).exception(), StopIteration)
+        assert tasks.state("a") is State.FREE
