@@ -76,7 +76,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
         )
         super().__init__(
             engine,
-            now=loop.time,
+            # Looked up at each call, as the loop itself does: freezegun replaces the method.
+            now=lambda: loop.time(),  # noqa: PLW0108
             make_lot=partial(Lot, loop),
             guard=self.own_thread,
             reads_freely=True,

@@ -1,4 +1,9 @@
-"""The time that goes by when nobody injects another."""
+"""The default clock of a thread map.
+
+freezegun replaces ``time.monotonic`` and every module global that refers to it, and a
+wait on a clock that stands still never times out. So the function is bound to a class
+attribute, which freezegun leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +24,15 @@ class MonotonicClock:
 
     __slots__ = ()
 
+    _read = staticmethod(time.monotonic)
+
     def now(self) -> float:
         """Tell the time, in seconds since some moment."""
-        return time.monotonic()
+        return self._read()
 
     def wait(self, wake: threading.Lock, until: float, /) -> None:
         """Acquire *wake*, or give up when it is *until*; in the main thread after a second."""
-        seconds = until - time.monotonic()
+        seconds = until - self._read()
         if is_main():
             seconds = min(seconds, _LONGEST_IN_MAIN_THREAD)
         if seconds > threading.TIMEOUT_MAX:

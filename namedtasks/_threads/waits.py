@@ -9,13 +9,13 @@ If there is no thread for the map's timer, who waits does its work.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 from namedtasks._core.holds import Hold, WaitForName, waits_for_its_map, waits_for_its_run
 from namedtasks._threads import turnstile
+from namedtasks._threads.clock import MonotonicClock
 from namedtasks._threads.interrupts import uninterrupted
 from namedtasks._threads.locking import REENTERED, Lot, Sleeper
 from namedtasks._threads.run import ThreadRun, runs_here
@@ -23,6 +23,9 @@ from namedtasks._threads.run import ThreadRun, runs_here
 if TYPE_CHECKING:
     from namedtasks._threads.shell import Shell
 
+
+_REAL_TIME = MonotonicClock()
+"""The time in which the timeouts of futures count, whatever the map's own clock."""
 
 _LONGEST_STAND_IN = 1.0
 """Seconds after which who waits for a future looks again whether something is due earlier."""
@@ -71,16 +74,16 @@ def stand_in_for_the_alarm(
     Returns:
         What is left of the *timeout* (seconds).
     """
-    end = math.inf if timeout is None else time.monotonic() + timeout
+    end = math.inf if timeout is None else _REAL_TIME.now() + timeout
     while shell.alarm.is_missing and not future.done():
-        left = end - time.monotonic()
+        left = end - _REAL_TIME.now()
         if left <= 0:
             break
         with shell.guard:
             due_in = shell.alarm.due_unseen() - shell.now()
         wait((future,), min(left, max(due_in, 0.0), _LONGEST_STAND_IN))
         shell.alarm.stand_in()
-    return None if timeout is None else max(end - time.monotonic(), 0.0)
+    return None if timeout is None else max(end - _REAL_TIME.now(), 0.0)
 
 
 def refuse_reentry(shell: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import threading
 import time
+from collections.abc import Callable
 
 LOOK_EVERY = 0.005
 """Seconds between two looks for the file that lets a job go; short beside all waits for it."""
@@ -38,15 +39,16 @@ def give_lock(*_: object) -> object:
     return threading.Lock()
 
 
-def hold(folder: str, name: str, patience: float) -> str:
+def hold(folder: str, name: str, patience: float, now: Callable[[], float] = time.monotonic) -> str:
     """Write down the start; run until a file says that it may end; write down the end.
 
-    Files, because they are the same for threads, processes and interpreters.
+    Files, because they are the same for threads, processes and interpreters. The
+    clock is a default, because freezegun replaces ``time.monotonic`` and module globals.
     """
     note(folder, name, "start")
-    limit = time.monotonic() + patience
+    limit = now() + patience
     while not path_of(folder, name, "go").exists():
-        if time.monotonic() > limit:
+        if now() > limit:
             raise NotLetGoError(name)
         time.sleep(LOOK_EVERY)
     note(folder, name, "end")
