@@ -28,6 +28,22 @@ REENTERED = (
 )
 
 
+def check_threading_is_as_imported() -> None:
+    """Refuse to go on if the functions of `threading` were replaced after the import.
+
+    Locks and thread-local objects of both kinds do not go together: what is stored for
+    one thread would be found by another.
+
+    Raises:
+        RuntimeError: gevent, or a library like it, has replaced them.
+    """
+    if threading.get_ident is not get_ident:
+        raise RuntimeError(
+            "the functions of threading were replaced after namedtasks was imported: "
+            "call gevent.monkey.patch_all(), or what else replaces them, before the import"
+        )
+
+
 @final
 class Guard:
     """The lock of a map, which refuses to be entered again by the thread that is inside.

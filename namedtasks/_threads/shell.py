@@ -18,7 +18,7 @@ from namedtasks._threads import turnstile
 from namedtasks._threads.alarm import Alarm
 from namedtasks._threads.future import TaskFuture
 from namedtasks._threads.interrupts import uninterrupted
-from namedtasks._threads.locking import REENTERED
+from namedtasks._threads.locking import REENTERED, check_threading_is_as_imported
 from namedtasks._threads.places import Places
 from namedtasks._threads.run import ThreadRun
 from namedtasks._threads.telling import Telling
@@ -52,6 +52,7 @@ class Shell(Telling):
         operation: str | None,
     ) -> TaskFuture[Any] | None:
         """Admit a run and see to it that it begins; None if it was refused and may be skipped."""
+        check_threading_is_as_imported()
         if turnstile.is_inside(self):
             raise RuntimeError(REENTERED)
         slots = self.engine.thread_slots if pool is None else self.engine.slots

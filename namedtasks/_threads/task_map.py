@@ -22,6 +22,7 @@ from namedtasks._threads import block, waits
 from namedtasks._threads.clock import MonotonicClock
 from namedtasks._threads.future import TaskFuture
 from namedtasks._threads.interrupts import Hook, uninterrupted
+from namedtasks._threads.locking import check_threading_is_as_imported
 from namedtasks._threads.shell import Shell
 from namedtasks.abc import Clock
 from namedtasks.instruments.logging import LoggingInstrument
@@ -71,6 +72,8 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     Raises:
         TypeError: a setting is of the wrong type.
         ValueError: a setting is out of its range.
+        RuntimeError: gevent has replaced the functions of `threading` after
+            namedtasks was imported.
 
     Example:
         >>> def attach(volume):
@@ -104,6 +107,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         random: Callable[[], float] = random_module.random,
         clock: Clock | None = None,
     ) -> None:
+        check_threading_is_as_imported()
         _pools.check_pool_or_none(executor)
         _check_clock(clock)
         engine = make_engine(

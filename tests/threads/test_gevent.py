@@ -1,0 +1,76 @@
+"""gevent replaces the functions of threading: before namedtasks is imported, or not at all."""
+
+import threading
+
+import pytest
+
+from namedtasks import ThreadTaskMap
+from tests.threads.helpers import run_child
+
+REPLACED = (
+    "the functions of threading were replaced after namedtasks was imported: "
+    "call gevent.monkey.patch_all(), or what else replaces them, before the import"
+)
+
+PATCH = """
+import warnings
+from gevent import monkey
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", monkey.MonkeyPatchWarning)  # ssl is imported already
+    monkey.patch_all()
+"""
+
+
+def test_a_map_is_refused_once_threading_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "get_ident", lambda: 1)
+    with pytest.raises(RuntimeError, match=f"^{REPLACED.replace('()', r'[(][)]')}$"):
+        ThreadTaskMap()
+
+
+def test_a_start_is_refused_once_threading_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = ThreadTaskMap()
+    with monkeypatch.context() as replaced, pytest.raises(RuntimeError, match="were replaced"):
+        replaced.setattr(threading, "get_ident", lambda: 1)
+        tasks.submit("job", len, "abc")
+    assert "job" not in tasks
+    assert tasks.submit("job", len, "abc").result() == 3
+    tasks.shutdown()
+
+
+def printed_by(program: str) -> str:
+    pytest.importorskip("gevent", reason="gevent is not installed: run make gevent")
+    done = run_child(program)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        f"import namedtasks\n{PATCH}\nmake = namedtasks.ThreadTaskMap",
+        "import namedtasks\ntasks = namedtasks.ThreadTaskMap()\n"
+        f"{PATCH}\nmake = lambda: tasks.submit('job', len, 'abc')",
+    ],
+    ids=["a new map", "a map that was made before"],
+)
+def test_gevent_after_the_import_is_refused(program: str) -> None:
+    assert (
+        printed_by(f"{program}\ntry:\n    make()\nexcept RuntimeError as error:\n    print(error)")
+        == f"{REPLACED}\n"
+    )
+
+
+def test_gevent_before_the_import_works() -> None:
+    """The bodies are greenlets, which go on while others wait."""
+    program = """
+import time, namedtasks
+with namedtasks.ThreadTaskMap(backoff=namedtasks.Backoff(initial=0.01)) as tasks:
+    begun = time.monotonic()
+    futures = [tasks.submit(number, time.sleep, 0.01) for number in range(50)]
+    queued = tasks.submit(0, len, "abc", if_busy="queue")
+    print(tasks.wait_idle(), [future.result() for future in futures] == [None] * 50)
+    print(queued.result())
+    tasks.submit("slow", time.sleep, 0.05, timeout=0.01).result()
+    tasks.wait_empty()
+"""
+    assert printed_by(f"{PATCH}\n{program}") == "True True\n3\n"
