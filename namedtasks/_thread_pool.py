@@ -30,6 +30,23 @@ _LINGERS = 10.0
 """Seconds for which a thread waits for another job, as trio's do."""
 
 
+def daemon_thread(name: str, work: Callable[[], object]) -> threading.Thread:
+    """Make a daemon thread, which does not hold up the interpreter's exit.
+
+    Raises:
+        RuntimeError: the caller is in a sub-interpreter that allows no daemon threads.
+    """
+    try:
+        return threading.Thread(target=work, name=name, daemon=True)
+    except RuntimeError as error:  # only there
+        raise RuntimeError(
+            "the threads of a task map are daemon threads, which are disabled in this "
+            "sub-interpreter: use the map in the main interpreter, or pass a "
+            "concurrent.futures.ThreadPoolExecutor as its executor (on trio by "
+            "namedtasks.executors.from_pool)"
+        ) from error
+
+
 class Job(NamedTuple):
     """What is to be done in some thread. Neither of the two raises anything."""
 
@@ -91,8 +108,7 @@ class ThreadPool:
             call: Callable[[], object] = worker.wake.release
         except KeyError:
             worker = _Worker(self)
-            thread = threading.Thread(target=worker.work, name=self._name, daemon=True)
-            call = partial(self._start, thread)
+            call = partial(self._start, daemon_thread(self._name, worker.work))
         self._called[worker] = None  # first: it may be there at once
         try:
             call()

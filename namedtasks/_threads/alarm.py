@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, final
 
 from namedtasks._log import complain
+from namedtasks._thread_pool import daemon_thread
 from namedtasks._threads import turnstile
 from namedtasks._threads.locking import Lot
 
@@ -69,9 +70,7 @@ class Alarm:
     def _start(self) -> None:
         turnstile.enter(self._shell)
         try:
-            threading.Thread(
-                target=self._keep_time, name="namedtasks: the map's timer", daemon=True
-            ).start()
+            daemon_thread("namedtasks: the map's timer", self._keep_time).start()
         except Exception as error:
             # First what calls nothing: the rest fails at the end of the stack. There the thread
             # may have begun all the same; then there are two for a while, which does no harm.

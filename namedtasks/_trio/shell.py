@@ -29,6 +29,7 @@ from namedtasks._core.text import error_text, task_text
 from namedtasks._core.turns import Turn
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread
+from namedtasks._thread_pool import daemon_thread
 from namedtasks._trio.alarm import Alarm
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.lots import Lot
@@ -180,7 +181,11 @@ class Shell(Conductor[TrioRun, Lot]):
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
         """The map's own executor: one of trio's threads, which other maps do not compete for."""
-        return await trio.to_thread.run_sync(fn, *args, limiter=self._thread_limiter)
+        try:
+            return await trio.to_thread.run_sync(fn, *args, limiter=self._thread_limiter)
+        except RuntimeError:
+            daemon_thread("", fn)  # where it cannot be made, trio's could not, and this says why
+            raise
 
     @enable_ki_protection
     def begin(self, run: TrioRun, scope: trio.CancelScope) -> None:
