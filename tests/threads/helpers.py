@@ -26,6 +26,15 @@ def reach(event: threading.Event) -> None:
     assert event.wait(PATIENCE), "nobody set the event"
 
 
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what comes about in another thread, and sets no event."""
+    for _ in range(int(PATIENCE * 1000)):
+        if condition():
+            return
+        threading.Event().wait(0.001)
+    raise TimeoutError("it never came about")
+
+
 class Gate:
     """A body that tells when it has begun, and goes on when it may."""
 
@@ -90,6 +99,10 @@ class WatchedClock:
 
     def advance(self, seconds: float) -> None:
         self.manual.advance(seconds)
+
+    def has_sleeper(self) -> bool:
+        """Tell whether somebody has gone to sleep since this was asked."""
+        return self._sleeping.acquire(blocking=False)
 
     def wait_for_sleepers(self, number: int = 1) -> None:
         for _ in range(number):
