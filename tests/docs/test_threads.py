@@ -139,6 +139,47 @@ print("end", flush=True)
     assert "Traceback" not in err
 
 
+POOLED = """
+import concurrent.futures.thread, time
+import background
+def work(number):
+    if LASTS:
+        while not concurrent.futures.thread._shutdown:  # the exit has begun
+            time.sleep(0.001)
+    print("did", number)
+for number in (1, 2, 3):
+    background.tasks.submit(number, work, number)
+background.tasks.submit(1, work, 4, if_busy="queue")
+"""
+
+
+@pytest.mark.parametrize("is_shut_down_before", [False, True])
+def test_a_map_with_a_pool_is_shut_down_before_the_exit(
+    folder: pathlib.Path, is_shut_down_before: bool
+) -> None:
+    """Else the pool is closed first, and what stands in line fails."""
+    (folder / "background.py").write_text(
+        "import concurrent.futures\n"
+        + code_of(PAGE, "background.py").replace(
+            "limit=8", "limit=1, executor=concurrent.futures.ThreadPoolExecutor(2)"
+        )
+    )
+    program = f"LASTS = {not is_shut_down_before}\n{POOLED}"
+    if is_shut_down_before:
+        program += "background.tasks.shutdown(grace=60.0)"
+    out, err, code = finish(start(folder, program))
+    refused = err.count("): RuntimeError: cannot schedule new futures after interpreter shutdown")
+    if is_shut_down_before:
+        assert ("did 1\ndid 2\ndid 3\ndid 4\n", "", 0) == (out, err, code)
+    else:
+        assert ("did 1\n", 3, 0) == (out, refused, code)
+
+
+def test_the_pages_program_with_a_pool_runs_all(folder: pathlib.Path) -> None:
+    (folder / "pooled.py").write_text(code_of(PAGE, "pooled.py"), encoding="utf-8")
+    assert ("a\nb\nc\n", "", 0) == finish(start(folder, "import pooled; pooled.main()"))
+
+
 @unix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_noted_signal_ends_the_service_in_order(
