@@ -35,8 +35,9 @@ def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[A
     """Make an executor for trio of a pool of `concurrent.futures`. Not a checkpoint.
 
     It comes back when the work has really ended. If it is cancelled, it takes
-    back what the pool has not begun, where the pool can be believed about that;
-    else it waits on, and gives the late result. When a worker process dies, it
+    back a job that still waits in the pool, where the pool can be believed about
+    that; else it waits on, and gives the late result. A pool of processes has a
+    queue of calls, from which nothing can be taken back. When a worker process dies, it
     waits until the pool's other processes are gone, too. A pool of threads runs
     the function in the caller's context, so that `namedtasks.current_run` works.
 

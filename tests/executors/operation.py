@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -96,6 +97,12 @@ def operate(folder: str, name: str) -> str:
     diary.wait_for_go()
     diary.note("end")
     return name
+
+
+def operate_and_exit(folder: str, name: str) -> None:
+    """Call `sys.exit`."""
+    Diary(folder, name).note("start")
+    sys.exit(1)
 
 
 def operate_and_die_slowly(folder: str, name: str) -> None:

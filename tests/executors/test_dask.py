@@ -8,6 +8,7 @@ lives but cannot be reached is given up by Dask, which runs its job elsewhere.
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 from collections.abc import Generator
 from typing import Any
@@ -142,6 +143,64 @@ async def test_a_job_that_kills_its_workers_fails_its_run(
             assert tasks.state("a") is State.WAITING
             await until(lambda: [] if diary.running() else [1])  # the last one is dying
     assert diary.what() == ["start"] * (ALLOWED_FAILURES + 1)
+
+
+EXITS = """
+import sys
+import namedtasks, trio
+from namedtasks.executors import from_pool
+from tests.executors import kinds
+from tests.executors.operation import operate_and_exit
+
+async def main():
+    executor = from_pool(kinds.dask_client().get_executor())
+    async with namedtasks.open_task_map(executor=executor, instruments=()) as tasks:
+        try:
+            await tasks.start_thread_soon("a", operate_and_exit, sys.argv[1], "a").wait()
+        except namedtasks.TaskFailedError as failure:
+            print(type(failure.__cause__).__name__)
+
+if __name__ == "__main__":
+    trio.run(main)
+"""
+
+
+def test_a_function_that_exits_kills_its_workers_and_is_run_again(tmp_path: pathlib.Path) -> None:
+    """To Dask a `SystemExit` in a function is a worker that died.
+
+    On a cluster of its own: it may not get all of its workers back.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", EXITS, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=200,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    assert done.stdout.split() == [b"KilledWorker"]
+    assert Diary(tmp_path, "a").what() == ["start"] * (ALLOWED_FAILURES + 1)
+
+
+async def test_a_shutdown_of_the_executor_that_does_not_wait_ends_runs_and_not_their_work(
+    client: Any, tmp_path: pathlib.Path
+) -> None:
+    """The name is free, and the body goes on: the docs say so."""
+    diary = Diary(tmp_path, "a")
+    executor = client.get_executor()
+    with trio.fail_after(SOON):
+        async with namedtasks.open_task_map(
+            executor=from_pool(executor), instruments=(), backoff=None
+        ) as tasks:
+            handle = tasks.start_thread_soon("a", operate, str(tmp_path), "a")
+            await diary.until("start")
+            executor.shutdown(wait=False)
+            with pytest.raises(TaskFailedError):
+                await handle.wait()
+            assert tasks.state("a") is State.FREE
+            assert len(diary.running()) == 1
+            diary.let_go()
+            await diary.until("end")
 
 
 async def keep_starting(tasks: namedtasks.TaskMap, folder: pathlib.Path) -> None:

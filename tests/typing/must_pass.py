@@ -81,6 +81,13 @@ async def threads(tasks: TaskMap) -> None:
     )
 
 
+async def partials(tasks: TaskMap, in_threads: ThreadTaskMap) -> None:
+    """mypy does not check the arguments that are handed over with a `partial`; pyright does."""
+    tasks.start_soon("a", partial(fetch, "x"), "3")  # pyright: ignore[reportArgumentType]
+    tasks.start_thread_soon("a", partial(compute), "3")  # pyright: ignore[reportArgumentType]
+    in_threads.submit("a", partial(compute), "3")  # pyright: ignore[reportArgumentType]
+
+
 async def pools(tasks: TaskMap, pool: ThreadPoolExecutor) -> None:
     def get_pool(workers: int = 2) -> Executor:
         raise NotImplementedError(workers)
