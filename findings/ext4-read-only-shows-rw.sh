@@ -5,38 +5,55 @@
 #   "Read-only file system". Only the file system's own options have a new word, emergency_ro.
 #   Kernels older than 6.12 said "ro"; the word is newer than the change.
 # What helps: probe with a small write and an fsync.
-# Versions: Debian 12 with Linux 6.18; mount 2.38.1-5+deb12u3, e2fsprogs 1.47.0-2+b2.
+# Versions: Debian 12, mount and util-linux 2.38.1-5+deb12u3, e2fsprogs 1.47.0-2+b2, with their
+#   libraries; Linux 6.18.
 # Output seen:
 #   before the error: rw,relatime rw,errors=remount-ro; a write: done
 #   after the error:  rw,relatime rw,errors=remount-ro,emergency_ro; a write: Read-only file system
 #   test -w: yes
-# Needs: root, Linux 6.12 or newer, a free loop device, /sys/fs/ext4.
+# Needs: root, apt-get with the package lists of Debian 12, Linux 6.12 or newer, a free loop
+#   device, /sys/fs/ext4.
 # Exit codes: 0 if it is as above, 1 if it has changed, 77 if it cannot be tried here.
 set -euo pipefail
 export LC_ALL=C
 PATH=$PATH:/usr/sbin:/sbin
 
+packages=(
+    {mount,util-linux,libblkid1,libmount1,libsmartcols1,libuuid1}=2.38.1-5+deb12u3
+    {e2fsprogs,libcom-err2,libext2fs2}=1.47.0-2+b2
+)
+
 skip() { echo "skipped: $1"; exit 77; }
-for tool in losetup mount findmnt mkfs.ext4; do
-    command -v "$tool" >/dev/null || skip "no $tool: apt-get install e2fsprogs mount util-linux"
-done
 [ "$(id -u)" = 0 ] || skip "not root"
+for tool in apt-get dpkg-deb; do command -v "$tool" >/dev/null || skip "no $tool"; done
 [ "$(printf '6.12\n%s\n' "$(uname -r)" | sort -V | head -n 1)" = 6.12 ] ||
     skip "Linux $(uname -r) is older than 6.12"
-for seen in mount=2.38.1-5+deb12u3 e2fsprogs=1.47.0-2+b2; do
-    version=$(dpkg-query -W -f '${Version}' "${seen%%=*}" 2>/dev/null || echo unknown)
-    [ "$version" = "${seen#*=}" ] || echo "note: ${seen%%=*} $version, not ${seen#*=}"
-done
 
 folder=$(mktemp -d)
 clean_up() {
     umount "$folder/mnt" 2>/dev/null || true
-    for left in $(losetup --associated "$folder/image" --noheadings --output NAME); do
-        losetup --detach "$left" || true
-    done
+    if [ -e "$folder/image" ]; then
+        for left in $(losetup --associated "$folder/image" --noheadings --output NAME); do
+            losetup --detach "$left" || true
+        done
+    fi
     rm -rf "$folder"
 }
 trap clean_up EXIT
+
+# The tools run from the folder; nothing is installed.
+why=$(cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download "${packages[@]}" 2>&1) ||
+    skip "no pinned packages (no package lists: apt-get update): $why"
+for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
+export PATH=$folder/root/usr/sbin:$folder/root/usr/bin:$folder/root/sbin:$folder/root/bin:$PATH
+libraries=("$folder"/root/{usr/,}lib/*-linux-gnu*)
+LD_LIBRARY_PATH=$(IFS=: && echo "${libraries[*]}")
+export LD_LIBRARY_PATH
+for tool in losetup mount umount findmnt mkfs.ext4; do
+    [[ $(command -v "$tool") == "$folder"/* ]] || skip "$tool cannot run from $folder"
+done
+export MKE2FS_CONFIG=$folder/root/etc/mke2fs.conf
+
 changed() { echo "changed: $1"; exit 1; }
 
 truncate -s 16M "$folder/image"

@@ -8,7 +8,8 @@
 #   that is mounted.
 # What helps: wait until /sys/block/loopN/loop/backing_file is gone, and check the device, not
 #   the image.
-# Versions: Debian 12, mount and util-linux 2.38.1-5+deb12u3, e2fsprogs 1.47.0-2+b2, Linux 6.18.
+# Versions: Debian 12, mount and util-linux 2.38.1-5+deb12u3, e2fsprogs 1.47.0-2+b2, with their
+#   libraries; Linux 6.18.
 # Output seen:
 #   umount: exit code 0, in mountinfo: no
 #   losetup --detach: exit code 0, attached: yes
@@ -16,21 +17,20 @@
 #   e2fsck -p on the device: exit code 8 (is in use)
 #   e2fsck -p on the image: exit code 0 (recovering journal)
 #   after the other's end: attached: no
-# Needs: root, a free loop device, ext4.
+# Needs: root, apt-get with the package lists of Debian 12, a free loop device, ext4.
 # Exit codes: 0 if it is as above, 1 if it has changed, 77 if it cannot be tried here.
 set -euo pipefail
 export LC_ALL=C
 PATH=$PATH:/usr/sbin:/sbin
 
+packages=(
+    {mount,util-linux,libblkid1,libmount1,libsmartcols1,libuuid1}=2.38.1-5+deb12u3
+    {e2fsprogs,libcom-err2,libext2fs2}=1.47.0-2+b2
+)
+
 skip() { echo "skipped: $1"; exit 77; }
-for tool in losetup mount unshare mkfs.ext4 e2fsck; do
-    command -v "$tool" >/dev/null || skip "no $tool: apt-get install e2fsprogs mount util-linux"
-done
 [ "$(id -u)" = 0 ] || skip "not root"
-for seen in mount=2.38.1-5+deb12u3 e2fsprogs=1.47.0-2+b2; do
-    version=$(dpkg-query -W -f '${Version}' "${seen%%=*}" 2>/dev/null || echo unknown)
-    [ "$version" = "${seen#*=}" ] || echo "note: ${seen%%=*} $version, not ${seen#*=}"
-done
+for tool in apt-get dpkg-deb; do command -v "$tool" >/dev/null || skip "no $tool"; done
 
 folder=$(mktemp -d) writer=
 devices() { losetup --associated "$folder/image" --noheadings --output NAME; }
@@ -38,10 +38,26 @@ clean_up() {
     exec 9>&-
     if [ -n "$writer" ]; then wait "$writer" || true; fi
     umount "$folder/mnt" 2>/dev/null || true
-    for left in $(devices); do losetup --detach "$left" || true; done
+    if [ -e "$folder/image" ]; then
+        for left in $(devices); do losetup --detach "$left" || true; done
+    fi
     rm -rf "$folder"
 }
 trap clean_up EXIT
+
+# The tools run from the folder; nothing is installed.
+why=$(cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download "${packages[@]}" 2>&1) ||
+    skip "no pinned packages (no package lists: apt-get update): $why"
+for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
+export PATH=$folder/root/usr/sbin:$folder/root/usr/bin:$folder/root/sbin:$folder/root/bin:$PATH
+libraries=("$folder"/root/{usr/,}lib/*-linux-gnu*)
+LD_LIBRARY_PATH=$(IFS=: && echo "${libraries[*]}")
+export LD_LIBRARY_PATH
+for tool in losetup mount umount unshare mkfs.ext4 e2fsck; do
+    [[ $(command -v "$tool") == "$folder"/* ]] || skip "$tool cannot run from $folder"
+done
+export MKE2FS_CONFIG=$folder/root/etc/mke2fs.conf
+
 changed() { echo "changed: $1"; exit 1; }
 
 truncate -s 16M "$folder/image"
