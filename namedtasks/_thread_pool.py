@@ -26,25 +26,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, final
 
+from namedtasks._daemons import make_daemon
+
 _LINGERS = 10.0
 """Seconds for which a thread waits for another job, as trio's do."""
-
-
-def daemon_thread(name: str, work: Callable[[], object]) -> threading.Thread:
-    """Make a daemon thread, which does not hold up the interpreter's exit.
-
-    Raises:
-        RuntimeError: the caller is in a sub-interpreter that allows no daemon threads.
-    """
-    try:
-        return threading.Thread(target=work, name=name, daemon=True)
-    except RuntimeError as error:  # only there
-        raise RuntimeError(
-            "the threads of a task map are daemon threads, which are disabled in this "
-            "sub-interpreter: use the map in the main interpreter, or pass a "
-            "concurrent.futures.ThreadPoolExecutor as its executor (on trio by "
-            "namedtasks.executors.from_pool)"
-        ) from error
 
 
 class Job(NamedTuple):
@@ -108,7 +93,7 @@ class ThreadPool:
             call: Callable[[], object] = worker.wake.release
         except KeyError:
             worker = _Worker(self)
-            call = partial(self._start, daemon_thread(self._name, worker.work))
+            call = partial(self._start, make_daemon(self._name, worker.work))
         self._called[worker] = None  # first: it may be there at once
         try:
             call()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from threading import Lock, Thread
 
+from namedtasks._daemons import make_daemon
 from namedtasks._log import complain
 
 _lock = Lock()
@@ -54,4 +55,4 @@ def _await_end(pool: Executor, manager: object) -> None:
 
 def in_a_thread(fn: Callable[..., object], *args: object) -> None:
     """Have ``fn(*args)`` called in a thread that never keeps the interpreter from its exit."""
-    Thread(target=fn, args=args, name="namedtasks: a pool's jobs", daemon=True).start()
+    make_daemon("namedtasks: a pool's jobs", fn, *args).start()

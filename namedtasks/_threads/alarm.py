@@ -6,8 +6,8 @@ import math
 import threading
 from typing import TYPE_CHECKING, final
 
+from namedtasks._daemons import make_daemon
 from namedtasks._log import complain
-from namedtasks._thread_pool import daemon_thread
 from namedtasks._threads import turnstile
 from namedtasks._threads.locking import Lot
 
@@ -70,7 +70,7 @@ class Alarm:
     def _start(self) -> None:
         turnstile.enter(self._shell)
         try:
-            daemon_thread("namedtasks: the map's timer", self._keep_time).start()
+            make_daemon("namedtasks: the map's timer", self._keep_time).start()
         except Exception as error:
             # First what calls nothing: the rest fails at the end of the stack. There the thread
             # may have begun all the same; then there are two for a while, which does no harm.

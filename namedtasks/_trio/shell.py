@@ -27,9 +27,9 @@ from namedtasks._core.posts import Posts
 from namedtasks._core.slots import Slots
 from namedtasks._core.text import error_text, task_text
 from namedtasks._core.turns import Turn
+from namedtasks._daemons import make_daemon
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread
-from namedtasks._thread_pool import daemon_thread
 from namedtasks._trio.alarm import Alarm
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.lots import Lot
@@ -184,7 +184,7 @@ class Shell(Conductor[TrioRun, Lot]):
         try:
             return await trio.to_thread.run_sync(fn, *args, limiter=self._thread_limiter)
         except RuntimeError:
-            daemon_thread("", fn)  # where it cannot be made, trio's could not, and this says why
+            make_daemon("", fn)  # where it cannot be made, trio's could not, and this says why
             raise
 
     @enable_ki_protection

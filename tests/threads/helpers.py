@@ -148,10 +148,10 @@ def boom(text: str = "boom") -> None:
     raise ValueError(text)
 
 
-def run_child(source: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of its own."""
+def run_child(source: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of its own, with these options of the interpreter."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(source)],
+        [sys.executable, "-W", "error", *options, "-c", textwrap.dedent(source)],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
