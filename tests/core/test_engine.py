@@ -512,7 +512,10 @@ def test_an_error_of_the_names_own_is_passed_on() -> None:
                 raise TypeError("only once")
             return 1
 
-    with pytest.raises(TypeError, match=r"^only once$"):
+    # From Python 3.14 on a dict raises an error of its own from it.
+    with pytest.raises(
+        TypeError, match=r"^(only once|cannot use '.*' as a dict key \(only once\))$"
+    ):
         world().start(Shy())
 
 

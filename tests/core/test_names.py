@@ -191,7 +191,7 @@ def test_of_two_runs_with_a_field_whose_hash_changes_one_can_go(value: int) -> N
     overlaps.cover((ANY, "a"), [first, second])
     field.value = value
     overlaps.discard(first)
-    if value >= 0:
+    if value >= 0 and sys.version_info < (3, 14):  # newer tuples keep the hash that they had
         assert overlaps.holders((field, ANY), 10) == [second]
     assert overlaps.holders((ANY, "a"), 10) == []
     assert overlaps.holders((ANY, "b"), 10) == [second]

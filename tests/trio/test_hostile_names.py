@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any, NoReturn
 
 import pytest
@@ -36,6 +37,10 @@ DEEDS = [
     "replace twice",
     "end replaced",
 ]
+
+
+TUPLES_KEEP_THEIR_HASH = sys.version_info >= (3, 14)
+"""So a field of a name that was hashed before is not always asked again."""
 
 
 class OwnCodeError(Exception):
@@ -143,7 +148,7 @@ def test_a_name_whose_own_code_raises_leaves_the_map_whole(kind: str, deed: str)
     calls = 0
     while trio.run(main, calls, clock=MockClock(autojump_threshold=0)):
         calls += 1
-    assert calls > 0, "it was tried"
+    assert calls > 0 or (TUPLES_KEEP_THEIR_HASH and kind != "bare"), "it was tried"
 
 
 async def test_what_goes_up_goes_up_whatever_the_name_does() -> None:
