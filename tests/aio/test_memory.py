@@ -12,6 +12,7 @@ import pytest
 
 from namedtasks import State
 from namedtasks.asyncio import open_task_map
+from tests.memory import free_those_of_other_threads
 from tests.virtual_loop import loop_now, virtual
 
 
@@ -77,6 +78,7 @@ async def test_a_failed_threads_locals_are_freed_while_its_name_waits() -> None:
 
 def _until(references: list[weakref.ref[Any]]) -> None:
     for _ in range(10_000_000):
+        free_those_of_other_threads()
         if references[0]() is None:
             return
 

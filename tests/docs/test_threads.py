@@ -71,9 +71,11 @@ def serve(tasks):
     while future.started_at is None:
         time.sleep(0.001)
     print("ready", flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.01)
 main(serve)
 """
+"""It sleeps often and briefly: a signal that comes just before a sleep does not end that one."""
 
 
 @unix
@@ -99,7 +101,8 @@ with namedtasks.ThreadTaskMap(overdue_after=0.01, instruments=[Tell()]) as tasks
     tasks.submit("deaf", be_deaf)
     begun.wait()
     print("ready", flush=True)
-    threading.Event().wait()
+    while True:
+        threading.Event().wait(0.01)
 """
 )
 

@@ -12,7 +12,7 @@ import namedtasks
 from namedtasks import State, TaskCancelledError, TaskFailedError, current_run
 from namedtasks.executors import _Wait, from_pool
 from tests.executors.pools import SOON, AtOnce, ByHand, Gate
-from tests.memory import no_garbage_collection
+from tests.memory import free_those_of_other_threads, no_garbage_collection
 
 
 async def is_running(gate: Gate) -> None:
@@ -186,6 +186,7 @@ async def test_a_failure_is_in_no_cycle() -> None:
         except ValueError as error:
             assert str(error) == "boom"
         await from_pool(pool)(print)  # the worker's thread has let go of the job before
+        free_those_of_other_threads()
         assert gone[0]() is None
 
 

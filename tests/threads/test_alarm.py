@@ -259,6 +259,7 @@ def test_a_timer_whose_start_came_to_the_end_of_the_stack_is_started_later() -> 
         tasks = ThreadTaskMap(instruments=(), backoff=soon())
         gate = Gate()
         running = tasks.submit("b", gate)
+        gate.wait_begun()
         try:
             call_with_stack(left, lambda: tasks.cancel("b"))  # noqa: B023
         except RecursionError:

@@ -11,7 +11,7 @@ import pytest
 
 from namedtasks import State, ThreadTaskMap
 from namedtasks.testing import ManualClock
-from tests.memory import no_garbage_collection
+from tests.memory import free_those_of_other_threads, no_garbage_collection
 from tests.threads.helpers import HandPool, InThread, Job, boom
 
 
@@ -30,6 +30,7 @@ def is_gone(tasks: ThreadTaskMap, reference: weakref.ref[Any]) -> bool:
     """Whether nobody keeps it, as soon as the thread that ran it idles."""
     while not tasks._shell.places._own_threads._idle:
         pass
+    free_those_of_other_threads()
     return reference() is None
 
 
@@ -94,6 +95,7 @@ def test_a_finished_run_keeps_nothing_once_its_future_is_dropped(
         if pool is None:
             assert all(is_gone(tasks, reference) for reference in kept)
         else:
+            free_those_of_other_threads()
             assert [reference() for reference in kept[1:]] == [None] * 3
 
 
@@ -111,6 +113,7 @@ def test_a_failure_in_a_pool_of_threads_keeps_nothing_either(tasks: ThreadTaskMa
         assert isinstance(future.exception(), ValueError)
         pool.submit(int).result()  # its thread has let go of the job
         del future
+        free_those_of_other_threads()
         assert references[0]() is None
 
 

@@ -246,7 +246,7 @@ def test_another_map_may_be_called_while_a_run_is_handed_over() -> None:
 
 def test_no_lock_of_threading_is_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that comes while a thread is being started starts none in there."""
-    starting: list[int] = []
+    here = threading.local()
     deepest: list[int] = []
     start = threading.Thread.start
     futures: list[Any] = []
@@ -259,12 +259,12 @@ def test_no_lock_of_threading_is_asked_for_twice(monkeypatch: pytest.MonkeyPatch
     with ThreadTaskMap() as tasks, ThreadTaskMap() as other, handler(handle) as send:
 
         def guarded_start(self: threading.Thread) -> None:
-            starting.append(1)
-            deepest.append(len(starting))
+            here.starting = getattr(here, "starting", 0) + 1
+            deepest.append(here.starting)
             if len(deepest) == 1:
                 send()
             start(self)
-            starting.pop()
+            here.starting -= 1
 
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", guarded_start)
@@ -278,7 +278,7 @@ def test_a_name_whose_eq_calls_the_map_is_told_so() -> None:
     name, other = Tricky(), Tricky()
     gate = Gate()
     with ThreadTaskMap() as tasks:
-        other.on_eq = name.on_eq = lambda: tasks.submit("x", int)
+        other.on_eq = name.on_eq = lambda: tasks.submit(object(), int)
         tasks.submit(name, gate)
         with pytest.raises(RuntimeError) as caught:
             tasks.submit(other, int)
