@@ -94,8 +94,17 @@ links: .venv-docs/extra  ## Ask for every address outside that the site has a li
 scale: $(READY)  ## Run a controller of a million names for ten minutes of virtual time (SCALE='--shell threads')
 	$(BIN)/python -m benchmarks.scale $(SCALE)
 
-stress: $(READY)  ## Stress each shell for a minute, and look for overlaps and late waiters (SECONDS=60, SEED=...)
-	$(BIN)/python -m tests.stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+STRESS = -m tests.stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+stress: $(READY)  ## Stress each shell for a minute, and again on a free-threaded Python, and look for overlaps and late waiters (SECONDS=60, SEED=..., PYTHON_FREE_THREADED=python3.14t)
+	$(BIN)/python $(STRESS)
+	@python=$${PYTHON_FREE_THREADED:-$$(bash -c '. .ci/find-python; find_python 3.14t')}; \
+	if [ -z "$$python" ]; then \
+		echo "not run without the GIL: no free-threaded Python was found; install one, for example with"; \
+		echo "'pyenv install 3.14t', or name one: make stress PYTHON_FREE_THREADED=python3.14t"; \
+		exit; \
+	fi; \
+	$(MAKE) --no-print-directory PYTHON="$$python" VENV=.venv-free-threaded .venv-free-threaded/ready && \
+	.venv-free-threaded/bin/python $(STRESS)
 
 fuzz: $(READY)  ## Run the state machines for five minutes, and keep what they find (MINUTES=60, SEED=...)
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

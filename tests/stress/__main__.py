@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import platform
 import random
 import sys
 from collections.abc import Callable
@@ -32,6 +33,9 @@ def main() -> int:
     parser.add_argument("--shell", choices=SHELLS, action="append", help="only this one")
     options = parser.parse_args()
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
+    # Python 3.12 and older have no such function, and always the GIL.
+    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    print(f"Python {platform.python_version()}, {'with' if has_gil else 'without'} the GIL")
     faults = 0
     for shell in options.shell or SHELLS:
         print(f"{shell}: {options.seconds:g} s with seed {seed} ...", flush=True)
