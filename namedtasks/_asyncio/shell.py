@@ -191,6 +191,13 @@ class Shell(Conductor[AsyncioRun, Lot]):
             run.handle = task
         task.add_done_callback(partial(self._on_done, run))
 
+    def _know_current(self, run: AsyncioRun) -> None:
+        """Note that the Task of *run*, an eager one, is the current one."""
+        task = asyncio.current_task()
+        assert task is not None
+        task.set_name(name_text(run.name))
+        self._know(run, task)
+
     def post(self, start: Callable[..., object], args: tuple[Any, ...], kwargs: Any) -> None:
         """Have *start* called in the map's thread, in a copy of the caller's context.
 
@@ -272,13 +279,10 @@ class Shell(Conductor[AsyncioRun, Lot]):
         Raises:
             CancelledError: it is not to begin.
         """
-        task = asyncio.current_task()
-        assert task is not None
         if run.task is None:
-            task.set_name(name_text(run.name))
-            self._know(run, task)
+            self._know_current(run)
         if run.done or run.stop_asked_at is not None:
-            raise _cancelled(run)
+            raise _cancelled(run)  # no Task in this frame: it keeps the error, and so the frame
         run.driver = None
         running_in.set(run)
         self.engine.begin(run, self.now())
@@ -350,7 +354,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
     def _finish(self, run: AsyncioRun, error: BaseException) -> None:
         """End a run that its Task will say ended by *error*."""
         if run.raised is not None:  # whatever an executor raises is a failure
-            self.end(run, run.raised, stopped=False)
+            raised, run.raised = run.raised, None  # its frames lead back to the run
+            self.end(run, raised, stopped=False)
             return
         if isinstance(error, CancelledError) and (run.done or run.is_cancel_requested()):
             self._end_cancelled(run)

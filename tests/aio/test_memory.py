@@ -76,6 +76,25 @@ async def test_a_failed_threads_locals_are_freed_while_its_name_waits() -> None:
         assert [reference() for reference in references] == [None]
 
 
+@pytest.mark.usefixtures("no_gc")
+@virtual(autojump=False)
+async def test_the_locals_of_a_thread_that_exits_are_freed_with_its_task() -> None:
+    references: list[weakref.ref[Any]] = []
+
+    def leave(error: type[BaseException]) -> None:
+        local = Local()
+        references[:] = [weakref.ref(local)]
+        raise error
+
+    async with open_task_map(backoff=None, instruments=()) as tasks:
+        for error in (SystemExit, StopIteration):
+            tasks.run_in_executor("a", leave, error)
+            await tasks.wait_idle()
+            await loop_now().settle()
+            await asyncio.get_running_loop().run_in_executor(None, _until, references)
+            assert references[0]() is None
+
+
 def _until(references: list[weakref.ref[Any]]) -> None:
     for _ in range(10_000_000):
         free_those_of_other_threads()
@@ -124,6 +143,23 @@ async def test_a_run_that_never_began_keeps_nothing() -> None:
             del task
             assert reference() is None
         tasks.cancel_all()
+
+
+@pytest.mark.usefixtures("no_gc")
+@virtual()
+async def test_a_task_that_was_superseded_or_cancelled_before_its_first_step_is_in_no_cycle() -> (
+    None
+):
+    async with open_task_map(limit=1, instruments=()) as tasks:
+        tasks.create_task("a", asyncio.sleep, 1)
+        superseded = weakref.ref(tasks.create_task("a", asyncio.sleep, 1, if_busy="queue"))
+        tasks.create_task("a", asyncio.sleep, 1, if_busy="queue")
+        in_line = weakref.ref(tasks.create_task("b", asyncio.sleep, 1))
+        tasks.cancel("b")
+        await tasks.wait_idle()
+        await loop_now().settle()
+        assert superseded() is None
+        assert in_line() is None
 
 
 def test_what_is_left_when_the_loop_is_gone_goes_without_a_word() -> None:
