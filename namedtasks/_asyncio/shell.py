@@ -8,6 +8,7 @@ Two more, beside those of the conductor:
    made; so a Task that is cancelled before its first step has a last step, too.
    Where a task factory has put another coroutine around ours, which never awaited
    it, the run ends in the Task's first done-callback, one turn of the loop later.
+   Where that coroutine goes on after ours, the run is in ``ending`` meanwhile.
 2. A cancellation that asyncio has accepted but not delivered arrives before the
    last step. So a Task never says "cancelled" of a run that has ended with a value.
 3. The Task's coroutine decides the meaning of a body's end, so that the Task can
@@ -249,6 +250,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
             run.disarm()
             told = self._told(run, error)
             try:
+                if not is_started:
+                    self._end_before_task(run)
                 self._finish(run, told)
                 if run.joined:
                     tell_joined(run, told)
@@ -257,10 +260,17 @@ class Shell(Conductor[AsyncioRun, Lot]):
                 raise told from error
             finally:
                 del told  # no cycle through the error's traceback
+        if not is_started:
+            self._end_before_task(run)
         self.end_returned(run)
         if run.joined:
             tell_joined(run, None, value)
         return value
+
+    def _end_before_task(self, run: AsyncioRun) -> None:
+        """Have waits wait for the Task of *run*, in which a task factory's coroutine may go on."""
+        if run.task is not None:
+            self.ending[run] = None
 
     def _told(self, run: AsyncioRun, error: BaseException) -> BaseException:
         """What the Task says of a body that ended by *error*."""

@@ -345,3 +345,34 @@ async def test_a_coroutine_that_a_task_factory_has_not_begun_is_closed(begins: b
         if begins:
             assert await tasks.create_task("a", fetch) == "page"
     loop_now().set_task_factory(None)
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+@each_scenario
+@virtual()
+async def test_waits_wait_for_the_coroutine_that_a_task_factory_has_put_around_ours(
+    scenario: Scenario, wait: Callable[[TaskMap], Awaitable[object]]
+) -> None:
+    """Also where that goes on after ours, as an ``async with`` around it does."""
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        async def around() -> object:
+            try:
+                return await coro
+            finally:
+                await asyncio.sleep(1)
+
+        return asyncio.Task(around(), loop=loop, **options)
+
+    checks = Checks()
+    async with open_task_map(
+        limit=1, backoff=Backoff(initial=0.1), retention=1, instruments=[checks]
+    ) as tasks:
+        loop_now().set_task_factory(make)
+        checks.tasks = tasks
+        futures = scenario(tasks)
+        checks.futures = [*futures, *([tasks["other"]] if "other" in tasks else [])]
+        loop_now().set_task_factory(None)
+        await wait(tasks)
+        assert [future.done() for future in futures] == [True] * len(futures)
+    assert checks.not_done == []
