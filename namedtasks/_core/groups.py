@@ -25,7 +25,8 @@ def let_out(left: list[BaseException], raised_in_block: BaseException | None) ->
 
     What the block raised, and leaves alone, goes on by itself. Takes *left* apart.
     """
-    error = left[0] if len(left) == 1 else BaseExceptionGroup("exceptions from a task map", left)
+    # A group keeps the list that it is made of: for its repr, and to be copied and pickled.
+    error = left[0] if len(left) == 1 else BaseExceptionGroup("exceptions from a task map", [*left])
     if error is raised_in_block:
         return
     context = error.__context__

@@ -1,9 +1,12 @@
 """What came out of a body is parted into its own failure and the rest."""
 
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
-from namedtasks._core.groups import parted
+import pytest
+
+from namedtasks._core.groups import let_out, parted
 
 
 def members(error: Any) -> object:
@@ -42,3 +45,12 @@ def test_a_group_that_cannot_be_split_is_none_of_its_bodys_affair() -> None:
 
     odd = Odd("odd", [ValueError(), KeyboardInterrupt()])
     assert parted(odd, Exception) == (None, odd)
+
+
+def test_a_group_that_leaves_a_block_shows_its_members_and_can_be_pickled() -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        let_out([ValueError("a"), KeyboardInterrupt()], None)
+    assert repr(caught.value) == (
+        "BaseExceptionGroup('exceptions from a task map', [ValueError('a'), KeyboardInterrupt()])"
+    )
+    assert len(pickle.loads(pickle.dumps(caught.value)).exceptions) == 2
