@@ -6,8 +6,8 @@ Two more, beside those of the conductor:
    futures of the starts that joined it are done, when the Task is done. Without a
    task factory the coroutine is started up to a bare ``yield`` before the Task is
    made; so a Task that is cancelled before its first step has a last step, too.
-   Where a task factory has put another coroutine around ours, which never awaited
-   it, the run ends in the Task's first done-callback, one turn of the loop later.
+   Where a task factory, or a tracer that has replaced the loop's ``create_task``,
+   has put another coroutine around ours, which never awaited it, the run ends in the Task's first done-callback, one turn of the loop later.
    Where that coroutine goes on after ours, the run is in ``ending`` meanwhile.
 2. A cancellation that asyncio has accepted but not delivered arrives before the
    last step. So a Task never says "cancelled" of a run that has ended with a value.
@@ -56,6 +56,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
     __slots__ = (
         "_alarm",
         "_posts",
+        "_starts_first",
         "_stopped_because",
         "block",
         "block_was_cancelled",
@@ -98,6 +99,8 @@ class Shell(Conductor[AsyncioRun, Lot]):
         """The run, of another map or of this one's surroundings, that waits for the block."""
         self.threads: ThreadPool = ThreadPool("namedtasks")
         self._alarm = Alarm(self)
+        self._starts_first: bool = True
+        """Whether coroutines are started before their Tasks are made; see the first rule."""
         self._stopped_because: str | None = None
         self._posts = Posts(
             wake=self._call_in_loop,
@@ -171,16 +174,24 @@ class Shell(Conductor[AsyncioRun, Lot]):
         self._roll_back(run)
 
     def _make_task(self, run: AsyncioRun) -> asyncio.Task[Any]:
-        is_plain = self.loop.get_task_factory() is None
-        coroutine = run.driver = self._drive(run, is_started=is_plain)
+        # Somebody else's coroutine around ours cannot await one that is started.
+        is_started = self._starts_first and self.loop.get_task_factory() is None
+        coroutine = run.driver = self._drive(run, is_started=is_started)
         try:
-            if is_plain:  # a factory's own coroutine cannot await one that is started
+            if is_started:
                 coroutine.send(None)
-            return self.loop.create_task(coroutine, name=name_text(run.name))
+            task = self.loop.create_task(coroutine, name=name_text(run.name))
         except BaseException:
             run.driver = None
             coroutine.close()
             raise
+        if is_started and task.get_coro() is not coroutine:
+            # A tracer (ddtrace is one) has replaced `create_task` of the loop, and wraps.
+            self._starts_first = False
+            coroutine.close()
+            task.cancel()  # it has not begun, and never will
+            return self._make_task(run)
+        return task
 
     def _know(self, run: AsyncioRun, task: asyncio.Task[Any]) -> None:
         """Note which Task is the run's; an eager one begins before its maker has it."""

@@ -124,3 +124,31 @@ async def test_a_cancellation_of_the_block_that_comes_after_it_is_absorbed() -> 
     assert me is not None
     assert me.cancelling() == 0
     await asyncio.sleep(1)
+
+
+@virtual()
+async def test_a_tracer_that_wraps_coroutines_in_create_task_of_the_loop_is_no_hindrance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may wrap some only: ddtrace does where there is a trace."""
+    loop = loop_now()
+    create_task = loop.create_task
+    wraps = False
+
+    def traced_create_task(coro: Any, **options: Any) -> asyncio.Task[Any]:
+        async def traced() -> Any:
+            return await coro
+
+        return create_task(traced() if wraps else coro, **options)
+
+    monkeypatch.setattr(loop, "create_task", traced_create_task)
+    async with open_task_map() as tasks:
+        for wraps in (False, True, False, True):
+            task = tasks.create_task("a", double, 1)
+            pending = tasks.create_task("a", double, 2, if_busy="queue")
+            cancelled = tasks.create_task("b", double, 3)
+            cancelled.cancel()
+            await tasks.wait_idle()
+            assert (task.result(), pending.result(), cancelled.cancelled()) == (2, 4, True)
+            assert tasks.state("a") is tasks.state("b") is State.FREE
+    assert asyncio.all_tasks() == {asyncio.current_task()}
