@@ -7,8 +7,9 @@ Two more, beside those of the conductor:
    task factory the coroutine is started up to a bare ``yield`` before the Task is
    made; so a Task that is cancelled before its first step has a last step, too.
    Where a task factory, or a tracer that has replaced the loop's ``create_task``,
-   has put another coroutine around ours, which never awaited it, the run ends in the Task's first done-callback, one turn of the loop later.
-   Where that coroutine goes on after ours, the run is in ``ending`` meanwhile.
+   has put another coroutine around ours, which never awaited it, the run ends in the
+   Task's first done-callback, one turn of the loop later. Where that coroutine goes on
+   after ours, the run is in ``ending`` meanwhile.
 2. A cancellation that asyncio has accepted but not delivered arrives before the
    last step. So a Task never says "cancelled" of a run that has ended with a value.
 3. The Task's coroutine decides the meaning of a body's end, so that the Task can
@@ -261,11 +262,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
             run.disarm()
             told = self._told(run, error)
             try:
-                if not is_started:
-                    self._end_before_task(run)
-                self._finish(run, told)
-                if run.joined:
-                    tell_joined(run, told)
+                self._finish_in_task(run, told, is_started=is_started)
                 if told is error:
                     raise
                 raise told from error
@@ -393,6 +390,14 @@ class Shell(Conductor[AsyncioRun, Lot]):
             self.end(run, failure, stopped=False)
         else:
             self._carry_out(self._settle_escaped(run, error), run)
+
+    def _finish_in_task(self, run: AsyncioRun, error: BaseException, *, is_started: bool) -> None:
+        """End a run in the last step of its Task's coroutine, which raises *error*."""
+        if not is_started:
+            self._end_before_task(run)
+        self._finish(run, error)
+        if run.joined:
+            tell_joined(run, error)
 
     def _settle(
         self, run: AsyncioRun, error: BaseException | None, *, stopped: bool

@@ -143,7 +143,7 @@ async def test_a_tracer_that_wraps_coroutines_in_create_task_of_the_loop_is_no_h
 
     monkeypatch.setattr(loop, "create_task", traced_create_task)
     async with open_task_map() as tasks:
-        for wraps in (False, True, False, True):
+        for wraps in (False, True, False, True):  # noqa: B007 - the tracer looks at it
             task = tasks.create_task("a", double, 1)
             pending = tasks.create_task("a", double, 2, if_busy="queue")
             cancelled = tasks.create_task("b", double, 3)
