@@ -17,12 +17,17 @@ from typing import TYPE_CHECKING, Any, final
 from namedtasks import _pools
 from namedtasks._asyncio.lots import DeafFuture
 from namedtasks._asyncio.run import AsyncioRun
+from namedtasks._core.callables import coroutine_error
 from namedtasks._core.errors import TaskFailedError
 from namedtasks._core.frames import without_our_frames
+from namedtasks._log import complain
 from namedtasks._thread_pool import Job
 
 if TYPE_CHECKING:
     from namedtasks._thread_pool import ThreadPool
+
+VERB, CURE = "run_in_executor()", "use create_task()"
+"""What an error says of an async function, and of the place for it."""
 
 
 async def call_in_executor(
@@ -32,7 +37,7 @@ async def call_in_executor(
     args: tuple[object, ...],
 ) -> object:
     """The body of a run that has a function run elsewhere; None is the map's own threads."""
-    call = _Call(run.shell.loop)
+    call = _Call(run.shell.loop, fn)
     run.is_elsewhere = True
     if executor is None:
         call.submit_to_threads(run.shell.threads, fn, args)
@@ -74,10 +79,11 @@ def _reason(request: asyncio.CancelledError) -> str | None:
 class _Call:
     """One function on its way; its future is here when the work has ended."""
 
-    __slots__ = ("_loop", "_sleeper", "future", "is_deaf")
+    __slots__ = ("_fn", "_loop", "_sleeper", "future", "is_deaf")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, fn: Callable[..., object]) -> None:
         self._loop = loop
+        self._fn = fn
         self._sleeper: asyncio.Future[None] | None = None
         self.future: Future[Any] | None = None
         self.is_deaf: bool = False
@@ -100,9 +106,20 @@ class _Call:
             self._loop.call_soon_threadsafe(self._wake, future)
 
     def _wake(self, future: Future[Any]) -> None:
-        self.future = future
+        self.future = self._failed_by_coroutine(future) or future
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
+
+    def _failed_by_coroutine(self, future: Future[Any]) -> Future[Any] | None:
+        """Return a failed future if the function returned a coroutine."""
+        if future.cancelled() or future.exception() is not None:
+            return None
+        error = coroutine_error(VERB, self._fn, future.result(), CURE, complain)
+        if error is None:
+            return None
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
 
     async def sleep(self) -> None:
         self._sleeper = DeafFuture(loop=self._loop) if self.is_deaf else self._loop.create_future()

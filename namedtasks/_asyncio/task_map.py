@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, TypeVarTuple, final, overload
 
 from namedtasks import _pools
 from namedtasks._asyncio import waits
-from namedtasks._asyncio.executors import call_in_executor
+from namedtasks._asyncio.executors import CURE, VERB, call_in_executor
 from namedtasks._asyncio.shell import Shell
 from namedtasks._core import checks
 from namedtasks._core.callables import Words, check_async_fn, check_body, check_plain_fn
@@ -271,7 +271,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             operation: As for `create_task`.
 
         Raises:
-            TypeError: *fn* is an async function, or cannot be called.
+            TypeError: *fn* is an async function, or cannot be called. Where that
+                is known only from its result, a coroutine, the Task raises it.
             RefusedError: as `create_task`; see there for its kinds.
             ValueError: an argument is out of its range.
             RuntimeError: the caller is not in the event loop run that opened the map.
@@ -282,7 +283,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ...     await tasks.run_in_executor("pvc-1", zlib.crc32, b"superblock")
             852356688
         """
-        check_plain_fn("run_in_executor()", fn, "use create_task()")
+        check_plain_fn(VERB, fn, CURE)
         checks.if_busy(if_busy)
         _pools.check_pool_or_none(executor)
         chosen = self._executor if executor is None else executor

@@ -45,7 +45,7 @@ def check_plain_fn(verb: str, fn: object, cure: str) -> None:
     Raises:
         TypeError: it cannot, or is.
     """
-    if type(fn) is types.FunctionType and not fn.__code__.co_flags & _ASYNC:
+    if type(fn) is types.FunctionType and not fn.__code__.co_flags & _ASYNC and not fn.__dict__:
         return  # what it mostly is
     if not callable(fn):
         given = repr_of(fn)
@@ -56,9 +56,68 @@ def check_plain_fn(verb: str, fn: object, cure: str) -> None:
     while isinstance(inner, functools.partial):
         inner = cast("functools.partial[object]", inner).func
     call = None if isinstance(inner, type) else type(inner).__call__  # a class is called plainly
-    for one in (inner, call):
-        if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
-            raise TypeError(f"{verb} takes a plain function, and {repr_of(fn)} is async: {cure}")
+    if _is_async(inner) or _is_async(call):
+        raise TypeError(f"{verb} takes a plain function, and {repr_of(fn)} is async: {cure}")
+
+
+def _is_async(fn: object) -> bool:
+    """Return whether a call of *fn* is known to give a coroutine or an async generator."""
+    if isinstance(fn, types.MethodType):
+        fn = fn.__func__
+    if type(fn) is types.FunctionType and fn.__code__.co_flags & _ASYNC:
+        return True
+    if "__wrapped__" in getattr(fn, "__dict__", ()):
+        # `functools.wraps` also copies the mark of `inspect.markcoroutinefunction`. Whether the
+        # wrapper is async as well is known when it returns: see `coroutine_error`.
+        return False
+    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
+
+
+def coroutine_error(
+    verb: str, fn: object, value: object, cure: str, complain: Complain
+) -> TypeError | None:
+    """Return the error of a run whose function returned a coroutine, which is closed.
+
+    Args:
+        verb: The verb that was given the function: ``submit()``.
+        fn: The function, which should be a plain one.
+        value: What it returned.
+        cure: What to do with an async function.
+        complain: Called if the coroutine is of a type of the user's own and cannot be closed.
+
+    Returns:
+        None if *value* is no coroutine.
+    """
+    # Not isinstance(), which asks the value for its __class__.
+    if not issubclass(type(value), Coroutine) and not _is_generator_based(value):
+        return None
+    close_unbegun(cast("Body", value), lambda: repr_of(fn), complain)
+    return TypeError(
+        f"{verb} takes a plain function, and {repr_of(fn)} returned a coroutine, "
+        f"which was not awaited: {cure}"
+    )
+
+
+def plain_result(verb: str, fn: object, value: object, cure: str, complain: Complain) -> object:
+    """Return *value*, which *fn* gave.
+
+    Raises:
+        TypeError: it is a coroutine; see `coroutine_error`.
+    """
+    error = coroutine_error(verb, fn, value, cure, complain)
+    if error is None:
+        return value
+    try:
+        raise error
+    finally:
+        del error  # no cycle through its traceback
+
+
+def _is_generator_based(value: object) -> TypeGuard[types.GeneratorType[Any, Any, Any]]:
+    """Return whether *value* is what a generator function under `types.coroutine` gives."""
+    return type(value) is types.GeneratorType and bool(
+        value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE
+    )
 
 
 def check_body(words: Words, async_fn: Callable[..., object], body: object) -> Body:
@@ -73,6 +132,11 @@ def check_body(words: Words, async_fn: Callable[..., object], body: object) -> B
         raise TypeError(
             f"{words.start}() takes an async function, and {repr_of(async_fn)} is an async "
             "generator: it must not yield"
+        )
+    if _is_generator_based(body):
+        raise TypeError(
+            f"{words.start}() takes an async function, and {repr_of(async_fn)} gives "
+            "generator-based coroutines (types.coroutine): await it in an async function"
         )
     raise TypeError(
         f"{words.start}() takes an async function, and {repr_of(async_fn)} gave {repr_of(body)}; "
@@ -97,9 +161,11 @@ def check_async_fn(words: Words, async_fn: object) -> None:
     raise TypeError(f"{words.start}() takes an async function, not {repr_of(async_fn)}")
 
 
-def is_begun(body: types.CoroutineType[Any, Any, Any]) -> bool:
-    """Whether a coroutine has taken its first step."""
-    return inspect.getcoroutinestate(body) != inspect.CORO_CREATED
+def is_begun(body: object) -> bool:
+    """Whether a coroutine has taken its first step; False for a type of the user's own."""
+    if inspect.iscoroutine(body):
+        return inspect.getcoroutinestate(body) != inspect.CORO_CREATED
+    return inspect.isgenerator(body) and inspect.getgeneratorstate(body) != inspect.GEN_CREATED
 
 
 def close_unbegun(body: Body | None, what: Callable[[], str], complain: Complain) -> None:
@@ -110,7 +176,7 @@ def close_unbegun(body: Body | None, what: Callable[[], str], complain: Complain
         what: Whose body it is, in words.
         complain: Hears of a coroutine of a type of the user's own that cannot be closed.
     """
-    if body is None or (inspect.iscoroutine(body) and is_begun(body)):
+    if body is None or is_begun(body):
         return  # somebody else's: an async function gave out the same coroutine twice
     try:
         body.close()

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, final
 
 from namedtasks import _pools
+from namedtasks._core.callables import coroutine_error
 from namedtasks._core.frames import without_our_frames
+from namedtasks._log import complain
 from namedtasks._thread_pool import Job, ThreadPool
 from namedtasks._threads import turnstile
 from namedtasks._threads.interrupts import uninterrupted
-from namedtasks._threads.run import OUR_FRAMES, ThreadRun
+from namedtasks._threads.run import CURE, OUR_FRAMES, VERB, ThreadRun
 
 if TYPE_CHECKING:
     from namedtasks._threads.shell import Shell
@@ -65,10 +68,8 @@ class Places:
         return None
 
     def _submit_to(self, pool: Executor, run: ThreadRun) -> None:
-        def ended(future: Future[Any]) -> None:
-            self.end_by(run, future)
-
         if _pools.is_in_process(pool):
+            ended = functools.partial(self.end_by, run, None)
             job = _pools.submit(pool, self._run, ([run],), ended)
         else:
             with self._shell.guard:
@@ -78,7 +79,7 @@ class Places:
                 run.handed_over = True
                 run.let_go()
             assert fn is not None
-            job = _pools.submit(pool, fn, args, ended)
+            job = _pools.submit(pool, fn, args, functools.partial(self.end_by, run, fn))
         with self._shell.guard:
             is_over = run.done
             if not is_over:
@@ -174,17 +175,25 @@ class Places:
             run.is_taken_over = True
             return True
 
-    def end_by(self, run: ThreadRun, future: Future[Any]) -> None:
-        """End *run* by its pool's future, unless it was run by us and has ended."""
+    def end_by(self, run: ThreadRun, fn: Callable[..., object] | None, future: Future[Any]) -> None:
+        """End *run* by its pool's future, unless it was run by us and has ended.
+
+        Args:
+            run: The run.
+            fn: What the pool was given; None for a pool of threads, which was given our code.
+            future: What the pool made of it.
+        """
         if not self._take_over(run):
             return
         run.enter_thread()
         try:
-            self._end_by_pool(run, future)
+            self._end_by_pool(run, fn, future)
         finally:
             run.leave_thread()
 
-    def _end_by_pool(self, run: ThreadRun, future: Future[Any]) -> None:
+    def _end_by_pool(
+        self, run: ThreadRun, fn: Callable[..., object] | None, future: Future[Any]
+    ) -> None:
         shell = self._shell
         if future.cancelled():
             with uninterrupted:
@@ -196,5 +205,8 @@ class Places:
             self._begin(run)  # it may end before who handed it over could say so
         error = future.exception()
         if error is None:
-            run.value = future.result()
+            value = future.result()
+            error = coroutine_error(VERB, fn, value, CURE, complain)
+            if error is None:
+                run.value = value
         shell.end(run, error, stopped=False)

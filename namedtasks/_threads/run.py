@@ -8,16 +8,21 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, final
 
+from namedtasks._core.callables import plain_result
 from namedtasks._core.dispatch import Noted
 from namedtasks._core.runs import LiveRun
 from namedtasks._core.slots import Slots
 from namedtasks._current import running_in
+from namedtasks._log import complain
 from namedtasks._threads.locking import Lot
 
 if TYPE_CHECKING:
     from namedtasks._pools import PoolJob, PoolOrFactory
     from namedtasks._threads.future import TaskFuture
     from namedtasks._threads.shell import Shell
+
+VERB, CURE = "submit()", "use a TaskMap or namedtasks.asyncio"
+"""What an error says of an async function, and of the place for it."""
 
 
 @final
@@ -95,7 +100,7 @@ class ThreadRun(LiveRun[Lot]):
 def _call(run: ThreadRun, fn: Callable[..., object], args: tuple[object, ...]) -> object:
     running_in.set(run)
     try:
-        return fn(*args)
+        return plain_result(VERB, fn, fn(*args), CURE, complain)
     finally:
         del run, fn, args  # as above
 

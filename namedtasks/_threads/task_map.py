@@ -23,6 +23,7 @@ from namedtasks._threads.clock import MonotonicClock
 from namedtasks._threads.future import TaskFuture
 from namedtasks._threads.interrupts import Hook, uninterrupted
 from namedtasks._threads.locking import check_threading_is_as_imported
+from namedtasks._threads.run import CURE, VERB
 from namedtasks._threads.shell import Shell
 from namedtasks.abc import Clock
 from namedtasks.instruments.logging import LoggingInstrument
@@ -210,7 +211,9 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             GaveUpError: the policy gave the name up.
             ClosedError: the map is closed, whatever *if_busy* says.
             TypeError: *name* cannot be hashed, *fn* is an async function or
-                cannot be called, an argument is of the wrong type.
+                cannot be called, an argument is of the wrong type. Where only
+                its result, a coroutine, tells that it is async, the future
+                raises it.
             ValueError: an argument is out of its range, or ANY stands where it
                 means nothing.
             RuntimeError: no thread can be started, the pool was shut down, or
@@ -228,7 +231,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             True
             (True, True)
         """
-        check_plain_fn("submit()", fn, "use a TaskMap or namedtasks.asyncio")
+        check_plain_fn(VERB, fn, CURE)
         _pools.check_pool_or_none(executor)
         checks.if_busy(if_busy)
         seconds = checks.timeout(timeout)

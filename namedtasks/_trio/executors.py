@@ -7,6 +7,12 @@ from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
+from namedtasks._core.callables import plain_result
+from namedtasks._log import complain
+
+VERB, CURE = "start_thread_soon()", "use start_soon()"
+"""What an error says of an async function, and of the place for it."""
+
 Executor = Callable[..., Awaitable[Any]]
 """Anything shaped like `trio.to_thread.run_sync`: takes a function and its arguments."""
 
@@ -19,5 +25,17 @@ async def call_in_executor(
 
     Protected from Ctrl-C, so that a KeyboardInterrupt that *executor* raises comes from the
     function, and is a failure of the run.
+
+    Raises:
+        TypeError: the function returned a coroutine.
     """
-    return await executor(fn, *args)
+    return plain_result(VERB, fn, await executor(fn, *args), CURE, complain)
+
+
+def call_in_thread(fn: Callable[..., object], args: tuple[object, ...]) -> object:
+    """Call *fn* in a thread of trio's, before trio refuses a coroutine in its own words.
+
+    Raises:
+        TypeError: the function returned a coroutine.
+    """
+    return plain_result(VERB, fn, fn(*args), CURE, complain)

@@ -31,6 +31,7 @@ from namedtasks._daemons import make_daemon
 from namedtasks._log import complain
 from namedtasks._own_thread import OwnThread
 from namedtasks._trio.alarm import Alarm
+from namedtasks._trio.executors import call_in_thread
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.lots import Lot
 from namedtasks._trio.run import TrioRun, is_cancellation
@@ -182,7 +183,13 @@ class Shell(Conductor[TrioRun, Lot]):
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
         """The map's own executor: one of trio's threads, which other maps do not compete for."""
         try:
-            return await trio.to_thread.run_sync(fn, *args, limiter=self._thread_limiter)
+            return await trio.to_thread.run_sync(
+                call_in_thread,
+                fn,
+                args,
+                thread_name=f"{getattr(fn, '__name__', None)} from {trio.lowlevel.current_task().name}",
+                limiter=self._thread_limiter,
+            )
         except RuntimeError:
             make_daemon("", fn)  # where it cannot be made, trio's could not, and this says why
             raise

@@ -23,7 +23,7 @@ from namedtasks._core.obstacles import backoff_error
 from namedtasks._core.pending import IfBusy
 from namedtasks._core.verbs import Verbs
 from namedtasks._trio import waits
-from namedtasks._trio.executors import Executor, call_in_executor
+from namedtasks._trio.executors import CURE, VERB, Executor, call_in_executor
 from namedtasks._trio.handle import TaskHandle
 from namedtasks._trio.run import ExecutorRun
 from namedtasks._trio.shell import WORDS, Shell
@@ -247,7 +247,8 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             operation: As for `start_soon`.
 
         Raises:
-            TypeError: *fn* is an async function, or cannot be called.
+            TypeError: *fn* is an async function, or cannot be called. Where that
+                is known only from its result, a coroutine, the run fails with it.
             RefusedError: as `start_soon`; see there for its kinds.
             ValueError: an argument is out of its range.
             RuntimeError: the caller is not in the event loop run that opened the map.
@@ -259,7 +260,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             ...     await checksum.wait()
             852356688
         """
-        check_plain_fn("start_thread_soon()", fn, "use start_soon()")
+        check_plain_fn(VERB, fn, CURE)
         checks.executor(executor)
         checks.if_busy(if_busy)
         chosen = self._executor if executor is None else executor

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import threading
+import types
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
 
-from namedtasks import ClosedError
+from namedtasks import ClosedError, State
 from namedtasks.asyncio import TaskMap, open_task_map
+from tests.executors.pools import AtOnce
 from tests.virtual_loop import virtual
 
 
@@ -33,6 +36,16 @@ def plain() -> int:
 
 def crashes() -> Any:
     raise OSError("no coroutine today")
+
+
+@types.coroutine
+def generator_based() -> Any:
+    yield
+
+
+@functools.wraps(nothing)
+def decorated() -> Any:
+    return nothing()
 
 
 class Callable_:
@@ -72,13 +85,26 @@ async def test_what_is_no_async_function_is_told_at_the_call() -> None:
             r"async generator: it must not yield",
             lambda: any_tasks.create_task("a", generates),
         )
+        refused(
+            TypeError,
+            r"create_task\(\) takes an async function, and <function generator_based at .*> gives "
+            r"generator-based coroutines \(types\.coroutine\): await it in an async function",
+            lambda: any_tasks.create_task("a", generator_based),
+        )
         refused(OSError, "no coroutine today", lambda: any_tasks.create_task("a", crashes))
         assert len(tasks) == 0
         await tasks.create_task("a", nothing)
 
 
 @pytest.mark.parametrize(
-    "fn", [nothing, generates, functools.partial(functools.partial(nothing)), Callable_()]
+    "fn",
+    [
+        nothing,
+        generates,
+        functools.partial(functools.partial(nothing)),
+        Callable_(),
+        generator_based,
+    ],
 )
 def test_an_async_function_is_no_work_for_an_executor(fn: Any) -> None:
     @virtual()
@@ -91,6 +117,25 @@ def test_an_async_function_is_no_work_for_an_executor(fn: Any) -> None:
                 lambda: tasks.run_in_executor("a", fn),
             )
             assert len(tasks) == 0
+
+    main()
+
+
+@pytest.mark.parametrize("fn", [decorated, lambda: generator_based()])
+@pytest.mark.parametrize("pool", [None, concurrent.futures.ThreadPoolExecutor, AtOnce])
+def test_a_coroutine_as_a_result_fails_the_run(fn: Any, pool: Any) -> None:
+    @virtual(autojump=False)
+    async def main() -> None:
+        with contextlib.ExitStack() as stack:
+            executor = None if pool is None else stack.enter_context(pool())
+            async with open_task_map(instruments=()) as tasks:
+                with pytest.raises(TypeError) as raised:
+                    await tasks.run_in_executor("a", fn, executor=executor)
+                assert str(raised.value) == (
+                    f"run_in_executor() takes a plain function, and {fn!r} returned a coroutine, "
+                    "which was not awaited: use create_task()"
+                )
+                assert tasks.state("a") is State.WAITING
 
     main()
 

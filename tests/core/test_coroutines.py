@@ -85,6 +85,14 @@ def test_a_coroutine_has_begun_after_its_first_step() -> None:
     assert is_begun(body)
 
 
+def test_so_has_a_generator_based_one() -> None:
+    body: Any = one_step()
+    assert not is_begun(body)
+    body.send(None)
+    assert is_begun(body)
+    assert not is_begun(Own())
+
+
 def test_a_body_that_is_a_coroutine_is_given_back() -> None:
     body = Own()
     assert check_body(WORDS, asynchronous, body) is body
@@ -102,6 +110,11 @@ def test_a_body_that_is_a_coroutine_is_given_back() -> None:
             5,
             "start_soon() takes an async function, and Odd gave 5; "
             "for a plain function use start_thread_soon()",
+        ),
+        (
+            one_step(),
+            "start_soon() takes an async function, and Odd gives generator-based coroutines "
+            "(types.coroutine): await it in an async function",
         ),
     ],
 )

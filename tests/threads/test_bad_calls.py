@@ -1,18 +1,21 @@
 """Every kind of bad call: a clear error, no name taken, nothing half done."""
 
+import contextlib
 import functools
 import gc
 import math
 import threading
+import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from namedtasks import ANY, ThreadTaskMap
+from namedtasks import ANY, State, ThreadTaskMap
 from namedtasks._core.callables import check_plain_fn
 from namedtasks.testing import RecordingInstrument
+from tests.executors.pools import AtOnce
 from tests.threads.helpers import Gate, HandPool
 
 
@@ -21,6 +24,16 @@ async def coroutine_function() -> None: ...
 
 async def asynchronous_generator() -> Any:
     yield
+
+
+@types.coroutine
+def generator_based() -> Any:
+    yield
+
+
+@functools.wraps(coroutine_function)
+def decorated() -> Any:
+    return coroutine_function()
 
 
 class AsyncCall:
@@ -116,6 +129,7 @@ def test_a_bad_submit_changes_nothing(
         asynchronous_generator,
         functools.partial(functools.partial(coroutine_function)),
         AsyncCall().__call__,
+        generator_based,
     ],
 )
 def test_an_async_function_is_refused_at_the_call(fn: Any) -> None:
@@ -124,6 +138,21 @@ def test_an_async_function_is_refused_at_the_call(fn: Any) -> None:
         with pytest.raises(TypeError, match=r"^submit\(\) takes a plain function, and .* " + ASYNC):
             tasks.submit("a", fn)
         assert tasks.check("a") is None
+
+
+@pytest.mark.parametrize("fn", [decorated, lambda: generator_based()])
+@pytest.mark.parametrize("pool", [None, ThreadPoolExecutor, AtOnce])
+def test_a_coroutine_as_a_result_fails_the_run(fn: Any, pool: Any) -> None:
+    with contextlib.ExitStack() as stack:
+        executor = None if pool is None else stack.enter_context(pool())
+        with ThreadTaskMap(executor=executor, instruments=()) as tasks:
+            error = tasks.submit("a", fn).exception()
+            assert type(error) is TypeError
+            assert str(error) == (
+                f"submit() takes a plain function, and {fn!r} returned a coroutine, "
+                "which was not awaited: use a TaskMap or namedtasks.asyncio"
+            )
+            assert tasks.state("a") is State.WAITING
 
 
 def test_a_coroutine_object_is_refused_and_closed() -> None:

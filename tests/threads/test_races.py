@@ -79,7 +79,7 @@ def test_a_pools_future_that_ends_after_its_run_was_cancelled_changes_nothing() 
         run = tasks._shell.running_now.get("b")
         assert run is not None
         assert waits.cancel()
-        tasks._shell.places.end_by(run, first)
+        tasks._shell.places.end_by(run, int, first)
         tasks._shell.places.after_hand_over(run)
         assert waits.cancelled()
         pool.jobs[0].run()

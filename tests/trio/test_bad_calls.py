@@ -3,6 +3,7 @@
 import functools
 import gc
 import math
+import types
 from collections.abc import Coroutine
 from typing import Any
 
@@ -28,6 +29,11 @@ def raising() -> Any:
 
 
 async def generator() -> Any:
+    yield
+
+
+@types.coroutine
+def generator_based() -> Any:
     yield
 
 
@@ -121,6 +127,10 @@ async def test_a_bad_start_changes_nothing(
         (plain, r"^start_soon\(\) takes an async function, and .*plain.* gave 5; for a plain "),
         (functools.partial(plain), r"gave 5; for a plain function use start_thread_soon\(\)$"),
         (generator, r"is an async generator: it must not yield$"),
+        (
+            generator_based,
+            r"gives generator-based coroutines \(types\.coroutine\): await it in an async ",
+        ),
     ],
 )
 async def test_what_gives_no_coroutine_is_named(function: Any, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,10 @@ from namedtasks import (
     TaskFailedError,
     current_run,
 )
+from namedtasks.executors import from_pool
 from namedtasks.instruments import TaskOverdue
 from namedtasks.testing import RecordingInstrument
+from tests.executors.pools import AtOnce
 
 SOON = 5.0
 """Seconds after which a test of threads gives up: never reached when all is well."""
@@ -215,6 +218,16 @@ async def async_gen() -> Any:
     yield
 
 
+@types.coroutine
+def generator_based() -> Any:
+    yield
+
+
+@functools.wraps(async_fn)
+def decorated() -> Any:
+    return async_fn()
+
+
 class AsyncCall:
     async def __call__(self) -> None: ...
 
@@ -224,8 +237,14 @@ class AsyncCall:
 
 @pytest.mark.parametrize(
     "fn",
-    [async_fn, functools.partial(functools.partial(async_fn)), async_gen, AsyncCall()],
-    ids=["function", "partial", "generator", "callable"],
+    [
+        async_fn,
+        functools.partial(functools.partial(async_fn)),
+        async_gen,
+        AsyncCall(),
+        generator_based,
+    ],
+    ids=["function", "partial", "generator", "callable", "generator-based"],
 )
 async def test_an_async_function_is_refused_at_the_call(fn: Any) -> None:
     async with namedtasks.open_task_map() as tasks:
@@ -236,6 +255,34 @@ async def test_an_async_function_is_refused_at_the_call(fn: Any) -> None:
         ):
             tasks.start_thread_soon("a", fn)
         assert tasks.check("a") is None
+
+
+@pytest.mark.parametrize("fn", [decorated, lambda: generator_based()])
+@pytest.mark.parametrize("executor", [None, trio.to_thread.run_sync, from_pool(AtOnce())])
+async def test_a_coroutine_as_a_result_fails_the_run(fn: Any, executor: Any) -> None:
+    """trio's own words come from its own function only, and for an `async def` only."""
+    async with namedtasks.open_task_map(instruments=()) as tasks:
+        with pytest.raises(namedtasks.TaskFailedError) as caught:
+            await tasks.start_thread_soon("a", fn, executor=executor).wait()
+        assert type(caught.value.__cause__) is TypeError
+        message = str(caught.value.__cause__)
+        if executor is trio.to_thread.run_sync and fn is decorated:
+            assert message.startswith("Trio expected a sync function, but 'async_fn' appears")
+        else:
+            assert message == (
+                f"start_thread_soon() takes a plain function, and {fn!r} returned a coroutine, "
+                "which was not awaited: use start_soon()"
+            )
+        assert tasks.state("a") is State.WAITING
+
+
+async def test_the_thread_bears_the_names_of_the_function_and_of_the_run() -> None:
+    def name_of_the_thread() -> str:
+        return threading.current_thread().name
+
+    async with namedtasks.open_task_map() as tasks:
+        handle = tasks.start_thread_soon("a", name_of_the_thread)
+        assert await handle.wait() == "name_of_the_thread from a"
 
 
 async def test_a_class_is_called_plainly_whatever_its_instances_do() -> None:
