@@ -29,6 +29,7 @@ from trio.lowlevel import (
 )
 
 from namedtasks import _pools
+from namedtasks._current import executed_for
 
 
 def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[Any]]:
@@ -82,7 +83,18 @@ async def _run_in_pool(
     await trio.lowlevel.checkpoint_if_cancelled()
     chosen = _pool_of(pool)
     wait = _Wait()
-    wait.job = _pools.submit(chosen, fn, args, wait.end_from_any_thread)
+    run = executed_for.get(None)
+    if run is None:
+        wait.job = _pools.submit(chosen, fn, args, wait.end_from_any_thread)
+    else:
+        wait.job = _pools.submit(
+            chosen,
+            fn,
+            args,
+            wait.end_from_any_thread,
+            lost=functools.partial(wait.in_trio, run.note_lost_worker),
+            overdue_after=run.overdue_after,
+        )
     await trio.lowlevel.wait_task_rescheduled(wait.abort)
     assert wait.future is not None
     try:
@@ -111,8 +123,11 @@ class _Wait:
         self.future: _Future[Any] | None = None
 
     def end_from_any_thread(self, future: _Future[Any]) -> None:
+        self.in_trio(self._end, future)
+
+    def in_trio(self, fn: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(trio.RunFinishedError):  # nobody waits there any more
-            self._token.run_sync_soon(self._end, future)
+            self._token.run_sync_soon(fn, *args)
 
     def _end(self, future: _Future[Any]) -> None:
         if self._task is not None:

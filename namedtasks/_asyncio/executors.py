@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from namedtasks import _pools
@@ -42,7 +43,14 @@ async def call_in_executor(
     if executor is None:
         call.submit_to_threads(run.shell.threads, fn, args)
     else:
-        run.job = _pools.submit(executor, fn, args, call.ended)
+        run.job = _pools.submit(
+            executor,
+            fn,
+            args,
+            call.ended,
+            lost=partial(call.in_loop, run.note_lost_worker),
+            overdue_after=run.overdue_after,
+        )
     del fn, args
     while call.future is None:
         try:
@@ -102,8 +110,12 @@ class _Call:
 
     def ended(self, future: Future[Any]) -> None:
         """Take the *future* of work that has ended. Called in any thread."""
+        self.in_loop(self._wake, future)
+
+    def in_loop(self, fn: Callable[..., object], *args: object) -> None:
+        """Have the loop call *fn*. Called in any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._wake, future)
+            self._loop.call_soon_threadsafe(fn, *args)
 
     def _wake(self, future: Future[Any]) -> None:
         self.future = self._failed_by_coroutine(future) or future

@@ -384,6 +384,15 @@ class Conductor(Holds[RunT, LotT], abc.ABC):
             self._carry_out(turn)
         return True
 
+    def note_lost_worker(self, run: RunT) -> None:
+        """Note that the pool of *run* has lost a worker, and has asked the others to terminate.
+
+        They go on, and so does the run, which has failed: it may become overdue.
+        """
+        with self.guard:
+            self.engine.ask_to_stop(run, "a worker of its pool was lost", self.now())
+        self._timers_changed()
+
     def _cancel_unbegun(self, run: RunT, reason: str | None) -> Turn[RunT]:
         """End *run*, whose body has not begun and never will. Under the guard."""
         if run.put_off is not None:

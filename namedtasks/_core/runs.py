@@ -167,6 +167,16 @@ class LiveRun(Run, Generic[LotT]):
         if self.is_asked_to_stop():
             raise self.cancelled_error()
 
+    @property
+    def overdue_after(self) -> float:
+        """Seconds after it should have stopped when it is overdue."""
+        seconds: float = self.shell.overdue_after
+        return seconds
+
+    def note_lost_worker(self) -> None:
+        """Note that its pool has asked its processes to terminate. Called where its map may be."""
+        self.shell.note_lost_worker(self)
+
     def heeded(self, error: BaseException | None) -> bool:
         """Whether *error* is `check_cancelled`'s, let out by a body that should stop."""
         return (

@@ -19,19 +19,21 @@ All shells share it, so it knows neither trio nor asyncio. The rules:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
+from functools import partial
 from threading import get_ident
 from typing import Any, TypeAlias, final
 
 from namedtasks._core.text import repr_of
 from namedtasks._log import complain
-from namedtasks._pools._broken import hold, in_a_thread
+from namedtasks._pools._broken import Job, hold, in_a_thread
 from namedtasks._pools._kinds import (
     call_on_dask as call_on_dask,
     is_honest,
     is_in_process as is_in_process,
     lost_a_worker,
+    processes_of,
     submit_to,
 )
 
@@ -92,13 +94,29 @@ def pool_of(pool: PoolOrFactory) -> Executor:
 
 
 def submit(
-    pool: PoolOrFactory, fn: Callable[..., object], args: tuple[object, ...], ended: Ended
+    pool: PoolOrFactory,
+    fn: Callable[..., object],
+    args: tuple[object, ...],
+    ended: Ended,
+    *,
+    lost: Callable[[], object] = int,
+    overdue_after: float = 0.0,
 ) -> PoolJob:
     """Have ``fn(*args)`` run in *pool*, and *ended* called when that has really ended.
 
     A pool of threads runs it in a copy of the caller's context. *ended* is
     called in whatever thread, later or at the same time, also inside of
     `PoolJob.cancel`, but not inside of this call: see the first rule.
+
+    Args:
+        pool: The pool, or what gives it.
+        fn: The function.
+        args: Its arguments.
+        ended: Called with the job's future at the end.
+        lost: Called before that, in whatever thread, if the pool has lost a
+            worker, has asked the others to terminate, and they go on.
+        overdue_after: Seconds after which the job's run is overdue then: those
+            workers are not killed earlier.
 
     Raises:
         TypeError: the factory gave no pool.
@@ -107,7 +125,9 @@ def submit(
         Exception: what else the pool or its factory raises, the same way.
     """
     chosen = pool_of(pool)
-    job = PoolJob(chosen, submit_to(chosen, fn, args), ended)
+    processes = processes_of(chosen)  # first: a shutdown may come in between
+    future = submit_to(chosen, fn, args)
+    job = PoolJob(chosen, processes, future, ended, lost, overdue_after)
     job.watch()
     return job
 
@@ -116,15 +136,36 @@ def submit(
 class PoolJob:
     """One function in a pool."""
 
-    __slots__ = ("_done_at_once", "_ended", "_future", "_manager", "_pool", "_submitter")
+    __slots__ = (
+        "_done_at_once",
+        "_ended",
+        "_future",
+        "_lost",
+        "_overdue_after",
+        "_pool",
+        "_processes",
+        "_shared_processes",
+        "_submitter",
+    )
 
-    def __init__(self, pool: Executor, future: Future[Any], ended: Ended) -> None:
+    def __init__(
+        self,
+        pool: Executor,
+        processes: Mapping[int, Any],
+        future: Future[Any],
+        ended: Ended,
+        lost: Callable[[], object],
+        overdue_after: float,
+    ) -> None:
         self._pool = pool
         # Dropped when it is done: it keeps its callbacks, and so this job, for ever.
         self._future: Future[Any] | None = future
         self._ended = ended
-        # The thread that ends a pool's processes. Kept, as a shutdown(wait=False) forgets it.
-        self._manager: object = getattr(pool, "_executor_manager_thread", None)
+        self._lost = lost
+        self._overdue_after = overdue_after
+        self._shared_processes = processes
+        # Those of now: loky may have dropped some when we are told that it is broken.
+        self._processes: Mapping[int, Any] = dict(processes)
         self._submitter: int | None = get_ident()
         self._done_at_once: Future[Any] | None = None
 
@@ -161,14 +202,20 @@ class PoolJob:
 
     def _settle(self, future: Future[Any]) -> None:
         if lost_a_worker(self._pool, future):
-            hold(self._pool, self._manager, lambda: self._tell(future))
+            hold(
+                self._pool,
+                self._processes,
+                self._shared_processes,
+                Job(self._lost, partial(self._tell, future)),
+                self._overdue_after,
+            )
         else:
             self._tell(future)
 
     def _tell(self, future: Future[Any]) -> None:
         """Call *ended*."""
         ended = self._ended
-        del self._ended  # it is likely to lead to who keeps this job
+        del self._ended, self._lost  # they are likely to lead to who keeps this job
         try:
             ended(future)
         except BaseException as error:

@@ -1,56 +1,220 @@
-"""Waits for what is left of a pool that has lost a worker, and then tells of its jobs' ends."""
+"""Waits for what is left of a pool that has lost a worker, and then tells of its jobs' ends.
+
+A pool of processes that has lost a worker asks the others to terminate. A worker
+need not obey: a handler for SIGTERM that it has inherited, or a body that ignores
+the signal, is enough. So here the processes themselves are waited for, and not the
+pool's manager thread, which may wait for them for ever or may have crashed. What
+is left `GRACE` seconds later is killed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import os
+import signal
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from threading import Lock, Thread
+from time import monotonic
+from typing import Any, NamedTuple, final
 
 from namedtasks._daemons import make_daemon
 from namedtasks._log import complain
 
+GRACE = 5.0
+"""Seconds between the pool's SIGTERM and our SIGKILL, as trio gives a process."""
+
+SHORTLY = 0.1
+"""Seconds in which processes mostly end; whoever waits for them is told of longer waits."""
+
+_AT_ONCE = 3_600.0
+"""Seconds for one wait of the system's, which does not take any number."""
+
+
+class Job(NamedTuple):
+    """What to call for a job of a broken pool."""
+
+    lost: Callable[[], object]
+    """Called if the pool's processes do not end shortly: the job may become overdue."""
+    tell: Callable[[], object]
+    """Called when nothing runs in the pool any more: tells of the job's end."""
+
+
+@final
+class _Worker:
+    """A worker process of a broken pool."""
+
+    __slots__ = ("_pidfd", "_process", "_was_killed", "handle")
+
+    handle: Any
+    """What `multiprocessing.connection.wait` waits for until the process has ended."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+        self._was_killed = False
+        self._pidfd = _pidfd_of(process)
+        self.handle = process.sentinel if self._pidfd is None else self._pidfd
+
+    def stop(self, *, kill: bool) -> None:
+        if self._was_killed:
+            return
+        self._was_killed = kill
+        process = self._process
+        try:
+            if self._pidfd is not None:  # never another process, which may have got the id since
+                number = signal.SIGKILL if kill else signal.SIGTERM
+                signal.pidfd_send_signal(self._pidfd, number)
+            elif kill:
+                process.kill()
+            else:
+                process.terminate()
+        except ProcessLookupError:
+            pass  # it has just ended
+        except Exception as error:
+            complain("a worker process of a broken pool cannot be stopped", error)
+
+    def close(self) -> None:
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+
+
+def _pidfd_of(process: Any) -> int | None:
+    try:
+        return os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux; a sandbox; no file descriptor left; it is gone
+        return None
+
+
+@final
+class _BrokenPool:
+    """The wait for one broken pool."""
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool  # kept: it is known by its id
+        self.jobs: list[Job] = []
+        self.is_awaited = False
+        """Whether a thread waits for it."""
+        self.grace = GRACE
+        self._shared: Mapping[int, Any] = {}
+        """The pool's table of processes: one that was being started may come later."""
+        self._seen: set[Any] = set()
+        self._alive: dict[Any, _Worker] = {}
+
+    def add(self, processes: Mapping[int, Any], shared: Mapping[int, Any]) -> None:
+        """Watch these *processes*, and those of the *shared* table. Guarded by `_lock`."""
+        self._shared = shared
+        self._watch(processes)
+        self._watch(shared)
+
+    def _watch(self, processes: Mapping[int, Any]) -> None:
+        for process in dict(processes).values():
+            if process not in self._seen:
+                self._seen.add(process)
+                worker = _Worker(process)
+                # After its pidfd was opened: from an exit status that was taken before on, the
+                # process' id may be another one's.
+                if process.exitcode is None:
+                    self._alive[worker.handle] = worker
+                else:
+                    worker.close()
+
+    def wait(self) -> None:
+        """Wait until all processes have ended, by themselves or killed."""
+        if not self._seen:
+            # A pool that we do not know, and that may have processes somewhere.
+            try:
+                self._pool.shutdown(wait=True)
+            except BaseException as error:
+                complain("shutting a broken pool down failed", error)
+            return
+        if self._have_ended(SHORTLY):
+            return
+        with _lock:
+            jobs = list(self.jobs)
+        for job in jobs:
+            job.lost()
+        self._kill_after_grace()
+
+    def end_here(self) -> None:
+        """End the processes in the pool's place, in the thread in which it is about to do so.
+
+        It would wait for them for ever if they do not terminate.
+        """
+        self._stop_all(kill=False)
+        self._kill_after_grace()
+
+    def _kill_after_grace(self) -> None:
+        while not self._have_ended(self.grace):
+            self._stop_all(kill=True)
+
+    def _stop_all(self, *, kill: bool) -> None:
+        with _lock:
+            alive = list(self._alive.values())
+        for worker in alive:
+            worker.stop(kill=kill)
+
+    def _have_ended(self, seconds: float) -> bool:
+        """Wait at most *seconds* until all have ended; return whether they have."""
+        # Imported with the pool's class, and not by us without one.
+        wait = importlib.import_module("multiprocessing.connection").wait
+        until = monotonic() + seconds
+        while True:
+            with _lock:
+                self._watch(self._shared)
+                alive = dict(self._alive)
+            if not alive:
+                return True
+            left = until - monotonic()
+            if left < 0:
+                return False
+            for handle in wait(list(alive), min(left, _AT_ONCE)):
+                with _lock:
+                    self._alive.pop(handle).close()
+
+
 _lock = Lock()
-_held: dict[int, list[Callable[[], object]]] = {}
-"""What tells of the ends of jobs, by the id of their broken pool; it keeps the pool alive."""
-_awaited: set[int] = set()
-"""The broken pools that a thread waits for."""
+_broken_pools: dict[int, _BrokenPool] = {}
+"""By the ids of the pools."""
 
 
-def hold(pool: Executor, manager: object, tell: Callable[[], object]) -> None:
-    """Have *tell* called, which tells of a job's end, when nothing runs in *pool* any more.
+def hold(
+    pool: Executor,
+    processes: Mapping[int, Any],
+    shared: Mapping[int, Any],
+    job: Job,
+    overdue_after: float,
+) -> None:
+    """Have ``job.tell`` called when nothing runs in *pool* any more.
 
-    This is called in the pool's own manager thread, which cannot wait for
-    itself. If no thread can be started for it, the names stay taken, and the
-    future logs why.
+    This is called in the pool's own manager thread, before the pool asks its
+    processes to terminate: later it forgets some of them (loky), or has taken
+    their exit status, and their ids could be those of others. If no thread can
+    be started for the wait, as from Python 3.12 on at the interpreter's exit,
+    the processes are ended here, the names stay taken, and the future logs why.
     """
     with _lock:
-        _held.setdefault(id(pool), []).append(tell)
-        if id(pool) in _awaited:
+        broken = _broken_pools.setdefault(id(pool), _BrokenPool(pool))
+        broken.jobs.append(job)
+        broken.grace = max(broken.grace, overdue_after)
+        broken.add(processes, shared)
+        if broken.is_awaited:
             return
-        _awaited.add(id(pool))
+        broken.is_awaited = True
     try:
-        in_a_thread(_await_end, pool, manager)
+        in_a_thread(_await_end, pool, broken)
     except BaseException:
+        broken.end_here()
         with _lock:
-            _awaited.discard(id(pool))  # the next one tries again, for all
+            broken.is_awaited = False  # the next one tries again, for all
         raise
 
 
-def _await_end(pool: Executor, manager: object) -> None:
-    if isinstance(manager, Thread):
-        # All that shutdown(wait=True) waits for, even if there was one with wait=False. And
-        # the pool's factory may well be calling shutdown(), and loky minds two at a time.
-        manager.join()
-    else:
-        try:
-            pool.shutdown(wait=True)
-        except BaseException as error:
-            complain("shutting a broken pool down failed", error)
+def _await_end(pool: Executor, broken: _BrokenPool) -> None:
+    broken.wait()
     with _lock:
-        _awaited.discard(id(pool))
-        over = _held.pop(id(pool))
-    for tell in over:
-        tell()
+        del _broken_pools[id(pool)]
+    for job in broken.jobs:
+        job.tell()
 
 
 def in_a_thread(fn: Callable[..., object], *args: object) -> None:

@@ -6,7 +6,7 @@ import concurrent.futures
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextvars import copy_context
 from typing import Any, TypeGuard
@@ -35,6 +35,21 @@ def submit_to(pool: Executor, fn: Callable[..., object], args: tuple[object, ...
     future = pool.submit(fn, *args)
     _look_at_workers(pool)
     return future
+
+
+def processes_of(pool: Executor) -> Mapping[int, Any]:
+    """Return the table of worker processes that a pool shares with its manager thread.
+
+    The pool forgets it with ``shutdown(wait=False)``. Empty for a pool that is not of
+    processes, or that we do not know.
+    """
+    module = sys.modules.get("concurrent.futures.process")
+    if _is_loky(pool) or (module is not None and isinstance(pool, module.ProcessPoolExecutor)):
+        known: Any = pool
+        processes: Mapping[int, Any] | None = known._processes  # noqa: SLF001
+        if processes is not None:  # it was not shut down
+            return processes
+    return {}
 
 
 def _look_at_workers(pool: Executor) -> None:

@@ -79,7 +79,14 @@ class Places:
                 run.handed_over = True
                 run.let_go()
             assert fn is not None
-            job = _pools.submit(pool, fn, args, functools.partial(self.end_by, run, fn))
+            job = _pools.submit(
+                pool,
+                fn,
+                args,
+                functools.partial(self.end_by, run, fn),
+                lost=functools.partial(self._note_lost_worker, run),
+                overdue_after=run.overdue_after,
+            )
         with self._shell.guard:
             is_over = run.done
             if not is_over:
@@ -93,6 +100,10 @@ class Places:
             self._begin(run)
             if run.stop_asked_at is not None:  # too early for who asked to reach the job
                 self.take_back(run)
+
+    def _note_lost_worker(self, run: ThreadRun) -> None:
+        self._begin(run)  # it may have been lost before who handed it over could say so
+        run.note_lost_worker()
 
     def take_back(self, run: ThreadRun) -> bool:
         """Take *run* back from a pool that does not tell when a body begins; whether it was."""

@@ -8,6 +8,7 @@ from typing import Any
 from trio.lowlevel import enable_ki_protection
 
 from namedtasks._core.callables import plain_result
+from namedtasks._current import executed_for, running_in
 from namedtasks._log import complain
 
 VERB, CURE = "start_thread_soon()", "use start_soon()"
@@ -29,6 +30,7 @@ async def call_in_executor(
     Raises:
         TypeError: the function returned a coroutine.
     """
+    executed_for.set(running_in.get())
     return plain_result(VERB, fn, await executor(fn, *args), CURE, complain)
 
 

@@ -182,12 +182,13 @@ class Shell(Conductor[TrioRun, Lot]):
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
         """The map's own executor: one of trio's threads, which other maps do not compete for."""
+        task_name = trio.lowlevel.current_task().name
         try:
             return await trio.to_thread.run_sync(
                 call_in_thread,
                 fn,
                 args,
-                thread_name=f"{getattr(fn, '__name__', None)} from {trio.lowlevel.current_task().name}",
+                thread_name=f"{getattr(fn, '__name__', None)} from {task_name}",
                 limiter=self._thread_limiter,
             )
         except RuntimeError:

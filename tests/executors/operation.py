@@ -105,6 +105,15 @@ def operate_and_exit(folder: str, name: str) -> None:
     sys.exit(1)
 
 
+def operate_deaf(folder: str, name: str) -> None:
+    """Run until it is let go, whatever signal comes but SIGKILL."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    diary = Diary(folder, name)
+    diary.note("start")
+    diary.wait_for_go()
+    diary.note("end")
+
+
 def operate_and_die_slowly(folder: str, name: str) -> None:
     """Run until it is told to terminate, and even then until it is let go."""
     diary = Diary(folder, name)

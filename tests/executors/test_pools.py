@@ -165,6 +165,15 @@ def test_a_pool_that_was_shut_down_raises_at_the_call() -> None:
     assert ends.futures == []
 
 
+def test_so_does_a_pool_of_processes() -> None:
+    """It has forgotten its processes by then."""
+    pool, ends = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")), Ends()
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
+        submit(pool, print, (), ends)
+    assert ends.futures == []
+
+
 def test_in_a_pool_of_threads_the_callers_context_is_seen() -> None:
     variable: ContextVar[str] = ContextVar("variable")
     variable.set("the caller's")
@@ -297,21 +306,126 @@ def test_a_pool_that_cannot_be_shut_down_is_complained_of(
     ]
 
 
-def test_the_end_of_the_thread_that_ends_the_processes_is_waited_for() -> None:
-    """Also when the pool has forgotten it: after a shutdown(wait=False)."""
-    go = threading.Event()
-    manager = threading.Thread(target=go.wait, args=(SOON,))
-    manager.start()
+class Process:
+    """A worker process that ends when the test says so."""
+
+    pid = -1  # nobody has it
+
+    def __init__(self, exitcode: int | None = None) -> None:
+        self.exitcode = exitcode
+        self.sentinel, self._alive = multiprocessing.Pipe(duplex=False)
+        self.was_told = threading.Event()
+        self.error: Exception | None = None
+
+    def end(self) -> None:
+        self._alive.close()
+
+    def kill(self) -> None:
+        self.was_told.set()
+        if self.error is not None:
+            raise self.error
+        self.end()
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> dict[int, Process]:
+    """Those of any pool."""
+    processes: dict[int, Process] = {}
+
+    def processes_of(pool: Executor) -> dict[int, Process]:
+        return processes
+
+    monkeypatch.setattr(_pools, "processes_of", processes_of)
+    monkeypatch.setattr(_broken, "GRACE", 0.01)
+    return processes
+
+
+def lose_a_worker_of(processes: dict[int, Process], **options: Any) -> Ends:
+    """Have a job of a pool of these *processes* end, and loky's way to forget them."""
     pool, ends = OfProcesses(), Ends()
-    pool.__dict__["_executor_manager_thread"] = manager
-    submit(pool, print, (), ends)
-    pool.__dict__["_executor_manager_thread"] = None
+    submit(pool, print, (), ends, **options)
+    processes.clear()
     lose_a_worker(pool, 0)
-    assert ends.futures == []
-    go.set()
+    return ends
+
+
+def test_all_processes_are_waited_for_and_none_that_has_ended(
+    processes: dict[int, Process],
+) -> None:
+    """Also those that the pool has forgotten. The id of one that has ended may be another's."""
+    first, second, ended = Process(), Process(), Process(exitcode=-9)
+    processes.update({1: first, 2: second, 3: ended})
+    ends = lose_a_worker_of(processes, overdue_after=SOON)
+    first.end()
+    assert not ends.futures
+    second.end()
     ends.wait()
-    assert not manager.is_alive()
-    assert pool.shut_down == 0
+    assert not first.was_told.is_set()
+
+
+def test_they_are_not_killed_before_their_runs_are_overdue(
+    processes: dict[int, Process],
+) -> None:
+    process = processes[1] = Process()
+    lost = threading.Event()
+    ends = lose_a_worker_of(processes, lost=lost.set, overdue_after=5.0)
+    (broken,) = _broken._broken_pools.values()
+    assert broken.grace == 5.0
+    assert lost.wait(SOON)
+    assert not ends.futures
+    process.end()
+    ends.wait()
+
+
+def test_a_process_that_is_started_late_is_waited_for(processes: dict[int, Process]) -> None:
+    """Its start was under way when the pool broke."""
+    first, second = Process(), Process()
+    processes[1] = first
+    pool, ends = OfProcesses(), Ends()
+    submit(pool, print, (), ends, overdue_after=SOON)
+    lose_a_worker(pool, 0)
+    processes[2] = second
+    first.end()
+    assert not ends.futures
+    second.end()
+    ends.wait()
+
+
+def test_a_process_that_cannot_be_killed_is_waited_for(
+    processes: dict[int, Process], caplog: pytest.LogCaptureFixture
+) -> None:
+    """loky's have no way to be killed in some versions."""
+    process = processes[1] = Process()
+    process.error = AttributeError("'Popen' object has no attribute 'kill'")
+    ends = lose_a_worker_of(processes)
+    assert process.was_told.wait(SOON)
+    assert not ends.futures
+    process.end()
+    ends.wait()
+    assert caplog.record_tuples == [
+        ("namedtasks", logging.ERROR, "a worker process of a broken pool cannot be stopped")
+    ]
+
+
+def test_a_process_is_killed_once() -> None:
+    process = Process()
+    worker = _broken._Worker(process)
+    worker.stop(kill=True)
+    process.was_told.clear()
+    worker.stop(kill=True)
+    assert not process.was_told.is_set()
+
+
+def test_a_process_that_ends_as_it_is_killed_is_no_matter(
+    processes: dict[int, Process], caplog: pytest.LogCaptureFixture
+) -> None:
+    process = processes[1] = Process()
+    process.error = ProcessLookupError()
+    ends = lose_a_worker_of(processes)
+    assert process.was_told.wait(SOON)
+    process.end()
+    ends.wait()
+    assert not caplog.records
 
 
 def test_a_broken_pool_of_the_functions_own_breaks_nothing() -> None:
@@ -369,7 +483,7 @@ def test_nothing_of_a_broken_pool_is_kept() -> None:
     submit(pool, print, (), ends)
     lose_a_worker(pool, 0)
     ends.wait()
-    assert (_broken._held, _broken._awaited) == ({}, set())
+    assert _broken._broken_pools == {}
 
 
 # What is no pool
