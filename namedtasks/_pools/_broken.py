@@ -12,10 +12,10 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from threading import Lock, Thread
-from time import monotonic
+from threading import Lock
 from typing import Any, NamedTuple, final
 
 from namedtasks._daemons import make_daemon
@@ -89,6 +89,8 @@ def _pidfd_of(process: Any) -> int | None:
 class _BrokenPool:
     """The wait for one broken pool."""
 
+    _now = staticmethod(time.monotonic)  # a class attribute, which freezegun leaves alone
+
     def __init__(self, pool: Executor) -> None:
         self._pool = pool  # kept: it is known by its id
         self.jobs: list[Job] = []
@@ -157,14 +159,14 @@ class _BrokenPool:
         """Wait at most *seconds* until all have ended; return whether they have."""
         # Imported with the pool's class, and not by us without one.
         wait = importlib.import_module("multiprocessing.connection").wait
-        until = monotonic() + seconds
+        until = self._now() + seconds
         while True:
             with _lock:
                 self._watch(self._shared)
                 alive = dict(self._alive)
             if not alive:
                 return True
-            left = until - monotonic()
+            left = until - self._now()
             if left < 0:
                 return False
             for handle in wait(list(alive), min(left, _AT_ONCE)):
