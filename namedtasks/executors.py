@@ -38,9 +38,11 @@ def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[A
     It comes back when the work has really ended. If it is cancelled, it takes
     back a job that still waits in the pool, where the pool can be believed about
     that; else it waits on, and gives the late result. A pool of processes has a
-    queue of calls, from which nothing can be taken back. When a worker process dies, it
-    waits until the pool's other processes are gone, too. A pool of threads runs
-    the function in the caller's context, so that `namedtasks.current_run` works.
+    queue of calls, from which nothing can be taken back. When a worker process
+    dies, it waits until the pool's other processes are gone, too; what is left of
+    them five seconds after the pool has asked them to terminate is killed. A pool
+    of threads runs the function in the caller's context, so that
+    `namedtasks.current_run` works.
 
     The pool stays yours: shut it down when you are done with it.
 

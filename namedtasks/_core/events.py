@@ -236,7 +236,8 @@ class TaskOverdue(TaskEvent):
     duration: float
     """Seconds since its body began."""
     asked_at: float
-    """When it should have begun to stop: when it was cancelled, or its deadline."""
+    """When it should have begun to stop: when it was cancelled, its deadline, or shortly after its
+    pool lost a worker and asked the others to terminate."""
 
 
 @attrs.frozen(kw_only=True)

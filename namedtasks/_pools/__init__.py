@@ -165,7 +165,7 @@ class PoolJob:
         self._overdue_after = overdue_after
         self._shared_processes = processes
         # Those of now: loky may have dropped some when we are told that it is broken.
-        self._processes: Mapping[int, Any] = dict(processes)
+        self._processes: tuple[Any, ...] = tuple(dict(processes).values())
         self._submitter: int | None = get_ident()
         self._done_at_once: Future[Any] | None = None
 

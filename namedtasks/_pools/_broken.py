@@ -27,8 +27,8 @@ GRACE = 5.0
 SHORTLY = 0.1
 """Seconds in which processes mostly end; whoever waits for them is told of longer waits."""
 
-_AT_ONCE = 3_600.0
-"""Seconds for one wait of the system's, which does not take any number."""
+_LONGEST_WAIT = 3_600.0
+"""Seconds: the system's own waits do not take any number."""
 
 
 class Job(NamedTuple):
@@ -102,14 +102,13 @@ class _BrokenPool:
         self._seen: set[Any] = set()
         self._alive: dict[Any, _Worker] = {}
 
-    def add(self, processes: Mapping[int, Any], shared: Mapping[int, Any]) -> None:
+    def add(self, processes: tuple[Any, ...], shared: Mapping[int, Any]) -> None:
         """Watch these *processes*, and those of the *shared* table. Guarded by `_lock`."""
         self._shared = shared
         self._watch(processes)
-        self._watch(shared)
 
-    def _watch(self, processes: Mapping[int, Any]) -> None:
-        for process in dict(processes).values():
+    def _watch(self, processes: tuple[Any, ...]) -> None:
+        for process in (*processes, *dict(self._shared).values()):
             if process not in self._seen:
                 self._seen.add(process)
                 worker = _Worker(process)
@@ -162,14 +161,14 @@ class _BrokenPool:
         until = self._now() + seconds
         while True:
             with _lock:
-                self._watch(self._shared)
+                self._watch(())
                 alive = dict(self._alive)
             if not alive:
                 return True
             left = until - self._now()
             if left < 0:
                 return False
-            for handle in wait(list(alive), min(left, _AT_ONCE)):
+            for handle in wait(list(alive), min(left, _LONGEST_WAIT)):
                 with _lock:
                     self._alive.pop(handle).close()
 
@@ -181,7 +180,7 @@ _broken_pools: dict[int, _BrokenPool] = {}
 
 def hold(
     pool: Executor,
-    processes: Mapping[int, Any],
+    processes: tuple[Any, ...],
     shared: Mapping[int, Any],
     job: Job,
     overdue_after: float,

@@ -174,7 +174,7 @@ def test_when_no_thread_can_be_started_they_are_ended_in_the_pools(
     assert [is_alive(process) for process in processes] == [False, False]
     assert ended == []
     assert {record.name for record in caplog.records} == {"concurrent.futures"}
-    monkeypatch.setattr(_broken, "_broken_pools", {})
+    _broken._broken_pools.clear()
 
 
 def no_thread(*_: object) -> None:
