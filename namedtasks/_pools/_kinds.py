@@ -9,7 +9,10 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextvars import copy_context
-from typing import Any, TypeGuard
+from functools import partial
+from typing import Any, NamedTuple, TypeGuard, final
+
+from namedtasks._log import complain
 
 
 def is_in_process(pool: Executor) -> bool:
@@ -24,9 +27,92 @@ def is_in_process(pool: Executor) -> bool:
 
 
 def submit_to(pool: Executor, fn: Callable[..., object], args: tuple[object, ...]) -> Future[Any]:
-    """Have the *pool* run ``fn(*args)``, in its own dialect."""
-    if is_in_process(pool):
-        return pool.submit(copy_context().run, fn, *args)
+    """Have the *pool* run ``fn(*args)``, in its own dialect.
+
+    Raises:
+        BaseException: what the pool raises; it does not run the function.
+    """
+    call = _Call(fn, args) if is_in_process(pool) else None
+    try:
+        return _submit_to(pool, fn, args) if call is None else pool.submit(call)
+    except BaseException as error:
+        if call is not None and call.void():
+            raise
+        queued = _queued_by(error)
+        if queued is None or (call is None and queued.take_back()):
+            raise
+        complain("a pool's submit() raised an error, and the pool runs the job all the same", error)
+        return queued.future
+
+
+@final
+class _Call:
+    """A call in the caller's context, which can be voided while it has not begun."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, fn: Callable[..., object], args: tuple[object, ...]) -> None:
+        self._call = [partial(copy_context().run, fn, *args)]
+
+    def __call__(self) -> object:
+        try:
+            call = self._call.pop()
+        except IndexError:
+            return None
+        return call()
+
+    def void(self) -> bool:
+        """Have the call do nothing; return False if it has begun."""
+        try:
+            self._call.pop()
+        except IndexError:
+            return False
+        return True
+
+
+class _Queued(NamedTuple):
+    """A job that was queued by a `submit` that raised an error."""
+
+    pool: Any
+    future: Future[Any]
+
+    def take_back(self) -> bool:
+        """Take the job out of its pool; return False if it has begun, or cannot be taken."""
+        # A pool of processes has a manager thread. Without one nothing begins.
+        manager = getattr(self.pool, "_executor_manager_thread", None)
+        if manager is not None and not manager.ident:
+            # It could not be started. The pool takes it for one that runs, and would queue all
+            # later jobs for nothing.
+            self.pool._executor_manager_thread = manager = None  # noqa: SLF001
+        return (manager is None or is_honest(self.pool)) and self.future.cancel()
+
+
+_QUEUE_FIRST = ("concurrent.futures.thread", "concurrent.futures.process", "loky.process_executor")
+"""The modules of the pools whose `submit` queues a job and starts a thread or process after that.
+
+If the system refuses to start one, `submit` raises an error, and the job runs
+later all the same, if there is or comes another worker.
+"""
+
+
+def _queued_by(error: BaseException) -> _Queued | None:
+    """Return the job that a pool had queued before its `submit` raised *error*.
+
+    The local variables of `submit` tell which one it is. The pool's own tables
+    do not: by now other threads may have submitted the same function.
+    """
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code.co_name == "submit" and frame.f_globals.get("__name__") in _QUEUE_FIRST:
+            future = frame.f_locals.get("f")
+            if future is not None:
+                return _Queued(frame.f_locals["self"], future)
+        traceback = traceback.tb_next
+    return None
+
+
+def _submit_to(pool: Executor, fn: Callable[..., object], args: tuple[object, ...]) -> Future[Any]:
     if _is_dask(pool):
         # Else Dask takes two calls of equal function and arguments for one: the
         # second run of a name would be given the result of the first (probed).

@@ -32,6 +32,18 @@ class World(abc.ABC):
     async def error(self, handle: Any) -> BaseException | None:
         """Wait for the end of a run; returns what it failed with."""
 
+    async def start_error(self, name: str, fn: Callable[..., Any], *args: Any) -> object:
+        """Start something; returns the error that is told there, or at the end of the run."""
+        try:
+            handle = self.start(name, fn, *args)
+        except Exception as error:
+            return error
+        return await self.error(handle)
+
+    @abc.abstractmethod
+    async def result(self, handle: Any) -> Any:
+        """Wait for the end of a run; returns what its function gave."""
+
     @abc.abstractmethod
     async def _sleep(self, seconds: float) -> None: ...
 
@@ -57,6 +69,9 @@ class TrioWorld(World):
             return error.__cause__
         return None
 
+    async def result(self, handle: Any) -> Any:
+        return await handle.wait()
+
     async def _sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)
 
@@ -72,6 +87,9 @@ class AsyncioWorld(World):
         await asyncio.wait([handle])
         error: BaseException | None = handle.exception()
         return error
+
+    async def result(self, handle: Any) -> Any:
+        return await handle
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -89,6 +107,9 @@ class ThreadWorld(World):
     async def error(self, handle: Any) -> BaseException | None:
         error: BaseException | None = handle.exception()
         return error
+
+    async def result(self, handle: Any) -> Any:
+        return handle.result(SOON)
 
     async def _sleep(self, seconds: float) -> None:
         time.sleep(seconds)
