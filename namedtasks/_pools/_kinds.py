@@ -118,6 +118,10 @@ def _submit_to(pool: Executor, fn: Callable[..., object], args: tuple[object, ..
         # second run of a name would be given the result of the first (probed).
         call: Callable[..., object] = call_on_dask
         return pool.submit(call, fn, *args, pure=False)
+    if _is_of_processes(pool) and pool._broken:  # noqa: SLF001
+        # Its submit() says the same, but from Python 3.12 on not before all of its processes have
+        # ended, and that may take long.
+        raise sys.modules["concurrent.futures.process"].BrokenProcessPool(pool._broken)  # noqa: SLF001
     future = pool.submit(fn, *args)
     _look_at_workers(pool)
     return future
@@ -129,13 +133,16 @@ def processes_of(pool: Executor) -> Mapping[int, Any]:
     The pool forgets it with ``shutdown(wait=False)``. Empty for a pool that is not of
     processes, or that we do not know.
     """
-    module = sys.modules.get("concurrent.futures.process")
-    if _is_loky(pool) or (module is not None and isinstance(pool, module.ProcessPoolExecutor)):
-        known: Any = pool
-        processes: Mapping[int, Any] | None = known._processes  # noqa: SLF001
+    if _is_loky(pool) or _is_of_processes(pool):
+        processes: Mapping[int, Any] | None = pool._processes  # noqa: SLF001
         if processes is not None:  # it was not shut down
             return processes
     return {}
+
+
+def _is_of_processes(pool: object) -> TypeGuard[Any]:
+    module = sys.modules.get("concurrent.futures.process")
+    return module is not None and isinstance(pool, module.ProcessPoolExecutor)
 
 
 def _look_at_workers(pool: Executor) -> None:
@@ -147,9 +154,13 @@ def _look_at_workers(pool: Executor) -> None:
     """
     wakeup = getattr(pool, "_executor_manager_thread_wakeup", None)
     lock = getattr(pool, "_shutdown_lock", None)
-    if wakeup is not None and lock is not None:
-        with contextlib.suppress(Exception), lock:  # the job is in the pool, whatever happens here
-            wakeup.wakeup()
+    # Another submit() that has the lock does the same, and a broken pool keeps it for long.
+    if wakeup is not None and lock is not None and lock.acquire(blocking=False):
+        try:
+            with contextlib.suppress(Exception):  # the job is in the pool, whatever happens here
+                wakeup.wakeup()
+        finally:
+            lock.release()
 
 
 def _is_dask(pool: Executor) -> bool:

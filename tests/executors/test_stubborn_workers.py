@@ -104,6 +104,28 @@ def test_until_they_are_gone_the_runs_are_overdue_and_keep_their_names(
 
 
 @each_dialect
+def test_meanwhile_the_pool_refuses_jobs_at_once(
+    dialect: str,
+    pool: ProcessPoolExecutor,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From Python 3.12 on its own `submit` would hold up the caller, and so a whole loop."""
+
+    async def use(world: World) -> None:
+        two = Two(world, tmp_path)
+        await two.run(world)
+        two.kill(0)
+        await world.until(lambda: pool._broken)
+        assert isinstance(await world.start_error("other", operate), BrokenExecutor)
+        assert is_alive(two.processes[1])
+        two.kill(1)
+
+    monkeypatch.setattr(_broken, "GRACE", math.inf)
+    RUNS[dialect](use, pool)
+
+
+@each_dialect
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="these methods are new")
 @pytest.mark.parametrize("method", ["terminate_workers", "kill_workers"])
 def test_workers_that_are_ended_with_their_pool_free_no_name_too_early(
