@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 from collections.abc import Awaitable, Callable
 from concurrent.futures import (
     Executor as _Pool,  # what we call an executor is another thing
@@ -83,9 +84,14 @@ async def _run_in_pool(
     pool: _pools.PoolOrFactory, fn: Callable[..., object], /, *args: object
 ) -> object:
     await trio.lowlevel.checkpoint_if_cancelled()
-    chosen = _pool_of(pool)
-    wait = _Wait()
     run = executed_for.get(None)
+    try:
+        chosen = _pool_of(pool)
+    except KeyboardInterrupt:
+        if run is not None:  # to its map this is a failure of the run, and the program would go on
+            signal.raise_signal(signal.SIGINT)
+        raise
+    wait = _Wait()
     if run is None:
         wait.job = _pools.submit(chosen, fn, args, wait.end_from_any_thread)
     else:

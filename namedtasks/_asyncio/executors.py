@@ -43,14 +43,19 @@ async def call_in_executor(
     if executor is None:
         call.submit_to_threads(run.shell.threads, fn, args)
     else:
-        run.job = _pools.submit(
-            executor,
-            fn,
-            args,
-            call.ended,
-            lost=partial(call.in_loop, run.note_lost_worker),
-            overdue_after=run.overdue_after,
-        )
+        try:
+            run.job = _pools.submit(
+                executor,
+                fn,
+                args,
+                call.ended,
+                lost=partial(call.in_loop, run.note_lost_worker),
+                overdue_after=run.overdue_after,
+            )
+        except KeyboardInterrupt:  # of a Ctrl-C, say in the function that gives the pool
+            raise
+        except BaseException as refusal:
+            raise _as_task_error(run, refusal)  # noqa: B904 - it has its cause
     del fn, args
     while call.future is None:
         try:
@@ -67,14 +72,21 @@ async def call_in_executor(
         error = future.exception()
         if error is None:
             return future.result()
-        if not isinstance(error, Exception):
-            run.raised = error  # a Task that ends in SystemExit would stop the loop
-            raise TaskFailedError(run.name, run.operation) from error
-        if isinstance(error, StopIteration):
-            run.raised = error  # Python makes a RuntimeError of it here
-        raise error
+        raise _as_task_error(run, error)
     finally:
         del future, run, error  # no cycle through an error's traceback
+
+
+def _as_task_error(run: AsyncioRun, error: BaseException) -> BaseException:
+    """Return what the Task raises for the *error* of an executor; mostly that itself."""
+    if isinstance(error, Exception):
+        if isinstance(error, StopIteration):
+            run.raised = error  # Python makes a RuntimeError of it in an async function
+        return error
+    run.raised = error  # a Task that ends in SystemExit would stop the loop
+    failed = TaskFailedError(run.name, run.operation)
+    failed.__cause__ = error
+    return failed
 
 
 def _reason(request: asyncio.CancelledError) -> str | None:

@@ -68,6 +68,38 @@ async def test_a_group_with_a_base_exception_is_a_failure_as_a_whole() -> None:
         assert tasks.state("a") is State.WAITING
 
 
+class InPlace(concurrent.futures.Executor):
+    """A pool that calls the function inside `submit`, and lets through what it raises."""
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> concurrent.futures.Future[Any]:
+        raise AssertionError(fn(*args))
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, StopIteration])
+@virtual()
+async def test_what_a_pools_submit_raises_is_a_failure(kind: type[BaseException]) -> None:
+    async with open_task_map(executor=InPlace(), instruments=()) as tasks:
+        task = tasks.run_in_executor("a", raises, kind)
+        with pytest.raises((TaskFailedError, RuntimeError)) as caught:
+            await task
+        assert type(caught.value.__cause__) is kind
+        failure = tasks.failure("a")
+        assert failure is not None
+        assert type(failure.error) is kind
+
+
+def test_ctrl_c_in_a_pools_submit_ends_the_program() -> None:
+    @virtual()
+    async def main() -> None:
+        async with open_task_map(executor=InPlace(), instruments=()) as tasks:
+            tasks.run_in_executor("a", raises, KeyboardInterrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        main()
+
+
 @virtual(autojump=False)
 async def test_an_exit_in_a_process_is_a_failure() -> None:
     context = multiprocessing.get_context("spawn")

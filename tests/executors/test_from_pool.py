@@ -1,5 +1,6 @@
 """A pool as an executor of the trio map."""
 
+import signal
 import weakref
 from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from typing import Any
@@ -9,7 +10,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import namedtasks
-from namedtasks import State, TaskCancelledError, TaskFailedError, current_run
+from namedtasks import (
+    State,
+    TaskCancelledError,
+    TaskFailedError,
+    TaskMap,
+    current_run,
+    open_task_map,
+)
 from namedtasks.executors import _Wait, from_pool
 from tests.executors.pools import SOON, AtOnce, ByHand, Gate
 from tests.memory import free_those_of_other_threads, no_garbage_collection
@@ -157,6 +165,27 @@ async def test_the_factory_may_be_interrupted_by_ctrl_c() -> None:
 
         await from_pool(factory)(print)
     assert protected == [False]
+
+
+def test_ctrl_c_in_the_factory_of_a_maps_executor_interrupts_the_program() -> None:
+    """Though what an executor raises is a failure of its run only."""
+
+    def factory() -> Executor:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("Python handles the signal before this")
+
+    async def main() -> None:
+        async with open_task_map(executor=from_pool(factory), instruments=()) as tasks:
+            maps.append(tasks)
+            tasks.start_thread_soon("a", print)
+            await trio.sleep_forever()
+
+    maps: list[TaskMap] = []
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    failure = maps[0].failure("a")
+    assert failure is not None
+    assert isinstance(failure.error, KeyboardInterrupt)
 
 
 def test_an_end_after_the_trio_run_is_nobodys_business() -> None:
