@@ -392,6 +392,9 @@ async def test_clean_up_ends_the_processes_of_its_work_folder(tmp_path: Path) ->
         other = await trio.lowlevel.open_process(["sleep", "600"])
     with commands.marked(tmp_path):
         ours = await trio.lowlevel.open_process(["sleep", "600"], start_new_session=True)
+    # A process that has just been started has no environment for a moment.
+    while not Path(f"/proc/{ours.pid}/environ").read_bytes():
+        await trio.sleep(0.001)
     try:
         assert [f"process {ours.pid}"] == cleanup.leftovers(tmp_path)
         await cleanup.clean_up(tmp_path)
