@@ -1,4 +1,4 @@
-"""Waits for what is left of a pool that has lost a worker, and then tells of its jobs' ends.
+"""Waits for the processes of a pool that has lost a worker, and then ends the pool's jobs.
 
 A pool of processes that has lost a worker asks the others to terminate. A worker
 need not obey: a handler for SIGTERM that it has inherited, or a body that ignores
@@ -25,19 +25,26 @@ GRACE = 5.0
 """Seconds between the pool's SIGTERM and our SIGKILL, as trio gives a process."""
 
 SHORTLY = 0.1
-"""Seconds in which processes mostly end; whoever waits for them is told of longer waits."""
+"""Seconds in which processes mostly end; `Job.lost` is called after that."""
 
 _LONGEST_WAIT = 3_600.0
 """Seconds: the system's own waits do not take any number."""
 
 
 class Job(NamedTuple):
-    """What to call for a job of a broken pool."""
+    """Functions to call for a job of a broken pool."""
 
     lost: Callable[[], object]
     """Called if the pool's processes do not end shortly: the job may become overdue."""
     tell: Callable[[], object]
-    """Called when nothing runs in the pool any more: tells of the job's end."""
+    """Called when nothing runs in the pool any more: ends the job."""
+
+    def note_lost(self) -> None:
+        """Call `lost`, and log what it raises: the processes have to be killed all the same."""
+        try:
+            self.lost()
+        except BaseException as error:
+            complain("what is called when a pool has lost a worker failed", error)
 
 
 @final
@@ -96,6 +103,8 @@ class _BrokenPool:
         self.jobs: list[Job] = []
         self.is_awaited = False
         """Whether a thread waits for it."""
+        self.takes_long = False
+        """Whether `Job.lost` was called because the processes did not end shortly."""
         self.grace = GRACE
         self._shared: Mapping[int, Any] = {}
         """The pool's table of processes: one that was being started may come later."""
@@ -131,9 +140,10 @@ class _BrokenPool:
         if self._have_ended(SHORTLY):
             return
         with _lock:
+            self.takes_long = True
             jobs = list(self.jobs)
         for job in jobs:
-            job.lost()
+            job.note_lost()
         self._kill_after_grace()
 
     def end_here(self) -> None:
@@ -198,9 +208,12 @@ def hold(
         broken.jobs.append(job)
         broken.grace = max(broken.grace, overdue_after)
         broken.add(processes, shared)
-        if broken.is_awaited:
-            return
-        broken.is_awaited = True
+        was_awaited, broken.is_awaited = broken.is_awaited, True
+        is_late = broken.takes_long
+    if is_late:
+        job.note_lost()
+    if was_awaited:
+        return
     try:
         in_a_thread(_await_end, pool, broken)
     except BaseException:

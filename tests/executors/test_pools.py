@@ -377,6 +377,38 @@ def test_they_are_not_killed_before_their_runs_are_overdue(
     ends.wait()
 
 
+def test_a_job_that_fails_later_than_others_learns_of_the_long_wait_too(
+    processes: dict[int, Process],
+) -> None:
+    """The pool fails its jobs one by one, and calls the callbacks of each in between."""
+    process = processes[1] = Process()
+    pool, ends = OfProcesses(), [Ends(), Ends()]
+    lost = [threading.Event(), threading.Event()]
+    for one, event in zip(ends, lost, strict=True):
+        submit(pool, print, (), one, lost=event.set, overdue_after=SOON)
+    lose_a_worker(pool, 0)
+    assert lost[0].wait(SOON)
+    assert not lost[1].is_set()
+    lose_a_worker(pool, 1)
+    assert lost[1].is_set()
+    process.end()
+    for one in ends:
+        one.wait()
+
+
+def test_an_error_of_what_is_called_for_a_lost_worker_is_logged(
+    processes: dict[int, Process], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The processes are killed, and the job ends, all the same."""
+    process = processes[1] = Process()
+    ends = lose_a_worker_of(processes, lost=functools.partial(raise_error, ValueError("boom")))
+    assert process.was_told.wait(SOON)
+    ends.wait()
+    assert caplog.record_tuples == [
+        ("namedtasks", logging.ERROR, "what is called when a pool has lost a worker failed")
+    ]
+
+
 def test_a_process_that_is_started_late_is_waited_for(processes: dict[int, Process]) -> None:
     """Its start was under way when the pool broke."""
     first, second = Process(), Process()
