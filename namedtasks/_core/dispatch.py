@@ -69,16 +69,18 @@ class Dispatch:
 
         Args:
             noted: The events to deliver; by default those of `note`.
-            keep: Tells of a run whether its events have to stay for a later call. An event
-                that stays holds back all later ones, so their order does not change.
+            keep: Returns whether the events of a run must wait for a later call. Such an
+                event holds back all later ones, so their order does not change.
         """
         if noted is None:
             noted = self._noted
         while noted:
-            instrument, event, run = noted[0]
+            # Taken before anything is called: a signal handler may call this in between.
+            first = noted.popleft()
+            instrument, event, run = first
             if keep is not None and run is not None and keep(run):
+                noted.appendleft(first)
                 return
-            noted.popleft()
             if not self._is_plugged_in(instrument):
                 continue
             try:

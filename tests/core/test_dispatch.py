@@ -185,3 +185,31 @@ def test_an_instrument_that_exits_is_unplugged_like_any_other() -> None:
     dispatch.deliver()
     assert recording.events == [started("a")]
     assert len(complaints) == 1
+
+
+def test_an_event_that_must_wait_holds_back_all_later_ones() -> None:
+    recording = RecordingInstrument()
+    dispatch = Dispatch([recording], Complaints())
+    run = cast("Any", object())
+    dispatch.note(started("a"), run)
+    dispatch.note(started("b"))
+    dispatch.deliver(keep=lambda one: one is run)
+    assert recording.events == []
+    dispatch.deliver(keep=lambda _: False)
+    assert recording.events == [started("a"), started("b")]
+
+
+def test_a_call_in_the_middle_of_a_call_loses_no_event() -> None:
+    """A signal handler, or a finalizer, may call the map while it looks at an event."""
+    recording = RecordingInstrument()
+    dispatch = Dispatch([recording], Complaints())
+    dispatch.note(started("a"), cast("Any", object()))
+    dispatch.note(started("b"))
+
+    def keep(_: object) -> bool:
+        dispatch.deliver()
+        return False
+
+    dispatch.deliver(keep=keep)
+    assert {event.name for event in recording.events} == {"a", "b"}
+    assert len(recording.events) == 2
