@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from namedtasks import _pools
-from namedtasks._asyncio.lots import DeafFuture
+from namedtasks._asyncio.lots import UncancellableFuture
 from namedtasks._asyncio.run import AsyncioRun
 from namedtasks._core.callables import coroutine_error
 from namedtasks._core.errors import TaskFailedError
@@ -52,7 +52,7 @@ async def call_in_executor(
                 lost=partial(call.in_loop, run.note_lost_worker),
                 overdue_after=run.overdue_after,
             )
-        except KeyboardInterrupt:  # of a Ctrl-C, say in the function that gives the pool
+        except KeyboardInterrupt:  # a Ctrl-C, for example in the function that gives the pool
             raise
         except BaseException as refusal:
             raise _as_task_error(run, refusal)  # noqa: B904 - it has its cause
@@ -61,7 +61,7 @@ async def call_in_executor(
         try:
             await call.sleep()
         except asyncio.CancelledError as request:
-            call.is_deaf = True
+            call.is_uncancellable = True
             run.shell.cancel(run, _reason(request))
     run.job = None
     future, call.future = call.future, None
@@ -99,15 +99,15 @@ def _reason(request: asyncio.CancelledError) -> str | None:
 class _Call:
     """One function on its way; its future is here when the work has ended."""
 
-    __slots__ = ("_fn", "_loop", "_sleeper", "future", "is_deaf")
+    __slots__ = ("_fn", "_loop", "_sleeper", "future", "is_uncancellable")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fn: Callable[..., object]) -> None:
         self._loop = loop
         self._fn = fn
         self._sleeper: asyncio.Future[None] | None = None
         self.future: Future[Any] | None = None
-        self.is_deaf: bool = False
-        """Whether a cancellation changes nothing any more: then it does not wake the Task."""
+        self.is_uncancellable: bool = False
+        """True from the first cancellation on: later ones do not wake the Task."""
 
     def submit_to_threads(
         self, threads: ThreadPool, fn: Callable[..., object], args: tuple[object, ...]
@@ -146,7 +146,11 @@ class _Call:
         return failed
 
     async def sleep(self) -> None:
-        self._sleeper = DeafFuture(loop=self._loop) if self.is_deaf else self._loop.create_future()
+        self._sleeper = (
+            UncancellableFuture(loop=self._loop)
+            if self.is_uncancellable
+            else self._loop.create_future()
+        )
         await self._sleeper
 
 

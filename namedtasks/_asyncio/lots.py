@@ -9,7 +9,7 @@ from typing import Any, final
 
 
 @final
-class DeafFuture(asyncio.Future[None]):
+class UncancellableFuture(asyncio.Future[None]):
     """A future that a cancelled Task goes on waiting for, without being woken.
 
     anyio cancels a Task again in each turn of the loop until it leaves the scope. For a
@@ -18,7 +18,7 @@ class DeafFuture(asyncio.Future[None]):
     """
 
     def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's signature
-        """Do nothing; the True says to `asyncio.Task.cancel` that the request is dealt with."""
+        """Do nothing; the True makes `asyncio.Task.cancel` take the request for delivered."""
         return True
 
 
@@ -44,10 +44,10 @@ class Lot:
         for sleeper in self._sleepers:
             _wake(sleeper)
 
-    async def park(self, until: float = math.inf, *, is_deaf: bool = False) -> None:
-        """Sleep until woken, or until a time; if *is_deaf*, also through cancellations."""
+    async def park(self, until: float = math.inf, *, is_uncancellable: bool = False) -> None:
+        """Sleep until woken, or until a time; if *is_uncancellable*, also through cancellations."""
         sleeper: asyncio.Future[None] = (
-            DeafFuture(loop=self._loop) if is_deaf else self._loop.create_future()
+            UncancellableFuture(loop=self._loop) if is_uncancellable else self._loop.create_future()
         )
         timer = None
         if until != math.inf:

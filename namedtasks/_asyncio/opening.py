@@ -154,7 +154,7 @@ async def _wait_for_runs(shell: Shell) -> asyncio.CancelledError | None:
         shell.stop_all(_BLOCK_CANCELLED)
         with _anyio_shield():
             while not shell.is_over():
-                await shell.quiet.park(is_deaf=True)
+                await shell.quiet.park(is_uncancellable=True)
         return request
     return None
 

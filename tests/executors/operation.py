@@ -105,8 +105,8 @@ def operate_and_exit(folder: str, name: str) -> None:
     sys.exit(1)
 
 
-def operate_deaf(folder: str, name: str) -> None:
-    """Run until it is let go, whatever signal comes but SIGKILL."""
+def operate_ignoring_sigterm(folder: str, name: str) -> None:
+    """Run until its file says that it may end, or it is killed by SIGKILL."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     diary = Diary(folder, name)
     diary.note("start")

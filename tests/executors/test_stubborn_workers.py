@@ -16,7 +16,14 @@ import pytest
 from namedtasks import State, _pools
 from namedtasks._pools import _broken
 from tests.executors.conftest import CURE
-from tests.executors.operation import LOOK_EVERY, SOON, Diary, is_alive, operate, operate_deaf
+from tests.executors.operation import (
+    LOOK_EVERY,
+    SOON,
+    Diary,
+    is_alive,
+    operate,
+    operate_ignoring_sigterm,
+)
 from tests.executors.worlds import RUNS, World
 from tests.threads.helpers import run_child
 
@@ -33,13 +40,13 @@ def pool() -> Generator[ProcessPoolExecutor]:
 
 
 class Two:
-    """A run whose worker the test kills, and a deaf one in another worker of the same pool."""
+    """A run whose worker the test kills, and one in another worker, which ignores SIGTERM."""
 
     def __init__(self, world: World, folder: pathlib.Path) -> None:
         self.diaries = [Diary(folder, "victim"), Diary(folder, "sibling")]
         self.handles = [
             world.start("victim", operate, str(folder), "victim"),
-            world.start("sibling", operate_deaf, str(folder), "sibling"),
+            world.start("sibling", operate_ignoring_sigterm, str(folder), "sibling"),
         ]
         self.processes: list[int] = []
 
@@ -150,7 +157,7 @@ def test_workers_that_are_ended_with_their_pool_free_no_name_too_early(
 def test_they_are_killed_where_there_are_no_pidfds(
     pool: ProcessPoolExecutor, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a sandbox, say; other systems have no such function."""
+    """For example in a sandbox; other systems have no such function."""
 
     async def use(world: World) -> None:
         two = Two(world, tmp_path)
@@ -181,7 +188,7 @@ def test_when_no_thread_can_be_started_they_are_ended_in_the_pools(
     monkeypatch.setattr(_broken, "GRACE", 0.01)
     if not pidfds:
         monkeypatch.delattr("os.pidfd_open")
-    for name, fn in (("victim", operate), ("sibling", operate_deaf)):
+    for name, fn in (("victim", operate), ("sibling", operate_ignoring_sigterm)):
         _pools.submit(pool, fn, (str(tmp_path), name), ended.append)
     diaries = [Diary(tmp_path, "victim"), Diary(tmp_path, "sibling")]
     limit = time.monotonic() + SOON
@@ -211,7 +218,7 @@ IN_A_PROGRAM = """
     from multiprocessing import get_context
     from namedtasks import ThreadTaskMap
     from namedtasks._pools import _broken
-    from tests.executors.operation import Diary, operate_deaf
+    from tests.executors.operation import Diary, operate_ignoring_sigterm
     from tests.executors.worlds import RUNS
 """
 
@@ -246,7 +253,7 @@ AT_EXIT = (
     _broken.GRACE = 0.01
     pool = ProcessPoolExecutor(2, mp_context=get_context("fork"))
     tasks = ThreadTaskMap(executor=pool, instruments=())
-    tasks.submit("sibling", operate_deaf, {folder!r}, "sibling")
+    tasks.submit("sibling", operate_ignoring_sigterm, {folder!r}, "sibling")
     tasks.submit("victim", lose_a_worker, {folder!r})
     diary = Diary({folder!r}, "sibling")
     while "start" not in diary.what():
@@ -270,7 +277,7 @@ LOKY_WITHOUT_HELP = """
     import loky.backend.utils
     from namedtasks import ThreadTaskMap
     from namedtasks._pools import _broken
-    from tests.executors.operation import is_alive, operate_deaf
+    from tests.executors.operation import is_alive, operate_ignoring_sigterm
 
     def main(folder):
         warnings.simplefilter("ignore")  # loky warns before it crashes
@@ -281,7 +288,7 @@ LOKY_WITHOUT_HELP = """
         os.environ["PATH"] = folder  # there is no pgrep
         with ThreadTaskMap(executor=pool, instruments=()) as tasks:
             processes = list(pool._processes)
-            sibling = tasks.submit("sibling", operate_deaf, folder, "sibling")
+            sibling = tasks.submit("sibling", operate_ignoring_sigterm, folder, "sibling")
             victim = tasks.submit("victim", os._exit, 1)
             for future in (victim, sibling):
                 print(type(future.exception()).__name__, [is_alive(each) for each in processes])
