@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# The environment and the arguments of a process that has just been started, psutil on Linux.
-#
-# Guess: subprocess.Popen returns when the new program has begun (it waits for exec, to raise what
-# exec fails with), so /proc/PID/environ and /proc/PID/cmdline are there.
-#
-# Behaviour: exec closes the pipe by which Popen learns of it before it enters the new environment
-# and arguments. For a moment both files are empty, and psutil says {} and [] without an error; the
-# name is the new one already. So a look for processes by a variable or an argument misses those
-# that are just being started.
-#
-# Seen with psutil 7.2.2 on CPython 3.11.7, Linux 6.18, two busy cores:
-#     of 1500 processes just started 190 had no environment, 188 had no arguments
-# and up to half of them on a busier day; on CPython 3.13.0: 287 and 287. None after a moment.
+# The guess:
+#   subprocess.Popen returns when the new program has begun (it waits for exec, to raise what exec
+#   fails with), so /proc/PID/environ and /proc/PID/cmdline are there.
+# The behaviour:
+#   exec closes the pipe that Popen waits for before it enters the new environment and arguments.
+#   For a moment both files are empty, and psutil returns {} and [] without an error; the name is
+#   the new one already. So a search for processes by a variable or an argument misses those that
+#   are just being started.
+# Seen with:
+#   psutil 7.2.2, CPython 3.11.7 and 3.13.0, Linux 6.18, two busy cores
+# Output (the numbers vary with the load):
+#   of 1500 processes just started 190 had no environment, 188 had no arguments
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -46,3 +45,4 @@ print(f"{no_arguments} had no arguments")
 sys.exit(not (no_environment and no_arguments))
 PROGRAM
 "$work/venv/bin/python" "$work/program.py" || { echo "this has changed" >&2; exit 1; }
+echo "as described"

@@ -1,21 +1,20 @@
 #!/usr/bin/env bash
-# A signal that arrives while a built-in function is called with a keyword argument, CPython 3.14.
-#
-# Guess: Python looks for signals after every call, so that in
-#     print("ready", flush=True); time.sleep(60)
-# a Ctrl-C that arrives while the line is written is handled before the sleep begins.
-#
-# Behaviour: up to 3.13 it is. From 3.14 on it is not when such a call is run for the first time,
-# as in a script: the handler runs when the sleep is over. A positional argument, or a second run
-# of the same line, makes the difference. So a program that is told "ready" by its child, and sends
-# SIGINT at once, may wait for the whole sleep.
-#
-# Seen with CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2 on Linux:
-#     3.13.0  positional: before the sleep, keyword: before the sleep
-#     3.14.10 positional: before the sleep, keyword: after the sleep
-#     3.15.2  positional: before the sleep, keyword: after the sleep
-#
-# Runs each of python3.11 to python3.15 that is on the PATH, or only $PYTHON. No other package.
+# The guess:
+#   Python looks for signals after every call, so that in
+#       print("ready", flush=True); time.sleep(60)
+#   a Ctrl-C that arrives while the line is written is handled before the sleep begins.
+# The behaviour:
+#   Up to CPython 3.13 it is. From 3.14 on it is not when a built-in function is called with a
+#   keyword argument and the call runs for the first time, as in a script: the handler runs when
+#   the sleep is over. With a positional argument, or when the same line runs again, it runs
+#   before. So a parent that reads "ready" and sends SIGINT at once may wait for the whole sleep.
+# Seen with:
+#   CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2 on Linux
+# Output:
+#   3.13.0 positional: before the sleep, keyword: before the sleep
+#   3.14.10 positional: before the sleep, keyword: after the sleep
+#   3.15.2 positional: before the sleep, keyword: after the sleep
+# Needs: a Python 3.14 or newer on the PATH, or PYTHON=... to name one. No package.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -52,10 +51,11 @@ late = "after the sleep" if sys.version_info >= (3, 14) else "before the sleep"
 sys.exit(seen != ("before the sleep", late))
 PROGRAM
 
-ran=0
+tried=
 for python in ${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3.15}; do
     "$python" -c '' 2>/dev/null || continue
     "$python" -I "$work/program.py" || { echo "this has changed" >&2; exit 1; }
-    ran=$((ran + 1))
+    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 14))'; then tried=yes; fi
 done
-[ "$ran" -gt 0 ] || { echo "no Python found: name one with PYTHON=" >&2; exit 1; }
+[ -n "$tried" ] || { echo "skipped: no Python 3.14 or newer was found"; exit 77; }
+echo "as described"
