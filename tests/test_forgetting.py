@@ -1,4 +1,4 @@
-"""What was forgotten takes no memory, in any dialect."""
+"""Forgotten records take no memory, in any dialect."""
 
 from __future__ import annotations
 

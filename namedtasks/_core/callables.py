@@ -162,7 +162,7 @@ def check_async_fn(words: Words, async_fn: object) -> None:
 
 
 def is_begun(body: object) -> bool:
-    """Whether a coroutine has taken its first step; False for a type of the user's own."""
+    """Return whether *body* has taken its first step; False for a type of the user's own."""
     if inspect.iscoroutine(body):
         return inspect.getcoroutinestate(body) != inspect.CORO_CREATED
     return inspect.isgenerator(body) and inspect.getgeneratorstate(body) != inspect.GEN_CREATED

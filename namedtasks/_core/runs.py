@@ -174,7 +174,7 @@ class LiveRun(Run, Generic[LotT]):
         return seconds
 
     def note_lost_worker(self) -> None:
-        """Note that its pool has asked its processes to terminate. Called where its map may be."""
+        """Note that the pool has asked its processes to terminate. Only where verbs are allowed."""
         self.shell.note_lost_worker(self)
 
     def heeded(self, error: BaseException | None) -> bool:

@@ -164,7 +164,7 @@ class PoolJob:
         self._lost = lost
         self._overdue_after = overdue_after
         self._shared_processes = processes
-        # Those of now: loky may have dropped some when we are told that it is broken.
+        # Copied now: loky may have dropped some by the time at which it is known to be broken.
         self._processes: tuple[Any, ...] = tuple(dict(processes).values())
         self._submitter: int | None = get_ident()
         self._done_at_once: Future[Any] | None = None
@@ -215,7 +215,7 @@ class PoolJob:
     def _tell(self, future: Future[Any]) -> None:
         """Call *ended*."""
         ended = self._ended
-        del self._ended, self._lost  # they are likely to lead to who keeps this job
+        del self._ended, self._lost  # they are likely to refer to the owner of this job
         try:
             ended(future)
         except BaseException as error:

@@ -98,7 +98,7 @@ later all the same, if there is or comes another worker.
 def _queued_by(error: BaseException) -> _Queued | None:
     """Return the job that a pool had queued before its `submit` raised *error*.
 
-    The local variables of `submit` tell which one it is. The pool's own tables
+    The job's future is among the local variables of `submit`. The pool's own tables
     do not: by now other threads may have submitted the same function.
     """
     traceback = error.__traceback__

@@ -102,7 +102,7 @@ class Places:
                 self.take_back(run)
 
     def _note_lost_worker(self, run: ThreadRun) -> None:
-        self._begin(run)  # it may have been lost before who handed it over could say so
+        self._begin(run)  # the worker may be lost before `after_hand_over`
         run.note_lost_worker()
 
     def take_back(self, run: ThreadRun) -> bool:

@@ -212,7 +212,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             ClosedError: the map is closed, whatever *if_busy* says.
             TypeError: *name* cannot be hashed, *fn* is an async function or
                 cannot be called, an argument is of the wrong type. Where only
-                its result, a coroutine, tells that it is async, the future
+                its result, a coroutine, shows that it is async, the future
                 raises it.
             ValueError: an argument is out of its range, or ANY stands where it
                 means nothing.

@@ -28,7 +28,7 @@ def generator_based() -> Any:
 
 @functools.wraps(asynchronous)
 def decorated() -> Any:
-    """Whether it is async is known when it returns."""
+    """Only its result shows that it is async."""
     return asynchronous()
 
 
@@ -173,7 +173,7 @@ def test_what_is_no_coroutine_is_a_result(value: object) -> None:
 
 
 def test_a_result_is_not_asked_for_its_class() -> None:
-    """The class of a lazy object, say, may be expensive to make, or raise."""
+    """The class of a lazy object, for example, may be expensive to make, or raise."""
 
     def raising(_: object) -> Any:
         raise AssertionError

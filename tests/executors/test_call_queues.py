@@ -40,7 +40,7 @@ def queue_size(kind: str) -> int:
 
 
 def handed_over(pool: Any) -> int:
-    """How many jobs the pool has marked as running: in a worker, or in the queue of calls."""
+    """Count the jobs that the pool has marked as running: in a worker or in the queue of calls."""
     return sum(item.future.running() for item in list(pool._pending_work_items.values()))
 
 

@@ -127,7 +127,7 @@ def test_a_job_that_has_begun_in_another_thread_keeps_its_name(
 
 
 def test_a_pool_of_threads_may_raise_when_it_likes() -> None:
-    """What it was given does nothing any more, wherever it has put it."""
+    """The job does nothing any more, wherever the pool has put it."""
 
     class Raising(ThreadPoolExecutor):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

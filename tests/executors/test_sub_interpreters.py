@@ -23,7 +23,7 @@ really_make = threading.Thread
 
 
 def no_daemons(*args: Any, daemon: bool | None = None, **options: Any) -> threading.Thread:
-    """What `threading.Thread` does in a sub-interpreter."""
+    """Raise what `threading.Thread` raises in a sub-interpreter."""
     if daemon:
         raise RuntimeError("daemon threads are disabled in this (sub)interpreter")
     return really_make(*args, daemon=daemon, **options)

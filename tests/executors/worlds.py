@@ -33,7 +33,7 @@ class World(abc.ABC):
         """Wait for the end of a run; returns what it failed with."""
 
     async def start_error(self, name: str, fn: Callable[..., Any], *args: Any) -> object:
-        """Start something; returns the error that is told there, or at the end of the run."""
+        """Start something; returns the error that is raised there, or at the end of the run."""
         try:
             handle = self.start(name, fn, *args)
         except Exception as error:

@@ -58,7 +58,7 @@ def outcome_of(program: str) -> str:
 
 
 def test_threads_inherit_here() -> None:
-    """What the other tests ask for can be seen."""
+    """A thread inherits its context here: without that the other tests would show nothing."""
     program = """
 def look():
     print(who.get())
@@ -93,7 +93,7 @@ with ThreadTaskMap() as tasks:
 
 
 def test_instruments_that_the_timer_calls_do_not_see_the_variables_of_an_earlier_caller() -> None:
-    """The timer tells of overdue runs, and has runs begin that had to wait."""
+    """The timer reports overdue runs, and starts runs that had to wait."""
     program = """
 begun, may_end = threading.Event(), threading.Event()
 heard = {}

@@ -115,7 +115,7 @@ class FuseBackend(ImageBackend):
 def _check_served(target: Path, said: str) -> None:
     """Raise the reason that fuse2fs gave unless *target* is mounted and served.
 
-    The exit code does not tell: it is 0 when libfuse has refused the mount
+    The exit code is no help: it is 0 when libfuse has refused the mount
     (fuse2fs 1.47.0), for example because a file is in the mount point.
     """
     if not kernel.is_served(target):
