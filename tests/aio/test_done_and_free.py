@@ -317,20 +317,22 @@ async def test_events_are_delivered_in_order_though_one_has_to_wait_for_its_task
 # Task factories that put a coroutine of their own around ours
 
 
-@pytest.mark.parametrize("begins", [True, False], ids=["delays it", "never begins it"])
+@pytest.mark.parametrize("then", ["begins", "returns", "raises"])
 @virtual()
-async def test_a_coroutine_that_a_task_factory_has_not_begun_is_closed(begins: bool) -> None:
+async def test_a_coroutine_that_a_task_factory_has_not_begun_is_closed(then: str) -> None:
     """Nothing warns that it was never awaited, and the name is free."""
 
     def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
         async def around() -> object:
             await asyncio.sleep(1)
-            return await coro if begins else None
+            if then == "raises":
+                raise ValueError("not today")
+            return await coro if then == "begins" else None
 
         return asyncio.Task(around(), loop=loop, **options)
 
     loop_now().set_task_factory(make)
-    async with open_task_map(limit=2, instruments=()) as tasks:
+    async with open_task_map(limit=2, backoff=None, instruments=()) as tasks:
         cancelled = tasks.create_task("a", fetch)
         cancelled.cancel()
         asked = tasks.create_task("b", fetch)
@@ -342,9 +344,37 @@ async def test_a_coroutine_that_a_task_factory_has_not_begun_is_closed(begins: b
         assert [one.cancelled() for one in (cancelled, asked)] == [True, True]
         assert in_line.done()
         assert list(tasks) == []
-        if begins:
-            assert await tasks.create_task("a", fetch) == "page"
+        again = [tasks.create_task("a", fetch), tasks.create_task("a", fetch, if_busy="queue")]
+        await tasks.wait_idle()
+        assert [one.done() for one in again] == [True, True]
+        assert (again[0].exception() is not None) is (then == "raises")
     loop_now().set_task_factory(None)
+
+
+@virtual()
+async def test_a_task_factory_may_run_the_coroutine_in_another_task() -> None:
+    """The run ends with its own Task; the other one disturbs no later run."""
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        async def around() -> None:
+            others.append(asyncio.Task(coro, loop=loop))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        return asyncio.Task(around(), loop=loop, **options)
+
+    others: list[asyncio.Task[Any]] = []
+    async with open_task_map(instruments=()) as tasks:
+        for body in (fetch, boom):
+            loop_now().set_task_factory(make)
+            await tasks.create_task("page", body)
+            loop_now().set_task_factory(None)
+            later = tasks.create_task("page", asyncio.sleep, 10)
+            await asyncio.wait(others)
+            assert tasks["page"] is later
+            later.cancel()
+            await tasks.wait_idle()
+            assert others.pop().exception() is None or body is boom
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)

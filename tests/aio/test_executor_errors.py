@@ -19,6 +19,7 @@ from namedtasks._asyncio.shell import Shell
 from namedtasks.asyncio import open_task_map
 from namedtasks.instruments import TaskFailed
 from namedtasks.testing import RecordingInstrument
+from tests.executors.pools import ByHand
 from tests.virtual_loop import loop_now, virtual
 
 KINDS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError]
@@ -173,3 +174,15 @@ async def test_repeated_cancellations_wake_a_threads_task_once(
         thread.go.set()
         assert await task == "late"
     assert cancels == ["reason 0"]
+
+
+@virtual()
+async def test_a_result_that_comes_with_a_cancellation_is_the_runs_result() -> None:
+    """The loop learns of the result first; the cancellation wakes the Task before that."""
+    pool = ByHand()
+    async with open_task_map(executor=pool, instruments=()) as tasks:
+        task = tasks.run_in_executor("a", len, "abc")
+        await loop_now().settle()
+        pool.futures[0].set_result(3)
+        task.cancel()
+        assert await task == 3

@@ -182,6 +182,8 @@ def test_ctrl_c_in_the_factory_of_a_maps_executor_interrupts_the_program() -> No
 
     maps: list[TaskMap] = []
     with pytest.raises(KeyboardInterrupt):
+        trio.run(from_pool(factory), print)  # without a map
+    with pytest.raises(KeyboardInterrupt):
         trio.run(main)
     failure = maps[0].failure("a")
     assert failure is not None
