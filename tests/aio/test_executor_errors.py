@@ -152,6 +152,21 @@ async def test_leaving_a_block_does_not_turn_the_loop_over_and_over_under_anyio(
     assert loop.turns - before < 40
 
 
+@virtual()
+async def test_a_shield_around_the_wait_for_a_threads_task_keeps_the_loop_quiet_under_anyio() -> (
+    None
+):
+    """Without it anyio cancels the waiting task again and again, as it does with any Task."""
+    loop, thread = loop_now(), Thread()
+    loop.call_later(5, thread.go.set)
+    async with open_task_map(instruments=()) as tasks:
+        task = tasks.run_in_executor("a", thread)
+        before = loop.turns
+        with anyio.move_on_after(1), anyio.CancelScope(shield=True):
+            assert await task == "late"
+    assert loop.turns - before < 40
+
+
 @virtual(autojump=False)
 async def test_repeated_cancellations_wake_a_threads_task_once(
     monkeypatch: pytest.MonkeyPatch,
