@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from namedtasks._thread_pool import ThreadPool
 
 VERB, CURE = "run_in_executor()", "use create_task()"
-"""What an error says of an async function, and of the place for it."""
+"""The method and the cure that the error for an async function names."""
 
 
 async def call_in_executor(
@@ -125,7 +125,7 @@ class _Call:
         self.in_loop(self._wake, future)
 
     def in_loop(self, fn: Callable[..., object], *args: object) -> None:
-        """Have the loop call *fn*. Called in any thread."""
+        """Schedule a call of *fn* in the loop. Called in any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(fn, *args)
 

@@ -276,7 +276,7 @@ class Shell(Conductor[AsyncioRun, Lot]):
         return value
 
     def _end_before_task(self, run: AsyncioRun) -> None:
-        """Have waits wait for the Task of *run*, in which a task factory's coroutine may go on."""
+        """Add *run* to ``ending``: the coroutine of a task factory may go on in its Task."""
         if run.task is not None:
             self.ending[run] = None
 

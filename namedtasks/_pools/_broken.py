@@ -54,7 +54,7 @@ class _Worker:
     __slots__ = ("_pidfd", "_process", "_was_killed", "handle")
 
     handle: Any
-    """What `multiprocessing.connection.wait` waits for until the process has ended."""
+    """The object to wait for in `multiprocessing.connection.wait`."""
 
     def __init__(self, process: Any) -> None:
         self._process = process
@@ -121,8 +121,8 @@ class _BrokenPool:
             if process not in self._seen:
                 self._seen.add(process)
                 worker = _Worker(process)
-                # After its pidfd was opened: from an exit status that was taken before on, the
-                # process' id may be another one's.
+                # Looked at after its pidfd was opened: once its exit status was taken, the id may
+                # belong to another process, which must not be killed.
                 if process.exitcode is None:
                     self._alive[worker.handle] = worker
                 else:
@@ -195,7 +195,7 @@ def hold(
     job: Job,
     overdue_after: float,
 ) -> None:
-    """Have ``job.tell`` called when nothing runs in *pool* any more.
+    """Arrange that ``job.tell`` is called when nothing runs in *pool* any more.
 
     This is called in the pool's own manager thread, before the pool asks its
     processes to terminate: later it forgets some of them (loky), or has taken

@@ -27,7 +27,7 @@ def is_in_process(pool: Executor) -> bool:
 
 
 def submit_to(pool: Executor, fn: Callable[..., object], args: tuple[object, ...]) -> Future[Any]:
-    """Have the *pool* run ``fn(*args)``, in its own dialect.
+    """Submit ``fn(*args)`` to the *pool*, in the way that its kind needs.
 
     Raises:
         BaseException: what the pool raises; it does not run the function.
@@ -62,7 +62,7 @@ class _Call:
         return call()
 
     def void(self) -> bool:
-        """Have the call do nothing; return False if it has begun."""
+        """Make the call do nothing; return False if it has begun."""
         try:
             self._call.pop()
         except IndexError:

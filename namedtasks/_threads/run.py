@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from namedtasks._threads.shell import Shell
 
 VERB, CURE = "submit()", "use a TaskMap or namedtasks.asyncio"
-"""What an error says of an async function, and of the place for it."""
+"""The method and the cure that the error for an async function names."""
 
 
 @final

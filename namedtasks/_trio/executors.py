@@ -12,7 +12,7 @@ from namedtasks._current import executed_for, running_in
 from namedtasks._log import complain
 
 VERB, CURE = "start_thread_soon()", "use start_soon()"
-"""What an error says of an async function, and of the place for it."""
+"""The method and the cure that the error for an async function names."""
 
 Executor = Callable[..., Awaitable[Any]]
 """Anything shaped like `trio.to_thread.run_sync`: takes a function and its arguments."""
