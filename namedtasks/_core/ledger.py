@@ -117,14 +117,33 @@ class Ledger(Generic[RunT]):
         return self.obstacle_to_pending(name, operation, now)
 
     def look(self, name: Hashable, operation: str | None, now: float) -> Obstacle[RunT] | None:
-        """Return what `obstacle` does, and change nothing: a start makes the index of ANY."""
-        if self.closed or not self.overlaps.wants(name) or name in self.running:
-            return self.obstacle(name, operation, now)
-        # Copied in one step: another thread may change the dict.
-        holders = [run for other, run in list(self.running.items()) if overlap(other, name)]
+        """Return what `obstacle` does, and change nothing: a start makes the index of ANY.
+
+        The caller may be in another thread than the one that changes the tables.
+        """
+        run = self.running.get(name)
+        if self.closed:
+            return Closed.CLOSED
+        if run is not None:
+            return run
+        holders = self._look_for_holders(name)
         if holders:
-            return Overlapping(holders[:_HOLDERS_TOLD])
-        return self.wait_of(name, operation, now)
+            return Overlapping(holders)
+        record = self.wait_of(name, operation, now)
+        return None if record is None or record.error is None else record  # dropped meanwhile
+
+    def _look_for_holders(self, name: Hashable) -> list[RunT]:
+        """Return what `holders` does for a name that does not run itself, and change nothing."""
+        if self.overlaps.covers(name):
+            try:
+                return self.overlaps.holders(name, _HOLDERS_TOLD)
+            except RuntimeError:
+                pass  # another thread has changed the index meanwhile
+        elif not self.overlaps.wants(name):
+            return []
+        # Copied in one step, for the same reason.
+        found = [run for other, run in list(self.running.items()) if overlap(other, name)]
+        return found[:_HOLDERS_TOLD]
 
     def obstacle_to_pending(
         self, name: Hashable, operation: str | None, now: float
@@ -228,9 +247,9 @@ class Ledger(Generic[RunT]):
     def failure(self, name: Hashable, operation: str | None, now: float) -> Failure | None:
         """What is on record of *name*; while it runs, what was before the run."""
         run = self.running.get(name)
-        if run is not None and run.record and run.operation == operation:
-            return failure_of(run.record)
-        record = self.records.get(name, operation, now)
+        record = None if run is None or run.operation != operation else run.record
+        if record is None:
+            record = self.records.get(name, operation, now)
         return None if record is None else failure_of(record)
 
     def release(self, run: RunT) -> None:

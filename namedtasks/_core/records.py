@@ -17,7 +17,7 @@ there are records.
 import math
 from collections import deque
 from collections.abc import Hashable
-from typing import cast, final
+from typing import final
 
 import attrs
 
@@ -93,9 +93,11 @@ class Failure:
         return self.retry_at == math.inf
 
 
-def failure_of(record: Record) -> Failure:
-    """A *record* as its readers see it."""
-    error = cast(BaseException, record.error)
+def failure_of(record: Record) -> Failure | None:
+    """Return a *record* as its readers see it; None if another thread has dropped it."""
+    error = record.error
+    if error is None:
+        return None
     return Failure(record.name, record.operation, record.failures, error, record.retry_at)
 
 

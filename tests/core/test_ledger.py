@@ -172,3 +172,39 @@ def test_a_name_is_admitted_whole_or_not_at_all_wherever_it_raises() -> None:
             assert list(ledger.running.values()) == [run]
             assert ledger.holders(("v", ANY), 1) == [run]
     assert raised
+
+
+# Looks from other threads than the one that changes the tables
+
+
+def test_a_look_finds_holders_though_the_index_changes_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger: Ledger[Run] = Ledger(10.0)
+    run = admitted(ledger, ("v", 1))
+    admitted(ledger, ("w", ANY))
+
+    def holders(*_: object) -> list[Run]:
+        raise RuntimeError("OrderedDict mutated during iteration")
+
+    found = ledger.look(("v", ANY), None, 0.0)
+    assert isinstance(found, Overlapping)
+    assert found.runs == [run]
+    monkeypatch.setattr(type(ledger.overlaps), "holders", holders)
+    found = ledger.look(("v", ANY), None, 0.0)
+    assert isinstance(found, Overlapping)
+    assert found.runs == [run]
+    assert ledger.look(("x", 1), None, 0.0) is None
+
+
+def test_a_look_at_a_record_that_is_dropped_meanwhile_finds_none() -> None:
+    """The other thread has taken the error, and not yet the record."""
+    ledger: Ledger[Run] = Ledger(10.0)
+    record = Record("a", None)
+    record.error, record.failures, record.retry_at = ValueError("boom"), 1, 5.0
+    ledger.records.put(record)
+    assert ledger.look("a", None, 0.0) is record
+    assert ledger.failure("a", None, 0.0) is not None
+    record.error = None
+    assert ledger.look("a", None, 0.0) is None
+    assert ledger.failure("a", None, 0.0) is None

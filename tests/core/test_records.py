@@ -320,6 +320,7 @@ def test_each_name_that_gave_up_is_counted() -> None:
 def test_a_failure_tells_all_that_is_on_record() -> None:
     one = record("a", 5.0, "mount")
     failure = failure_of(one)
+    assert failure is not None
     assert (failure.name, failure.operation) == ("a", "mount")
     assert (failure.failures, failure.retry_at, failure.gave_up) == (1, 5.0, False)
     assert failure.error is one.error
