@@ -103,6 +103,21 @@ async def main():
 """) == ["free"]
 
 
+def test_a_map_on_uvloop_goes_on_while_time_is_frozen() -> None:
+    """Its clock is its own."""
+    pytest.importorskip("uvloop", reason="needs uvloop: pip install uvloop")
+    assert printed_by("""
+import uvloop
+
+async def main():
+    async with namedtasks.asyncio.open_task_map(backoff=BACKOFF, instruments=()) as tasks:
+        await fail_and_wait(tasks, tasks.create_task)
+
+with freeze_time(FROZEN), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(main())
+""") == ["free"]
+
+
 def test_on_trio_virtual_time_goes_on_while_time_is_frozen() -> None:
     assert printed_by("""
 async def main():
