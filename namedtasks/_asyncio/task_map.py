@@ -347,7 +347,9 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         Without *grace* it waits for as long as it takes, and cancels nothing.
         What is pending is waited for too, and cancelled with the rest; what
         would have to sit out a wait is dropped at once.
-        After cancelling it waits ``overdue_after`` seconds more.
+        After cancelling it waits ``overdue_after`` seconds more, and for the Tasks
+        of the runs that have ended: a turn or two of the loop, unless a task
+        factory's coroutine goes on in them.
 
         Returns:
             The names still held by work that cannot be stopped.
