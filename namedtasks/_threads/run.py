@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, final
 
 from namedtasks._core.callables import plain_result
-from namedtasks._core.dispatch import Noted
 from namedtasks._core.runs import LiveRun
 from namedtasks._core.slots import Slots
 from namedtasks._current import running_in
@@ -31,7 +29,6 @@ class ThreadRun(LiveRun[Lot]):
 
     __slots__ = (
         "args",
-        "events_behind",
         "fn",
         "futures",
         "handed_over",
@@ -69,8 +66,6 @@ class ThreadRun(LiveRun[Lot]):
         """Whether somebody is about to end it, begun or not: nobody may cancel it as unbegun."""
         self.outer: ThreadRun | None = None
         """The run inside of which this thread runs this one: with a pool that runs it in place."""
-        self.events_behind: deque[Noted] | None = None
-        """What is to be told by the thread that tells of this run; None if none does. Guarded."""
 
     def call(self) -> object:
         """Call the function, in its context."""

@@ -50,7 +50,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     has opened is open, Ctrl-C inside of a call to the map is held back until
     the call is done.
 
-    Instruments are called by many threads at once. The events of one run come
+    Instruments are called by many threads at once. The events of one name come
     in order.
 
     Args:

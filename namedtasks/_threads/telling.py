@@ -1,8 +1,8 @@
 """Who is told what, and in which order: the futures of a run, and the instruments.
 
 Each thread tells the instruments what it has itself brought about. But what is
-about a run of which another thread is just telling something, that one will tell,
-too: so the events of one run are heard in order, though no lock is held meanwhile.
+about a name of which another thread is just telling something, that one will tell,
+too: so the events of one name are heard in order, though no lock is held meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import abc
 import math
 import threading
 from collections import deque
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from namedtasks._core.conductor import Conductor
@@ -32,8 +33,8 @@ class _ToTell(threading.local):
 
     def __init__(self) -> None:
         self.noted: deque[Noted] = deque()
-        self.runs: list[ThreadRun] = []
-        """Of whom this thread is telling something."""
+        self.names: list[Hashable] = []
+        """The names whose events this thread delivers."""
         self.is_telling = False
         self.is_settling = False
         """Whether it is just telling futures."""
@@ -42,7 +43,7 @@ class _ToTell(threading.local):
 class Telling(Conductor[ThreadRun, Lot], abc.ABC):
     """The part of the shell that lets futures and instruments know, and waits for that."""
 
-    __slots__ = ("_guard", "_to_tell", "_unfinished", "all_told", "clock")
+    __slots__ = ("_behind", "_guard", "_to_tell", "_unfinished", "all_told", "clock")
 
     def __init__(self, engine: Engine[ThreadRun], clock: Clock) -> None:
         guard = Guard(self._take_events)
@@ -57,9 +58,12 @@ class Telling(Conductor[ThreadRun, Lot], abc.ABC):
         self._guard = guard
         self.clock: Clock = clock
         self._to_tell = _ToTell()
+        self._behind: dict[Hashable, deque[Noted]] = {}
+        """The events that a thread has to deliver after those that it is delivering, by the
+        names of their runs. Guarded."""
         self._unfinished = 0
-        """How many runs have ended and their futures do not know all yet, and of how many some
-        thread is telling the instruments: the end of the block waits for both."""
+        """How many runs have ended and their futures do not know all yet, and of how many names
+        some thread is telling the instruments: the end of the block waits for both."""
         self.all_told: Lot = Lot()
         """Who waits until there are none."""
 
@@ -102,19 +106,19 @@ class Telling(Conductor[ThreadRun, Lot], abc.ABC):
     def _take_events(self) -> None:
         """The guard is about to be left: what this thread has noted, it will tell.
 
-        But what is about a run of which another thread is just telling something,
-        that one will tell, too: else it might be heard first.
+        An event of a name whose events another thread is delivering is delivered by
+        that one, after those: the events of a name keep their order.
         """
         for noted in self.engine.dispatch.take():
             run = noted[2]
             if not isinstance(run, ThreadRun):
                 self._to_tell.noted.append(noted)
-            elif run.events_behind is not None:
-                run.events_behind.append(noted)
+            elif run.name in self._behind:
+                self._behind[run.name].append(noted)
             else:
-                run.events_behind = deque()
+                self._behind[run.name] = deque()
                 self._unfinished += 1
-                self._to_tell.runs.append(run)
+                self._to_tell.names.append(run.name)
                 self._to_tell.noted.append(noted)
 
     def deliver(self) -> None:
@@ -131,17 +135,16 @@ class Telling(Conductor[ThreadRun, Lot], abc.ABC):
             to_tell.is_telling = False
 
     def _has_more(self, to_tell: _ToTell) -> bool:
-        if not to_tell.noted and to_tell.runs:
+        if not to_tell.noted and to_tell.names:
             with self.guard:
-                for run in to_tell.runs:
-                    assert run.events_behind is not None
-                    to_tell.noted.extend(run.events_behind)
-                    run.events_behind.clear()
+                for name in to_tell.names:
+                    to_tell.noted.extend(self._behind[name])
+                    self._behind[name].clear()
                 if not to_tell.noted:
-                    for run in to_tell.runs:
-                        run.events_behind = None
-                    self._count_finished(len(to_tell.runs))
-                    to_tell.runs.clear()
+                    for name in to_tell.names:
+                        del self._behind[name]
+                    self._count_finished(len(to_tell.names))
+                    to_tell.names.clear()
         return bool(to_tell.noted)
 
     # Waiting for that
