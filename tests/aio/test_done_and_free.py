@@ -331,8 +331,10 @@ async def test_a_coroutine_that_a_task_factory_has_not_begun_is_closed(then: str
 
         return asyncio.Task(around(), loop=loop, **options)
 
-    loop_now().set_task_factory(make)
-    async with open_task_map(limit=2, backoff=None, instruments=()) as tasks:
+    async with open_task_map(limit=3, backoff=None, instruments=()) as tasks:
+        tasks.create_task("long", asyncio.sleep, 10)
+        loop_now().set_task_factory(make)
+        queued = tasks.create_task("long", fetch, if_busy="queue")
         cancelled = tasks.create_task("a", fetch)
         cancelled.cancel()
         asked = tasks.create_task("b", fetch)
@@ -343,6 +345,7 @@ async def test_a_coroutine_that_a_task_factory_has_not_begun_is_closed(then: str
         await tasks.wait_idle()
         assert [one.cancelled() for one in (cancelled, asked)] == [True, True]
         assert in_line.done()
+        assert queued.done()
         assert list(tasks) == []
         again = [tasks.create_task("a", fetch), tasks.create_task("a", fetch, if_busy="queue")]
         await tasks.wait_idle()

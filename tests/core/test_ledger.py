@@ -182,7 +182,9 @@ def test_a_look_finds_holders_though_the_index_changes_meanwhile(
 ) -> None:
     ledger: Ledger[Run] = Ledger(10.0)
     run = admitted(ledger, ("v", 1))
+    ledger.obstacle(("w", ANY), None, 0.0)  # a start, which makes the index
     admitted(ledger, ("w", ANY))
+    assert ledger.overlaps.covers(("v", ANY))
 
     def holders(*_: object) -> list[Run]:
         raise RuntimeError("OrderedDict mutated during iteration")
