@@ -31,7 +31,7 @@ class OwnThread:
         self._cure = cure
         """What another thread should do."""
         self._is_here = is_here
-        """Whether the caller is in the right run."""
+        """Returns whether the caller is in the right run."""
         self._undo = undo
         self._call_soon = call_soon
         """Has the loop call something."""

@@ -94,14 +94,14 @@ class Shell(Conductor[AsyncioRun, Lot]):
         self.gone_up: list[BaseException] = []
         """What leaves the block, beside its own exception."""
         self.going: int = 0
-        """How many Tasks are not done, or have a done-callback of ours that was not called yet."""
+        """The number of Tasks that are not done, or whose done-callback was not called yet."""
         opened_in = running_in.get(None)
         self.opened_in: AsyncioRun | None = opened_in if isinstance(opened_in, AsyncioRun) else None
         """The run, of another map or of this one's surroundings, that waits for the block."""
         self.threads: ThreadPool = ThreadPool("namedtasks")
         self._alarm = Alarm(self)
         self._starts_first: bool = True
-        """Whether coroutines are started before their Tasks are made; see the first rule."""
+        """True if coroutines are started before their Tasks are made; see the first rule."""
         self._stopped_because: str | None = None
         self._posts = Posts(
             wake=self._call_in_loop,

@@ -3,7 +3,7 @@
 A pool of processes that has lost a worker asks the others to terminate. A worker
 need not obey: a handler for SIGTERM that it has inherited, or a body that ignores
 the signal, is enough. So here the processes themselves are waited for, and not the
-pool's manager thread, which may wait for them for ever or may have crashed. What
+pool's manager thread, which may never stop waiting for them or may have crashed. What
 is left `GRACE` seconds later is killed.
 """
 
@@ -102,9 +102,9 @@ class _BrokenPool:
         self._pool = pool  # kept: it is known by its id
         self.jobs: list[Job] = []
         self.is_awaited = False
-        """Whether a thread waits for it."""
+        """True while a thread waits for it."""
         self.takes_long = False
-        """Whether `Job.lost` was called because the processes did not end shortly."""
+        """True once `Job.lost` was called because the processes did not end shortly."""
         self.grace = GRACE
         self._shared: Mapping[int, Any] = {}
         """The pool's table of processes: one that was being started may come later."""
@@ -149,7 +149,7 @@ class _BrokenPool:
     def end_here(self) -> None:
         """End the processes in the pool's place, in the thread in which it is about to do so.
 
-        It would wait for them for ever if they do not terminate.
+        It would never stop waiting for them if they do not terminate.
         """
         self._stop_all(kill=False)
         self._kill_after_grace()

@@ -62,8 +62,8 @@ class Telling(Conductor[ThreadRun, Lot], abc.ABC):
         """The events that a thread has to deliver after those that it is delivering, by the
         names of their runs. Guarded."""
         self._unfinished = 0
-        """How many runs have ended and their futures do not know all yet, and of how many names
-        some thread is telling the instruments: the end of the block waits for both."""
+        """The number of runs that have ended before their futures are done, and of names whose
+        events a thread is delivering: the end of the block waits for both."""
         self.all_told: Lot = Lot()
         """Who waits until there are none."""
 

@@ -15,7 +15,7 @@ _SUPERBLOCK = 1024
 """Where ext4 keeps its superblock, and how long that is, in bytes."""
 
 _STATE = _SUPERBLOCK + 0x3A
-"""Where the superblock keeps the state of the file system, in two bytes."""
+"""The offset of the two bytes of the superblock that hold the state of the file system."""
 
 _HAS_ERRORS = 2
 """The bit of the state that the kernel sets at an error."""
