@@ -110,7 +110,7 @@ fuzz: $(READY)  ## Run the state machines for five minutes, and keep what they f
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 mutation: .venv-mutation/extra  ## Show which faults in the core no test finds, some hours (ONLY=names: one module, some minutes)
-	.venv-mutation/bin/mutmut run $(if $(ONLY),'namedtasks._core.$(ONLY).*')
+	.venv-mutation/bin/mutmut run $(if $(ONLY),'namedtasks._$(ONLY).*')
 	@.venv-mutation/bin/mutmut results | grep -v 'not checked' || echo 'no mutant survived'
 
 conformance: $(READY)  ## Show which shell has which behaviour of the ancestor's list

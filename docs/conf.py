@@ -33,6 +33,9 @@ import attrs  # noqa: E402
 
 import namedtasks  # noqa: E402
 
+for _name in namedtasks.__all__:  # binds the names that are imported when they are first used
+    getattr(namedtasks, _name)
+
 SAME_AS = {
     "namedtasks.instruments.Instrument": "namedtasks.abc.Instrument",
     "namedtasks.instruments.LoggingInstrument": "namedtasks.LoggingInstrument",

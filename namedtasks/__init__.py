@@ -5,40 +5,71 @@ second start of it is refused. A name whose last run failed is *waiting*, longer
 after each failure in a row: a start is refused until the wait is over.
 """
 
-from types import FunctionType as _FunctionType
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
 
-from namedtasks._core.backoff import Backoff as Backoff
-from namedtasks._core.errors import (
-    AlreadyRunningError as AlreadyRunningError,
-    BackoffError as BackoffError,
-    ClosedError as ClosedError,
-    GaveUpError as GaveUpError,
-    NamedTasksError as NamedTasksError,
-    RecordedError as RecordedError,
-    RefusedError as RefusedError,
-    TaskCancelledError as TaskCancelledError,
-    TaskFailedError as TaskFailedError,
-)
-from namedtasks._core.ledger import State as State
-from namedtasks._core.names import ANY as ANY
-from namedtasks._core.pending import IfBusy as IfBusy
-from namedtasks._core.records import Failure as Failure
-from namedtasks._core.statistics import TaskMapStatistics as TaskMapStatistics
-from namedtasks._current import CurrentRun as CurrentRun, current_run as current_run
-from namedtasks._threads.future import TaskFuture as TaskFuture
-from namedtasks._threads.task_map import ThreadTaskMap as ThreadTaskMap
-from namedtasks._trio.handle import TaskHandle as TaskHandle
-from namedtasks._trio.opening import open_task_map as open_task_map
-from namedtasks._trio.task_map import TaskMap as TaskMap
+# Now, and not when the first map is made: freezegun may have replaced the functions of `time`.
+from namedtasks._thread_pool import MonotonicClock as _MonotonicClock  # noqa: F401 # pyright: ignore[reportUnusedImport]
 from namedtasks._version import __version__ as __version__
-from namedtasks.instruments.logging import LoggingInstrument as LoggingInstrument
+
+if _TYPE_CHECKING:
+    from namedtasks._backoff import Backoff as Backoff
+    from namedtasks._context import CurrentRun as CurrentRun, current_run as current_run
+    from namedtasks._errors import (
+        AlreadyRunningError as AlreadyRunningError,
+        BackoffError as BackoffError,
+        ClosedError as ClosedError,
+        GaveUpError as GaveUpError,
+        NamedTasksError as NamedTasksError,
+        RecordedError as RecordedError,
+        RefusedError as RefusedError,
+        TaskCancelledError as TaskCancelledError,
+        TaskFailedError as TaskFailedError,
+    )
+    from namedtasks._names import ANY as ANY
+    from namedtasks._scheduler import IfBusy as IfBusy
+    from namedtasks._state import (
+        Failure as Failure,
+        State as State,
+        TaskMapStatistics as TaskMapStatistics,
+    )
+    from namedtasks._threads.future import TaskFuture as TaskFuture
+    from namedtasks._threads.task_map import ThreadTaskMap as ThreadTaskMap
+    from namedtasks._trio.task_map import (
+        TaskHandle as TaskHandle,
+        TaskMap as TaskMap,
+        open_task_map as open_task_map,
+    )
+    from namedtasks.instruments.logging import LoggingInstrument as LoggingInstrument
+
+# Imported when first used: so a program without trio does not import trio.
+_HOMES = {
+    "_backoff": "Backoff",
+    "_context": "CurrentRun current_run",
+    "_errors": "AlreadyRunningError BackoffError ClosedError GaveUpError NamedTasksError "
+    "RecordedError RefusedError TaskCancelledError TaskFailedError",
+    "_names": "ANY",
+    "_scheduler": "IfBusy",
+    "_state": "Failure State TaskMapStatistics",
+    "_threads.future": "TaskFuture",
+    "_threads.task_map": "ThreadTaskMap",
+    "_trio.task_map": "TaskHandle TaskMap open_task_map",
+    "instruments.logging": "LoggingInstrument",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def _claim_names(names: dict[str, object]) -> None:
-    """Make tracebacks and docs say ``namedtasks.BackoffError``, not where it is written."""
-    for name, value in names.items():
-        if not name.startswith("_") and isinstance(value, type | _FunctionType):
-            value.__module__ = __name__
+def __getattr__(name: str) -> _Any:
+    if name in ("abc", "instruments"):
+        return _import_module(f"{__name__}.{name}")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(_import_module(f"{__name__}.{home}"), name)
+    return value
 
 
-_claim_names(dict(globals()))
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

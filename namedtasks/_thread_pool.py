@@ -1,167 +1,226 @@
-"""The map's own threads: made on demand, daemons, let go when they have nothing to do.
+"""Own threads: daemons, started on demand, which leave when they have nothing to do.
 
-They are daemons, so that a body that hangs does not hang the interpreter's exit
-(`concurrent.futures` joins its threads there). How many there may be is decided
-by the slots, before a job comes here: a pool never has more threads than jobs at
-once.
+They are daemons, so that a body that hangs does not hold up the interpreter's exit
+(`concurrent.futures` joins its threads there). The caller limits how many there
+are: a pool never has more threads than jobs that were unfinished at the same time.
 
-Theory of operation. To wake a thread costs more than most jobs of a burst. So
-jobs stand in a line, and one thread is called at a time: it takes the first job,
-calls the next thread if there is more in the line, and begins. A job that is over
-quickly is followed by the next in the same thread, and who was called finds
-nothing left to do; one that takes long holds up nobody, as the next thread is on
-its way already.
+Theory of operation. Waking a thread costs more than most jobs of a burst. So jobs
+stand in a line, and one thread is called at a time. It takes the first job, calls
+the next thread if there are more jobs in the line, and runs its job. If the job is
+short, the same thread takes the next one, and the thread that was called may find
+nothing left to do. If the job is long, the next thread is already on its way, so no
+job waits for another one to end.
 
-There is no lock here that a signal handler could meet: what is shared is a
-deque and two dicts, which are changed in single, atomic steps. One has the threads
-that are on their way and have not looked into the line yet; who puts a job there
-looks at it afterwards, and who comes takes himself out before looking.
+Hand-overs. There is no lock that a signal handler or a finalizer could block on. The
+threads share a deque and three dicts, each of which is changed in single steps that
+lock it, with and without the GIL:
+
+``_jobs``    the line
+``_coming``  at key 0, the mark of a thread that was called and has not looked into
+             the line yet; a mark is false until it is certain that its thread comes
+``_idle``    the threads that sleep, by the locks that wake them
+``_alive``   the threads that have not left
+
+- A submitter appends its job, then looks at ``_coming``. A thread that comes deletes
+  the mark, then looks into the line. So the submitter sees no mark, and calls a
+  thread, or the thread sees the job. A submitter never relies on a mark that is
+  false: the start of that thread may fail.
+- A submitter appends its job, then looks for a thread in ``_idle``. A thread enters
+  ``_idle``, then looks into the line, and does not sleep if it finds a job there.
+  `ThreadPool.close` and its flag work the same way.
+- A submitter for which no thread could be started looks at ``_alive`` next. A thread
+  that leaves takes itself out of ``_alive``, then looks into the line, and stays if
+  it finds a job there.
+
+These threads may look into the line by its truth, without a lock: the submitter
+appended first, and then locked the dict that the thread has just changed. If the
+submitter's look came first, the thread sees the job; if it came second, the
+submitter sees the thread's change.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, final
+from threading import get_ident
+from typing import Any, Generic, TypeVar, final
 
-from namedtasks._daemons import make_daemon
+LINGERS = 10.0
+"""Seconds for which a thread waits for something to do, as trio's do."""
 
-_LINGERS = 10.0
-"""Seconds for which a thread waits for another job, as trio's do."""
+JobT = TypeVar("JobT")
 
 
-class Job(NamedTuple):
-    """What is to be done in some thread. Neither of the two raises anything."""
+def make_daemon(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+    """Return a daemon thread, not yet started, that calls ``target(*args)`` in an empty context.
 
-    run: Callable[[], object]
-    refuse: Callable[[BaseException], None]
-    """Told if it never will be run, as no thread can be started."""
+    A daemon thread does not hold up the interpreter's exit.
+    A thread of the package works for many callers. With the context of the
+    caller that made it start, it would keep that caller's objects alive, and
+    show that caller's context variables and warning filters to the callbacks
+    and instruments of all others.
+
+    Raises:
+        RuntimeError: the caller is in a sub-interpreter that allows no daemon threads.
+    """
+    # Before Python 3.14 there is no such option, and every thread begins with an empty context.
+    # From 3.14 on, threads inherit the context of the thread that starts them on free-threaded
+    # builds, and elsewhere with ``-X thread_inherit_context=1``.
+    options: dict[str, Any] = (
+        {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}
+    )
+    try:
+        return threading.Thread(target=target, args=args, name=name, daemon=True, **options)
+    except RuntimeError as error:  # raised there only
+        raise RuntimeError(
+            "the threads of a task map are daemon threads, which are disabled in this "
+            "sub-interpreter: use the map in the main interpreter, or pass a "
+            "concurrent.futures.ThreadPoolExecutor as its executor (on trio by "
+            "namedtasks.executors.from_pool)"
+        ) from error
+
+
+_LONGEST_IN_MAIN_THREAD = 1.0
+"""Seconds for which Ctrl-C may be unnoticed there: a signal that comes just before a lock
+is waited for does not interrupt that wait, and Python looks at signals only then."""
 
 
 @final
-class ThreadPool:
-    """Runs jobs, none of which waits for another one to end."""
+class MonotonicClock:
+    """The system's monotonic clock, the default one of a thread map.
 
-    __slots__ = ("_called", "_closed", "_idle", "_jobs", "_name", "_start")
+    freezegun replaces ``time.monotonic`` and all globals that refer to it, and a wait on a clock
+    that stands still never times out. So the function is an attribute of the class, which
+    freezegun leaves alone.
+    """
+
+    __slots__ = ()
+
+    now = staticmethod(time.monotonic)
+
+    def wait(self, wake: threading.Lock, until: float, /) -> None:
+        """Acquire *wake*, or give up when it is *until*; in the main thread after a second."""
+        seconds = until - self.now()
+        if get_ident() == threading.main_thread().ident:
+            seconds = min(seconds, _LONGEST_IN_MAIN_THREAD)
+        if seconds > threading.TIMEOUT_MAX:
+            wake.acquire()
+        else:
+            wake.acquire(timeout=max(seconds, 0.0))
+
+
+@final
+class ThreadPool(Generic[JobT]):
+    """Runs jobs, none of which waits for another one to end.
+
+    Args:
+        name: The name of its threads.
+        work: Runs one job, in a thread of the pool, and raises nothing.
+        start: Starts a thread.
+    """
+
+    __slots__ = ("_alive", "_coming", "_idle", "_jobs", "_name", "_start", "_work", "closed")
 
     def __init__(
-        self, name: str, start: Callable[[threading.Thread], None] = threading.Thread.start
+        self,
+        name: str,
+        work: Callable[[JobT], object],
+        start: Callable[[threading.Thread], None] = threading.Thread.start,
     ) -> None:
         self._name = name
+        self._work = work
         self._start = start
-        """Starts a thread: by the map's own rules, if it has some."""
-        self._closed = False
-        self._jobs: deque[Job] = deque()
-        self._called: dict[_Worker, None] = {}
-        """Who is on the way, and has not looked yet: more than one if two have called at once."""
-        # The last in is the first out.
-        self._idle: dict[_Worker, None] = {}
+        self.closed: bool = False
+        """True if idle threads leave at once."""
+        self._jobs: deque[JobT] = deque()
+        self._coming: dict[int, list[bool]] = {}
+        self._idle: dict[threading.Lock, None] = {}  # the last one in is the first one out
+        self._alive: dict[threading.Lock, None] = {}
 
-    def submit(self, job: Job) -> None:
-        """Have *job* run in some thread, soon.
+    def submit(self, job: JobT) -> None:
+        """Arrange that a thread of the pool runs *job* soon.
+
+        If no thread can be started and another one lives, the job stays in line.
+
+        Args:
+            job: An object that equals no other job.
 
         Raises:
-            RuntimeError: no thread can be started; the job will not run.
+            Exception: no thread can be started and none lives, mostly a
+                `RuntimeError`; the job will not run.
         """
+        mark: list[bool] = []
         self._jobs.append(job)
-        if self._called:
+        if self._coming.setdefault(0, mark):
             return
         try:
-            self._call_one()
-        except BaseException as error:
-            try:
-                self._jobs.remove(job)
-            except ValueError:  # somebody is just running it
-                return
-            finally:
-                self._refuse_all(error)
-            raise
-
-    def call_another(self) -> None:
-        """Have a thread look into the line, if there is anything in it and nobody is on the way."""
-        if self._jobs and not self._called:
-            try:
-                self._call_one()
-            except BaseException as error:
-                self._refuse_all(error)
-
-    def _call_one(self) -> None:
-        try:
-            worker, _ = self._idle.popitem()
-            call: Callable[[], object] = worker.wake.release
+            wake, _ = self._idle.popitem()
         except KeyError:
-            worker = _Worker(self)
-            call = partial(self._start, make_daemon(self._name, worker.work))
-        self._called[worker] = None  # first: it may be there at once
-        try:
-            call()
-        except BaseException:
-            self._called.pop(worker, None)
-            raise
-
-    def _refuse_all(self, error: BaseException) -> None:
-        """Nobody will come: tell those who have counted on that. They must not wait for others.
-
-        A thread that has come just now may find fewer jobs than it could have done.
-        """
-        while not self._called and (job := self.take()) is not None:
-            job.refuse(error)
-
-    def look(self, worker: _Worker) -> None:
-        """*worker* has come, and will look into the line."""
-        self._called.pop(worker, None)
-
-    def take(self) -> Job | None:
-        """The first job in the line."""
-        try:
-            return self._jobs.popleft()
-        except IndexError:
-            return None
+            self._add_thread(mark, job)
+        else:
+            wake.release()
+            mark.append(True)
 
     def close(self) -> None:
-        """Let go of the threads that have nothing to do, now and from now on."""
-        self._closed = True
-        while True:
-            try:
-                worker, _ = self._idle.popitem()
-            except KeyError:
-                return
-            worker.wake.release()
+        """Make the idle threads leave, now and from now on."""
+        self.closed = True
+        with contextlib.suppress(KeyError):
+            while True:
+                wake, _ = self._idle.popitem()
+                wake.release()
 
-    def rest(self, worker: _Worker) -> bool:
-        """Have *worker* wait until it is called; False if it is not needed any more."""
-        self._idle[worker] = None
-        # Who closes the pool may not see this one; then it must see that.
-        if worker.wake.acquire(timeout=0.0 if self._closed else _LINGERS):
-            return not self._closed or worker in self._called
+    def _add_thread(self, mark: list[bool], job: JobT) -> None:
+        wake = threading.Lock()
+        wake.acquire()
         try:
-            del self._idle[worker]
-        except KeyError:  # somebody is just calling it
-            worker.wake.acquire()
-            return not self._closed or worker in self._called
-        return False
+            self._start(make_daemon(self._name, self._run_jobs, wake))
+        except Exception:
+            self._coming.pop(0, None)
+            if self._alive.copy():
+                return
+            try:
+                self._jobs.remove(job)
+            except ValueError:  # a thread has just taken it
+                return
+            raise
+        mark.append(True)
 
-
-@final
-class _Worker:
-    """What one thread of the pool runs."""
-
-    __slots__ = ("_pool", "wake")
-
-    def __init__(self, pool: ThreadPool) -> None:
-        self._pool = pool
-        self.wake: threading.Lock = threading.Lock()
-        self.wake.acquire()
-
-    def work(self) -> None:
-        pool = self._pool
-        is_called = True
-        while is_called:
-            pool.look(self)
-            while (job := pool.take()) is not None:
-                pool.call_another()
-                job.run()
+    def _run_jobs(self, wake: threading.Lock) -> None:  # noqa: C901 - calls would cost more
+        """Run jobs until there are none for long: the target of each thread."""
+        jobs, work = self._jobs, self._work
+        coming, idle, alive = self._coming, self._idle, self._alive
+        mark: list[bool]
+        alive[wake] = None
+        while True:
+            coming.pop(0, None)
+            while True:
+                try:
+                    job = jobs.popleft()
+                except IndexError:
+                    break
+                if jobs and coming.setdefault(0, mark := []) is mark:
+                    # As in submit(), and written out in both: a call costs as much as the rest.
+                    try:
+                        sleeper, _ = idle.popitem()
+                    except KeyError:
+                        self._add_thread(mark, job)
+                    else:
+                        sleeper.release()
+                        mark.append(True)
+                work(job)
                 del job
-            is_called = pool.rest(self)
+            idle[wake] = None
+            if not jobs and wake.acquire(True, 0.0 if self.closed else LINGERS):
+                continue
+            if idle.pop(wake, self) is self:  # another thread is just calling this one
+                wake.acquire()
+            elif not jobs:
+                del alive[wake]
+                if not jobs:
+                    return
+                alive[wake] = None

@@ -1,8 +1,8 @@
-"""What you may plug in: the interfaces that a map asks for.
+"""Interfaces that you may implement: backoff policies, clocks and instruments.
 
-`BackoffPolicy` and `Clock` are structural: anything with the matching methods is
-one. `Instrument` is a base class: override what you want to hear. What its
-methods are given is in `namedtasks.instruments`.
+`BackoffPolicy` and `Clock` are protocols: any object with the methods is one.
+`Instrument` is a base class: override the methods for the events that you want.
+The events are in `namedtasks.instruments`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from namedtasks._core.backoff import BackoffPolicy as BackoffPolicy
-from namedtasks._core.events import Instrument as Instrument
+from namedtasks._backoff import BackoffPolicy as BackoffPolicy
+from namedtasks._events import Instrument as Instrument
 
 
 class Clock(Protocol):
-    """The time that a `ThreadTaskMap` lives in, and how it goes by.
+    """A source of time for a `ThreadTaskMap`, for example `namedtasks.testing.ManualClock`.
 
-    `namedtasks.testing.ManualClock` is one. Both methods are called from many
-    threads at once, and ``now`` under the map's lock: it must neither raise nor
-    call the map, and be quick.
+    Many threads call both methods at once, and ``now`` is called under the map's
+    lock: it must be quick, and must neither raise nor call the map.
 
     Example:
-        A clock on which all is a thousand times as fast: the name waits for 0.5 ms.
+        On this clock time passes a thousand times as fast: the name waits for 0.5 ms.
 
         >>> import threading
         >>> import time
@@ -44,17 +43,18 @@ class Clock(Protocol):
     """
 
     def now(self) -> float:
-        """Tell the time: seconds since some moment, never going back."""
+        """Return the seconds since some fixed moment; they never decrease."""
         ...
 
     def wait(self, wake: threading.Lock, until: float, /) -> None:
-        """Acquire *wake*, or give up when this clock says *until*; infinite for never.
+        """Acquire *wake*, or return at the time *until* on this clock; infinite for never.
 
-        The lock is held when this is called, and somebody else releases it to
-        end the wait. Whether it came to that or not is nobody's concern: who
-        calls this looks again.
+        The lock is held when this is called, and another thread releases it to
+        end the wait. It does not matter which of the two came first: the caller
+        checks its own condition again.
 
-        What it raises, who waits raises. The map's own timer logs it, and begins
-        anew with the next change; till then those who wait do what is due.
+        An error of this method is raised to the caller that waits. The map's own
+        timer thread logs it and starts again with the next change of the map;
+        until then the threads that wait do the timer's work.
         """
         ...

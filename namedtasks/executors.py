@@ -1,7 +1,7 @@
-"""Where the functions of `TaskMap.start_thread_soon` can run: adapters for trio.
+"""Adapters for trio: executors that run the functions of `TaskMap.start_thread_soon`.
 
 An *executor* is anything shaped like `trio.to_thread.run_sync`: an async
-callable that takes a function and its arguments, and comes back when the work
+callable that takes a function and its arguments, and returns when the work
 has really ended. So `trio.to_thread.run_sync`, ``trio_parallel.run_sync`` and
 ``anyio.to_process.run_sync`` need no adapter. Pools do: `from_pool`.
 `namedtasks.testing.check_executor` tells whether one of your own is right.
@@ -10,51 +10,44 @@ has really ended. So `trio.to_thread.run_sync`, ``trio_parallel.run_sync`` and
 from __future__ import annotations
 
 import contextlib
-import functools
 import signal
 from collections.abc import Awaitable, Callable
 from concurrent.futures import (
     Executor as _Pool,  # what we call an executor is another thing
     Future as _Future,
 )
+from functools import partial
 from typing import Any, final
 
 import trio
-from trio.lowlevel import (
-    Abort,
-    RaiseCancelT,
-    Task,
-    TrioToken,
-    disable_ki_protection,
-    enable_ki_protection,
-)
+from trio.lowlevel import Abort, RaiseCancelT, Task, disable_ki_protection, enable_ki_protection
 
-from namedtasks import _pools
-from namedtasks._current import executed_for
+import namedtasks._executors as _executors
+from namedtasks._context import executed_for
 
 
 def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[Any]]:
-    """Make an executor for trio of a pool of `concurrent.futures`. Not a checkpoint.
+    """Return an executor for trio that uses a pool of `concurrent.futures`. Not a checkpoint.
 
-    It comes back when the work has really ended. If it is cancelled, it takes
-    back a job that still waits in the pool, where the pool can be believed about
-    that; else it waits on, and gives the late result. A pool of processes has a
-    queue of calls, from which nothing can be taken back. When a worker process
-    dies, it waits until the pool's other processes are gone, too; what is left of
-    them five seconds after the pool has asked them to terminate is killed. A pool
-    of threads runs the function in the caller's context, so that
-    `namedtasks.current_run` works.
+    The executor returns when the work has really ended. If it is cancelled, it
+    takes back a job that still waits in the pool, if the pool can be believed
+    about that; otherwise it waits on, and gives the late result. A pool of
+    processes has a queue of calls, from which nothing can be taken back. When a
+    worker process dies, the executor waits until the pool's other processes are
+    gone, too; those that are left five seconds after the pool has asked them to
+    terminate are killed. A pool of threads runs the function in the caller's
+    context, so that `namedtasks.current_run` works.
 
     The pool stays yours: shut it down when you are done with it.
 
     Args:
         pool: The pool, or a function that is called, in trio's thread, for each
-            job and gives the pool for it. A process pool that has lost a worker
+            job and returns the pool for it. A process pool that has lost a worker
             is broken for good: to go on with a fresh one, give a function such
             as ``loky.get_reusable_executor``.
 
     Returns:
-        An executor. ``await executor(fn, *args)`` gives or raises what the
+        An executor. ``await executor(fn, *args)`` returns or raises what the
         function does, `concurrent.futures.BrokenExecutor` if a worker was lost,
         `RuntimeError` if the pool was shut down, and
         `concurrent.futures.CancelledError` if the pool dropped the job.
@@ -75,13 +68,13 @@ def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[A
 
     .. versionadded:: 0.1
     """
-    _pools.check_pool(pool)
-    return functools.partial(_run_in_pool, pool)
+    _executors.check_pool(pool)
+    return partial(_run_in_pool, pool)
 
 
 @enable_ki_protection  # a Ctrl-C between the start and the wait would leave the work alone
 async def _run_in_pool(
-    pool: _pools.PoolOrFactory, fn: Callable[..., object], /, *args: object
+    pool: _executors.PoolOrFactory, fn: Callable[..., object], /, *args: object
 ) -> object:
     await trio.lowlevel.checkpoint_if_cancelled()
     run = executed_for.get(None)
@@ -92,17 +85,14 @@ async def _run_in_pool(
             signal.raise_signal(signal.SIGINT)
         raise
     wait = _Wait()
-    if run is None:
-        wait.job = _pools.submit(chosen, fn, args, wait.end_from_any_thread)
-    else:
-        wait.job = _pools.submit(
-            chosen,
-            fn,
-            args,
-            wait.end_from_any_thread,
-            lost=functools.partial(wait.in_trio, run.note_lost_worker),
-            overdue_after=run.overdue_after,
-        )
+    wait.job = _executors.submit(
+        chosen,
+        fn,
+        args,
+        partial(wait.in_trio, wait.end),
+        lost=int if run is None else partial(wait.in_trio, run.note_lost_worker),
+        overdue_after=0.0 if run is None else run.overdue_after,
+    )
     await trio.lowlevel.wait_task_rescheduled(wait.abort)
     assert wait.future is not None
     try:
@@ -112,32 +102,28 @@ async def _run_in_pool(
 
 
 @disable_ki_protection
-def _pool_of(pool: _pools.PoolOrFactory) -> _Pool:
+def _pool_of(pool: _executors.PoolOrFactory) -> _Pool:
     # The factory is the user's: Ctrl-C may interrupt it, as long as no work is on its way.
-    return _pools.pool_of(pool)
+    return _executors.pool_of(pool)
 
 
 @final
 class _Wait:
-    """One task that waits for its job."""
+    """A task that waits for its job."""
 
-    __slots__ = ("_task", "_token", "future", "job")
-
-    job: _pools.PoolJob
+    job: _executors.PoolJob
+    future: _Future[Any] | None = None
 
     def __init__(self) -> None:
-        self._token: TrioToken = trio.lowlevel.current_trio_token()
+        self._token = trio.lowlevel.current_trio_token()
         self._task: Task | None = trio.lowlevel.current_task()
-        self.future: _Future[Any] | None = None
-
-    def end_from_any_thread(self, future: _Future[Any]) -> None:
-        self.in_trio(self._end, future)
 
     def in_trio(self, fn: Callable[..., object], *args: object) -> None:
+        """Schedule a call in trio's thread. Called in any thread."""
         with contextlib.suppress(trio.RunFinishedError):  # nobody waits there any more
             self._token.run_sync_soon(fn, *args)
 
-    def _end(self, future: _Future[Any]) -> None:
+    def end(self, future: _Future[Any]) -> None:
         if self._task is not None:
             self.future = future
             trio.lowlevel.reschedule(self._task)

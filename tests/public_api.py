@@ -27,8 +27,8 @@ import namedtasks.asyncio
 import namedtasks.executors
 import namedtasks.instruments
 import namedtasks.testing
-from namedtasks import _pools
-from namedtasks._trio.executors import Executor
+from namedtasks._executors import PoolOrFactory
+from namedtasks._trio.backend import Executor
 
 MODULES = [
     namedtasks,
@@ -51,7 +51,7 @@ OPERATORS = {
 }
 """What a caller uses without its name."""
 
-ALIASES = {"Executor": Executor, "_pools.PoolOrFactory": _pools.PoolOrFactory}
+ALIASES = {"Executor": Executor, "PoolOrFactory": PoolOrFactory}
 """Where a signature shows the name only, a change of the type would not be seen."""
 
 
@@ -59,7 +59,8 @@ def public(module: ModuleType) -> dict[str, Any]:
     """The public names of *module*, in the order in which it has them."""
     return {
         name: value
-        for name, value in vars(module).items()
+        for name in getattr(module, "__all__", list(vars(module)))
+        for value in [getattr(module, name)]
         if not name.startswith("_")
         and not inspect.ismodule(value)
         and (getattr(value, "__module__", "").startswith("namedtasks") or is_alias(value))
@@ -173,6 +174,8 @@ def _member_lines(class_name: str, cls: type[object]) -> Iterator[str]:
             yield from _function_lines(name, typing.cast(Any, member).__func__)
         elif isinstance(member, FunctionType):
             yield from _function_lines(name, member)
+        elif name == "__contains__":  # a slot, which holds the method of a dict
+            yield f"def {name}(self, name: object) -> bool"
         elif name not in _fields(cls):
             yield f"{name} = {member!r}"
 
@@ -192,7 +195,8 @@ def _members(cls: type[object]) -> dict[str, Any]:
     return {
         name: member
         for name, member in found.items()
-        if not inspect.ismemberdescriptor(member) and not inspect.isclass(member)
+        if not inspect.isclass(member)
+        and (name == "__contains__" or not inspect.ismemberdescriptor(member))
     }
 
 

@@ -113,6 +113,18 @@ def test_importing_it_imports_nothing_but_trio_and_attrs() -> None:
     assert printed.strip() == "['namedtasks']"
 
 
+def test_the_package_has_its_public_names_and_modules_as_attributes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are imported when they are first used."""
+    assert {*namedtasks.__all__, "__version__"} <= set(dir(namedtasks))
+    for module in ("abc", "instruments"):
+        monkeypatch.delattr(namedtasks, module, raising=False)
+        assert getattr(namedtasks, module) is sys.modules[f"namedtasks.{module}"]
+    with pytest.raises(AttributeError, match="no attribute 'start_soon'"):
+        getattr(namedtasks, "start_soon")  # noqa: B009 - for mypy
+
+
 def test_the_version_is_told() -> None:
     assert namedtasks.__version__.startswith("0.")
 

@@ -12,12 +12,7 @@ import pytest
 
 from tests.threads.helpers import run_child
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork"),
-    pytest.mark.xfail(
-        raises=AssertionError, strict=True, reason="issue K: a map does not know of a fork"
-    ),
-]
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")]
 
 BEGINNING = """
 import asyncio

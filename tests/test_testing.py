@@ -1,4 +1,4 @@
-"""What we give to the tests of others."""
+"""The helpers for the tests of programs that use namedtasks."""
 
 import trio
 from trio.testing import MockClock
@@ -18,17 +18,15 @@ from namedtasks.instruments import (
 from namedtasks.testing import RecordingInstrument
 
 
-async def test_a_recording_instrument_keeps_every_event_in_order(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_recording_instrument_keeps_every_event_in_order(autojump_clock: MockClock) -> None:
     async def boom() -> None:
         with trio.CancelScope(shield=True):
             await trio.sleep(10)
         raise ValueError
 
-    heard = RecordingInstrument()
+    recorder = RecordingInstrument()
     backoff = namedtasks.Backoff(give_up_after=1)
-    async with namedtasks.open_task_map(backoff=backoff, instruments=[heard]) as tasks:
+    async with namedtasks.open_task_map(backoff=backoff, instruments=[recorder]) as tasks:
         tasks.start_soon("a", boom, timeout=1)
         tasks.start_soon("a", boom, if_busy="skip")
         await tasks.wait_idle()
@@ -49,6 +47,6 @@ async def test_a_recording_instrument_keeps_every_event_in_order(
         TaskStarted,
         TaskCancelled,
     ]
-    assert [type(event) for event in heard.events] == kinds
-    assert len(heard.of(TaskStarted)) == 3
-    assert heard.of(TaskEvent) == heard.events
+    assert [type(event) for event in recorder.events] == kinds
+    assert len(recorder.of(TaskStarted)) == 3
+    assert recorder.of(TaskEvent) == recorder.events

@@ -1,8 +1,8 @@
-"""Draws the states of a name: asks the core for each one, and writes docs/explanation/states*.
+"""Draws the states of a name: asks a scheduler for each, and writes docs/explanation/states*.
 
-For each state and each thing that can happen, it brings an engine into that
-state, lets it happen, and looks. Nothing that the picture or the table says of
-the rules is written here; only where things stand in the picture is.
+For each state and each event, it brings a scheduler into that state, lets the event happen,
+and looks. No rule of the picture or the table is written here; only the places in the picture
+are.
 
 Run it as ``python -m docs.tools.draw_states``.
 """
@@ -18,9 +18,8 @@ import attrs
 
 from benchmarks import svg
 from namedtasks import RefusedError, State
-from namedtasks._core.engine import Engine
-from namedtasks._core.obstacles import refusal
-from namedtasks._core.runs import Run
+from namedtasks._scheduler import Scheduler, refusal
+from namedtasks._state import Run, RunStatus
 
 FOLDER = pathlib.Path(__file__).parent.parent / "explanation"
 PICTURE = "states"
@@ -29,109 +28,110 @@ MARKS = "<!-- made by docs/tools/draw_states.py -->\n", "<!-- end of what was ma
 
 WAIT, RETENTION, LONG = 1.0, 10.0, 1e9
 FAILURES = 2
-"""How many failures stand for *n* of them: any number above 1, so that n + 1 is not mistaken."""
+"""The failures that stand for *n* of them: any number above 1, so that n + 1 is not mistaken."""
 
 
-# Asking the core
+# Asking the scheduler
 
 
 @attrs.define
 class Policy:
-    """Answers what the caller wants to see next."""
+    """Answers as it is told to."""
 
     answer: float | None = WAIT
 
     def delay(self, failures: int, error: BaseException, /) -> float | None:
-        """Say how long to wait."""
+        """Return the seconds to wait."""
         del failures, error
         return self.answer
 
 
 class Name:
-    """One name in an engine of its own, at a time of its own."""
+    """One name in a scheduler of its own, at a time of its own."""
 
     def __init__(self) -> None:
         """Begin free, at time 0."""
         self.now = 0.0
         self.policy = Policy()
-        self.engine: Engine[Run] = Engine(
+        self.scheduler: Scheduler[Run] = Scheduler(
             backoff=self.policy,
             retention=RETENTION,
             limit=None,
             overdue_after=1.0,
             instruments=(),
             random=lambda: 0.0,
-            complain=_complain,
         )
         self.refused: RefusedError | None = None
+
+    def clock(self) -> float:
+        """Return its time."""
+        return self.now
 
     @property
     def run(self) -> Run:
         """The run that holds the name."""
-        return self.engine.ledger.running["name"]
+        return self.scheduler.running["name"]
 
     @property
     def state(self) -> State:
-        """What the name is doing."""
-        return self.engine.ledger.state("name", None, self.now)
+        """The state of the name."""
+        return self.scheduler.state("name", None, self.now)
 
     @property
     def failures(self) -> int:
-        """How many failures count."""
+        """The number of failures that count."""
         if self.state is State.RUNNING:
             return self.run.failures
-        failure = self.engine.ledger.failure("name", None, self.now)
+        failure = self.scheduler.failure("name", None, self.now)
         return 0 if failure is None else failure.failures
 
     def start(self) -> None:
-        """Start it, or note why not."""
-        obstacle = self.engine.ledger.obstacle("name", None, self.now)
-        if obstacle is not None:
-            self.refused = refusal(obstacle, "name", None, self.now)
+        """Start it, or note the refusal."""
+        conflict = self.scheduler.find_conflict("name", None, self.clock)
+        if conflict is not None:
+            self.refused = refusal(conflict, "name", None, self.now)
             return
-        run = Run("name", None, math.inf, self.engine.slots)
-        self.engine.admit(run, self.now)
-        self.engine.begin(run, self.now)
+        run = Run(None, "name", None, math.inf, self.scheduler.slots)
+        self.scheduler.admit(run, self.clock)
+        self.scheduler.begin(run, self.now)
 
     def succeed(self) -> None:
         """Let its run return."""
-        self.engine.succeeded(self.run, self.now)
+        self.scheduler.finish(self.run, RunStatus.SUCCEEDED, self.clock)
 
     def fail(self, answer: float | None = WAIT) -> None:
-        """Let its run fail; *answer* is what the policy says."""
+        """Let its run fail; *answer* is that of the policy."""
         self.policy.answer = answer
-        self.engine.failed(self.run, self.engine.judge(self.run, ValueError()), self.now)
+        error = ValueError()
+        retry = self.scheduler.decide_retry(self.run, error)
+        self.scheduler.finish(self.run, RunStatus.FAILED, self.clock, error, retry)
 
     def cancel(self) -> None:
         """Let its run be cancelled."""
-        self.engine.cancelled(self.run, self.now)
+        self.scheduler.finish(self.run, RunStatus.CANCELLED, self.clock)
 
     def forget(self) -> None:
         """Forget its failures."""
-        self.engine.forget("name", None, self.now)
+        self.scheduler.forget("name", None, self.now)
 
     def let_time_pass(self) -> None:
         """Go on to where its state might change, or for very long."""
-        failure = self.engine.ledger.failure("name", None, self.now)
+        failure = self.scheduler.failure("name", None, self.now)
         if failure is None or failure.gave_up or self.state is State.RUNNING:
             self.now += LONG
         else:
             self.now = failure.retry_at + (RETENTION if self.state is State.READY else 0)
 
     def fail_often(self) -> None:
-        """Fail as often as stands for *n*, and be ready again."""
+        """Fail *n* times, and be ready again."""
         for _ in range(FAILURES):
             self.start()
             self.fail()
             self.let_time_pass()
 
 
-def _complain(what: str, error: BaseException) -> None:
-    raise AssertionError(what) from error
-
-
 class From(enum.Enum):
-    """Where a name may stand before something happens."""
+    """The situations that a name may be in before an event."""
 
     FREE = "free"
     RUNNING = "running, *n* = 0"
@@ -142,7 +142,7 @@ class From(enum.Enum):
 
 
 class Event(enum.Enum):
-    """What may happen to a name."""
+    """The events that may happen to a name."""
 
     START = "start"
     RETURN = "returns"
@@ -169,7 +169,7 @@ DO: dict[Event, Callable[[Name], None]] = {
 
 
 def name_in(before: From) -> Name:
-    """A name that stands where *before* says."""
+    """Return a name in the situation *before*."""
     name = Name()
     if before is From.FREE:
         return name
@@ -187,7 +187,7 @@ def name_in(before: From) -> Name:
 
 @attrs.frozen
 class Step:
-    """What was seen to happen."""
+    """An event, and the change that it made."""
 
     before: From
     source: State
@@ -209,7 +209,7 @@ def step(before: From, event: Event) -> Step | None:
 
 
 def all_steps() -> list[Step]:
-    """All that can happen, wherever it can."""
+    """Return all events in all situations in which they are possible."""
     return [one for before in From for event in Event if (one := step(before, event)) is not None]
 
 
@@ -217,7 +217,7 @@ def all_steps() -> list[Step]:
 
 
 def table(steps: list[Step]) -> str:
-    """A Markdown table: a row for each event, a column for each place to stand."""
+    """Return a Markdown table: a row for each event, a column for each situation."""
     found = {(one.before, one.event): one for one in steps}
     lines = [
         "| | " + " | ".join(before.value for before in From) + " |",
@@ -254,7 +254,7 @@ def _count(one: Step) -> str:
 
 @attrs.frozen
 class Box:
-    """Where a state stands."""
+    """The place of a state."""
 
     x: int
     y: int
@@ -263,7 +263,7 @@ class Box:
 
 @attrs.frozen
 class Arrow:
-    """Where a transition runs, and where its words stand."""
+    """The path of a transition, and the place of its words."""
 
     path: str
     x: int
@@ -295,7 +295,7 @@ ARROWS = {
 
 
 def picture(steps: list[Step], theme: svg.Theme) -> str:
-    """The states and what leads from one to another, as SVG.
+    """Return the states and the transitions between them, as SVG.
 
     Raises:
         ValueError: the code has a transition that has no place here, or the reverse.
@@ -332,7 +332,7 @@ def picture(steps: list[Step], theme: svg.Theme) -> str:
 
 
 def _words(steps: list[Step]) -> list[str]:
-    """What an arrow says: the events, each with a condition where the number of failures counts."""
+    """Return the words of an arrow: the events, with a condition where the failures count."""
     words: dict[str, set[From]] = {}
     for one in steps:
         word = WORDS_FOR_TIME[one.source] if one.event is Event.TIME else one.event.value
@@ -352,7 +352,7 @@ def _condition(places: set[From]) -> str:
 
 
 def _inside(state: State, steps: list[Step]) -> list[str]:
-    """What a box says: what a start is refused with, and what changes no more than the count."""
+    """Return the words of a box: the refusal of a start, and events that change only the count."""
     lines: list[str] = []
     for one in steps:
         if one.source is not state:
@@ -372,7 +372,7 @@ def _lines(lines: list[str], x: int, y: int, anchor: str, size: int, theme: svg.
 
 
 def page_with(table_text: str, page: str) -> str:
-    """The *page* with the table in the place of the one that it has."""
+    """Return the *page* with the table in the place of the one that it has."""
     before, rest = page.split(MARKS[0])
     after = rest.split(MARKS[1])[1]
     return f"{before}{MARKS[0]}{table_text}{MARKS[1]}{after}"

@@ -214,11 +214,7 @@ def _legend(rows: Sequence[Row], y: float, theme: svg.Theme) -> list[str]:
     """Says what is what, of all that there is."""
     bars = [bar for row in rows for bar in row.bars]
     y -= 11
-    ways: dict[End, str] = {
-        "succeeded": "succeeds",
-        "failed": "fails",
-        "cancelled": "is cancelled",
-    }
+    ways: dict[End, str] = {"succeeded": "succeeds", "failed": "fails", "cancelled": "is cancelled"}
     samples = [
         (words, _bar(Bar(0, 14, "", how, None), y, 1, theme))
         for how, words in ways.items()

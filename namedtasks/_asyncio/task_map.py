@@ -1,34 +1,60 @@
-"""The task map as its users see it, in asyncio's words."""
+"""The task map in asyncio's words: `TaskMap` and `open_task_map`."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Literal, TypeVar, TypeVarTuple, final, overload
+import random as random_module
+from collections.abc import Callable, Coroutine, Hashable, Iterable
+from contextlib import AbstractAsyncContextManager
+from inspect import CO_COROUTINE
+from types import FunctionType
+from typing import Any, Literal, TypeVar, TypeVarTuple, cast, final, overload
 
-from namedtasks import _pools
-from namedtasks._asyncio import waits
-from namedtasks._asyncio.executors import CURE, VERB, call_in_executor
-from namedtasks._asyncio.shell import Shell
-from namedtasks._core import checks
-from namedtasks._core.callables import Words, check_async_fn, check_body, check_plain_fn
-from namedtasks._core.names import check_start
-from namedtasks._core.pending import IfBusy
-from namedtasks._core.verbs import Verbs
+import namedtasks._validation as checks
+from namedtasks._asyncio.backend import (
+    CURE,
+    VERB,
+    AsyncioBackend,
+    AsyncioRun,
+    Block,
+    JoinedFuture,
+    call_in_executor,
+    refuse_inside_run,
+    running_loop,
+)
+from namedtasks._backoff import Backoff, BackoffPolicy
+from namedtasks._base import (
+    BaseTaskMap,
+    all_names,
+    apply_effects,
+    cancel_names,
+    cancel_run,
+    resolve,
+    run_due,
+)
+from namedtasks._errors import AlreadyRunningError, new_error
+from namedtasks._events import Instrument
+from namedtasks._executors import PoolOrFactory, check_pool_or_none
+from namedtasks._names import check_start
+from namedtasks._scheduler import IfBusy, Scheduler, StartAction
+from namedtasks._state import RunStatus, Semaphore
+from namedtasks._version import publish
+from namedtasks.instruments.logging import LoggingInstrument
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-_WORDS = Words("create_task", "run_in_executor")
+WORDS = checks.Words("create_task", "run_in_executor")
+"""The two verbs, for the errors about their functions."""
 
 
 @final
-class TaskMap(Verbs[asyncio.Task[Any]]):
+class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     """Runs named tasks, one run of a name at a time, in an ``async with`` block.
 
     Made by `namedtasks.asyncio.open_task_map`. As a mapping it is what runs
-    right now: names to Tasks. Iterating goes over a snapshot. It is always true,
+    now: names to Tasks. Iterating goes over a snapshot. It is always true,
     equal only to itself, and hashable. It is not thread-safe, as a TaskGroup is
     not: any thread may call `post` and look (the mapping, `check`, `state`,
     `failure`, `statistics`), all else raises RuntimeError outside the event loop
@@ -45,10 +71,10 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
 
     __slots__ = ("_executor",)
 
-    _shell: Shell
+    _backend: AsyncioBackend  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, shell: Shell, executor: _pools.PoolOrFactory | None) -> None:
-        super().__init__(shell)
+    def __init__(self, backend: AsyncioBackend, executor: PoolOrFactory | None) -> None:
+        super().__init__(backend)
         self._executor = executor
 
     # Starting
@@ -109,8 +135,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
     ) -> asyncio.Future[T] | None:
         """Start ``coro_fn(*args)`` under *name*, unless the name runs or waits.
 
-        *coro_fn* is called at once; its body begins later, or at once where the
-        loop makes eager tasks. A start that is refused does not call it; if it
+        *coro_fn* is called at once. Its body begins later, or at once where the
+        loop makes eager tasks. A start that is refused does not call it. If it
         raises, nothing was started.
 
         Args:
@@ -120,39 +146,25 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
                 the name as its text.
             coro_fn: An async function.
             args: Its arguments.
-            if_busy: What to do if the name cannot start now:
-                ``"refuse"`` raises.
-                ``"skip"`` gives None, for half of the price or less.
-                ``"join"`` gives a future of the run in progress, also of one
-                that was asked to stop: one result for all who ask. *coro_fn* is
-                not called, so one name should mean one type of result.
-                ``"replace"`` cancels the run in progress, and what else
-                overlaps the name, and starts when all of them have really
-                ended, however they did. It holds the name from now on.
-                ``"queue"`` starts one more run as soon as the name may start:
-                after the run in progress, and after the wait if there is one.
-                A run that was put off, to replace or to queue, is *pending*. A
-                name has one pending run at most: a newer one supersedes it, and
-                its Task is cancelled, with a message that says so.
+            if_busy: The choice for a name that cannot start now: see `namedtasks.IfBusy`.
             timeout: Seconds, from the body's first step, after which the run is
                 cancelled and has failed with `TimeoutError`.
-            operation: What the run does, from a small set of words. Failures
+            operation: A word for the kind of work, from a small set. Failures
                 are recorded for the name and the operation together.
 
         Returns:
-            A Task as any other. Awaiting it gives the value, or raises what the
-            body raised; who never looks at it is not told "exception was never
-            retrieved", as the instruments and the log have heard of it.
-            Cancelling it cancels the run. When it is done, its name is free, or
-            held by the run that comes next; where the loop has a task factory,
-            and the Task was cancelled before its first step, one turn of the
-            loop later.
-            To await, inside of a run, what is queued behind it hangs: asyncio
-            awaits a Task, and asks nobody.
-            With ``"join"`` it is a future of the caller's own, also for who is
-            the first. It tells what the Task tells. Cancelling it, or a task
-            that awaits it, does nothing to the run. To await it from inside of
-            that run raises RuntimeError.
+            A Task. Awaiting it returns the value, or raises what the body
+            raised. Its exception counts as retrieved, because the instruments
+            and the log get it. Cancelling it cancels the run. When it is done,
+            its name is free, or held by the run that comes next; where the loop
+            has a task factory, and the Task was cancelled before its first
+            step, one turn of the loop later.
+            Awaiting, inside a run, a Task that is queued behind it hangs:
+            asyncio awaits a Task, and asks nobody.
+            With ``"join"`` it is a future of the caller's own, also for the
+            first caller. It ends as the Task does. Cancelling it, or a task
+            that awaits it, does nothing to the run. Awaiting it inside that run
+            raises RuntimeError.
 
         Raises:
             AlreadyRunningError: a run of the name, or of one that overlaps it,
@@ -179,15 +191,31 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             True
             '/dev/pvc-1'
         """
-        check_async_fn(_WORDS, coro_fn)
-        checks.if_busy(if_busy)
-        return self._shell.start(
-            name,
-            lambda _: check_body(_WORDS, coro_fn, coro_fn(*args)),
-            slots=self._shell.engine.slots,
-            if_busy=if_busy,
-            timeout=checks.timeout(timeout),
-            operation=operation,
+        if type(coro_fn) is not FunctionType:
+            checks.check_async_fn(WORDS, coro_fn)
+        seconds = math.inf if timeout is None else checks.check_timeout(timeout)
+        backend = self._backend
+        if operation is not None:
+            checks.check_hashable(name, operation)
+        # A running name is refused here, as a reconcile loop asks far more often than it starts.
+        try:
+            run = self._refused_at_once.get(name)
+        except TypeError:
+            checks.check_hashable(name, operation)
+            raise
+        if run is not None and running_loop() is backend.loop:
+            if if_busy == "skip":
+                return None
+            if if_busy == "refuse":
+                raise new_error(AlreadyRunningError, name, operation, run.started_at, (run.name,))
+        elif (
+            self._waits_at_once
+            and running_loop() is backend.loop
+            and self._refuse_waiting(name, operation, if_busy)
+        ):
+            return None
+        return self._start(
+            name, coro_fn, args, backend.scheduler.slots, if_busy, seconds, operation
         )
 
     @overload
@@ -197,7 +225,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         fn: Callable[[*Args], T],
         /,
         *args: *Args,
-        executor: _pools.PoolOrFactory | None = None,
+        executor: PoolOrFactory | None = None,
         if_busy: Literal["refuse", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
@@ -209,7 +237,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         fn: Callable[[*Args], T],
         /,
         *args: *Args,
-        executor: _pools.PoolOrFactory | None = None,
+        executor: PoolOrFactory | None = None,
         if_busy: Literal["skip"],
         timeout: float | None = None,
         operation: str | None = None,
@@ -221,7 +249,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         fn: Callable[[*Args], T],
         /,
         *args: *Args,
-        executor: _pools.PoolOrFactory | None = None,
+        executor: PoolOrFactory | None = None,
         if_busy: Literal["join"],
         timeout: float | None = None,
         operation: str | None = None,
@@ -233,7 +261,7 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         fn: Callable[[*Args], T],
         /,
         *args: *Args,
-        executor: _pools.PoolOrFactory | None = None,
+        executor: PoolOrFactory | None = None,
         if_busy: IfBusy,
         timeout: float | None = None,
         operation: str | None = None,
@@ -244,16 +272,16 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         fn: Callable[[*Args], T],
         /,
         *args: *Args,
-        executor: _pools.PoolOrFactory | None = None,
+        executor: PoolOrFactory | None = None,
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
     ) -> asyncio.Future[T] | None:
         """Start ``fn(*args)`` under *name* in an executor, a thread by default.
 
-        A thread cannot be stopped from outside. Cancelled or past its deadline,
-        by whomever and how often, it keeps its name and its Task until it is
-        over, and is *overdue*; what it then returns is its result. One that is
+        A thread cannot be stopped from outside. Cancelled, however often, or
+        past its deadline, it keeps its name and its Task until it is over, and
+        is *overdue*; the value that it then returns is its result. One that is
         willing to stop calls ``current_run().check_cancelled()``. Whatever *fn*
         raises is a failure of the run; if it is no `Exception`, such as
         `SystemExit`, the Task raises `TaskFailedError` from it.
@@ -262,8 +290,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             name: As for `create_task`.
             fn: A plain function.
             args: Its arguments.
-            executor: A `concurrent.futures.Executor`, or a function that gives
-                one; by default what the map was opened with.
+            executor: A `concurrent.futures.Executor`, or a function that returns
+                one; by default the one that the map was opened with.
             if_busy: As for `create_task`. One that replaces a thread waits for
                 as long as that takes.
             timeout: As for `create_task`; a thread that is not willing to stop
@@ -283,19 +311,78 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ...     await tasks.run_in_executor("pvc-1", zlib.crc32, b"superblock")
             852356688
         """
-        check_plain_fn(VERB, fn, CURE)
-        checks.if_busy(if_busy)
-        _pools.check_pool_or_none(executor)
+        checks.check_plain_fn(VERB, fn, CURE)
+        check_pool_or_none(executor)
         chosen = self._executor if executor is None else executor
-        engine = self._shell.engine
-        return self._shell.start(
+        scheduler = self._backend.scheduler
+        return self._start(
             name,
-            lambda run: call_in_executor(run, chosen, fn, args),
-            slots=engine.thread_slots if chosen is None else engine.slots,
-            if_busy=if_busy,
-            timeout=checks.timeout(timeout),
-            operation=operation,
+            call_in_executor,
+            (chosen, fn, args),
+            scheduler.thread_slots if chosen is None else scheduler.slots,
+            if_busy,
+            checks.check_timeout(timeout),
+            operation,
         )
+
+    def _start(  # noqa: C901 - one step after the other
+        self,
+        name: Hashable,
+        coro_fn: Callable[..., object],
+        args: tuple[object, ...],
+        semaphore: Semaphore[AsyncioRun] | None,
+        if_busy: IfBusy,
+        timeout: float,
+        operation: str | None,
+    ) -> asyncio.Future[Any] | None:
+        backend = self._backend
+        scheduler, now = backend.scheduler, backend.now
+        if running_loop() is not backend.loop:
+            backend.check_here()
+        if type(name) is not str or operation is not None:
+            check_start(name, operation)
+        if if_busy != "refuse":
+            checks.check_if_busy(if_busy)
+        action = StartAction.ADMIT
+        conflict = scheduler.find_conflict(name, operation, now)
+        if conflict is not None:
+            action = resolve(backend, conflict, name, operation, if_busy)
+            if action is not StartAction.DEFER:
+                return _join(conflict) if action is StartAction.JOIN else None
+        body: Any
+        if type(coro_fn) is FunctionType and coro_fn.__code__.co_flags & CO_COROUTINE:
+            body = coro_fn(*args)  # an ``async def``: the call runs no code of the user's
+        else:
+            body = checks.check_body(WORDS, coro_fn, coro_fn(*args))
+            try:  # the function may have started the same name, or closed the map
+                conflict = scheduler.find_conflict(name, operation, now)
+                if conflict is not None:
+                    action = resolve(backend, conflict, name, operation, if_busy)
+            except BaseException:
+                checks.close_unbegun(body, lambda: checks.task_text(name, operation))
+                raise
+            if conflict is not None and action is not StartAction.DEFER:
+                checks.close_unbegun(body, lambda: checks.task_text(name, operation))
+                return _join(conflict) if action is StartAction.JOIN else None
+        run = AsyncioRun(backend, name, operation, timeout, semaphore)
+        run.body = body
+        shared = JoinedFuture(run) if if_busy == "join" else None
+        if conflict is None:
+            scheduler.admit(run, now)
+        else:
+            run.status = RunStatus.DEFERRED
+        try:
+            task = backend.make_task(run)
+        except BaseException:
+            backend.roll_back(run)
+            raise
+        if conflict is not None and not run.done:
+            effects = scheduler.defer(run, if_busy, now())
+            backend.waits.note_ended(*effects.dropped)
+            apply_effects(backend, effects)
+        if backend.cancelled_because is not None:
+            cancel_run(backend, run, backend.cancelled_because)
+        return task if shared is None else shared
 
     def post(
         self,
@@ -307,11 +394,11 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         timeout: float | None = None,
         operation: str | None = None,
     ) -> None:
-        """Have `create_task` called in the map's thread, from any thread.
+        """Request a call of `create_task` in the map's thread, from any thread.
 
-        Comes back at once. A refusal is told to the instruments only; a
-        *coro_fn* that gives no coroutine is logged. Posts from one thread are
-        started in their order. Safe in signal handlers.
+        Returns at once. Only the instruments get a refusal; a *coro_fn* that
+        returns no coroutine is logged. Posts from one thread are started in
+        their order. Safe in signal handlers.
 
         *if_busy* is as for `create_task`: with ``"queue"``, any number of posts
         while the name runs gives one more run. As nobody gets the Task,
@@ -329,11 +416,11 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ...     await tasks.run_in_executor("watch", tasks.post, "pvc-1", attach, "pvc-1")
             pvc-1 is attached
         """
-        check_async_fn(_WORDS, coro_fn)
+        checks.check_async_fn(WORDS, coro_fn)
         check_start(name, operation)
-        checks.if_busy(if_busy)
-        checks.timeout(timeout)
-        self._shell.post(
+        checks.check_if_busy(if_busy)
+        checks.check_timeout(timeout)
+        self._backend.post(
             self.create_task,
             (name, coro_fn, *args),
             {"if_busy": if_busy, "timeout": timeout, "operation": operation},
@@ -345,8 +432,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
         """Close, wait *grace* seconds for what runs, cancel the rest.
 
         Without *grace* it waits for as long as it takes, and cancels nothing.
-        What is pending is waited for too, and cancelled with the rest; what
-        would have to sit out a wait is dropped at once.
+        Pending runs are waited for too, and cancelled with the rest; those that
+        would have to sit out a wait are dropped at once.
         After cancelling it waits ``overdue_after`` seconds more, and for the Tasks
         of the runs that have ended: a turn or two of the loop, unless a task
         factory's coroutine goes on in them.
@@ -368,16 +455,17 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ()
             (False, True)
         """
-        shell = self._shell
-        waits.refuse_inside_map(shell, "shutdown()")
-        seconds = math.inf if grace is None else checks.number("grace", grace)
+        backend = self._backend
+        backend.refuse_inside_map("shutdown()")
+        seconds = math.inf if grace is None else checks.check_number("grace", grace)
         self.close()
-        if await waits.sleep_while(shell, shell.hold_idle, shell.now() + seconds):
+        if await backend.wait(backend.waits.until_idle, backend.now() + seconds):
             return ()
-        shell.cancel_all("the map is shutting down")
-        await waits.sleep_while(shell, shell.hold_idle, shell.now() + shell.overdue_after)
-        await waits.sleep_while(shell, shell.hold_ending)
-        shell.on_time()  # they are due at this very moment
+        cancel_names(backend, all_names(backend), "the map is shutting down")
+        seconds = backend.scheduler.overdue_after
+        await backend.wait(backend.waits.until_idle, backend.now() + seconds)
+        await backend.wait(backend.waits.until_ended)
+        run_due(backend)  # the runs become overdue at this very moment
         return tuple(self)
 
     async def wait_idle(self) -> None:
@@ -399,8 +487,8 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ...     tasks
             <namedtasks.asyncio.TaskMap running=0 waiting=1>
         """
-        waits.refuse_inside_map(self._shell, "wait_idle()")
-        await waits.sleep_while(self._shell, self._shell.hold_idle)
+        self._backend.refuse_inside_map("wait_idle()")
+        await self._backend.wait(self._backend.waits.until_idle)
 
     async def wait_empty(self) -> None:
         """Wait until it is idle, and no name waits after a failure.
@@ -423,14 +511,14 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ...     print(f"{now() - begun:.1f} s")
             70.5 s
         """
-        waits.refuse_inside_map(self._shell, "wait_empty()")
-        await waits.sleep_while(self._shell, self._shell.hold_empty)
+        self._backend.refuse_inside_map("wait_empty()")
+        await self._backend.wait(self._backend.waits.until_empty)
 
     async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
         """Wait until *name* may be started.
 
-        On return a start is admitted, until the caller's next suspension. That
-        nothing runs that overlaps *name* belongs to it.
+        On return a start is admitted, until the caller's next suspension; no
+        run overlaps *name* then.
 
         Raises:
             GaveUpError: the policy gave the name up.
@@ -451,6 +539,80 @@ class TaskMap(Verbs[asyncio.Task[Any]]):
             ...     print(f"{now() - begun:.1f} s: {tasks.state('pvc-1')}")
             10.5 s: State.READY
         """
-        for run in self._shell.holders(name, operation):
-            waits.refuse_inside_run(run, "wait_free()")
-        await waits.wait_free(self._shell, name, operation)
+        check_start(name, operation)
+        backend = self._backend
+        backend.check_here()
+        for run in backend.scheduler.find_holders(name):
+            refuse_inside_run(run, "wait_free()")
+        await backend.wait_free(name, operation)
+
+
+def _join(conflict: object) -> JoinedFuture:
+    """Return a future of the run in progress, for a start that joins it."""
+    return JoinedFuture(cast("AsyncioRun", conflict))
+
+
+def open_task_map(
+    *,
+    backoff: BackoffPolicy | None = Backoff(),  # noqa: B008 - frozen
+    retention: float | None = None,
+    limit: int | None = None,
+    executor: PoolOrFactory | None = None,
+    overdue_after: float = 1.0,
+    instruments: Iterable[Instrument] = (LoggingInstrument(),),
+    random: Callable[[], float] = random_module.random,
+) -> AbstractAsyncContextManager[TaskMap, None]:
+    """Open a task map, to be used as ``async with open_task_map() as tasks``.
+
+    Leaving the block waits for what runs, as an `asyncio.TaskGroup` does. An
+    exception in the block, or a cancellation of the task that it is in, cancels
+    what runs. A task that fails cancels nothing. What is no `Exception`
+    (`KeyboardInterrupt`, `SystemExit`) propagates, and cancels what runs and the
+    block. The block's own exception, or a task's `BaseException`, leaves the
+    block unwrapped; several leave it as a group.
+
+    Args:
+        backoff: The policy for the wait of a failed name; None for no wait.
+        retention: Seconds from the end of its wait to the time at which a failure
+            that nobody retries is forgotten; None for twice the policy's
+            ``maximum`` (244 s for a policy that has none).
+        limit: The number of bodies that may run at once; further runs hold their
+            names and wait in order. None for no limit (of threads, 1 000).
+        executor: The place where `TaskMap.run_in_executor` runs functions: a
+            `concurrent.futures.Executor`, or a function that returns one for each
+            run. None for the map's own threads, which are not those of the loop
+            and do not hold up the interpreter's exit.
+        overdue_after: Seconds after it was cancelled, or met its deadline, when
+            a run that still goes on is overdue.
+        instruments: The instruments that get the map's events; by default a
+            `LoggingInstrument`, which a list of one's own replaces.
+        random: Returns numbers in [0, 1), for `Backoff.jitter`.
+
+    Raises:
+        TypeError: a setting is of the wrong type.
+        ValueError: a setting is out of its range.
+
+    Example:
+        >>> async def attach(volume):
+        ...     await asyncio.sleep(5)
+        ...     print(volume, "is attached")
+        >>> async with open_task_map(limit=1) as tasks:
+        ...     for volume in ("pvc-1", "pvc-2"):
+        ...         _ = tasks.create_task(volume, attach, volume)
+        ...     tasks
+        <namedtasks.asyncio.TaskMap running=2 waiting=0>
+        pvc-1 is attached
+        pvc-2 is attached
+
+    .. versionadded:: 0.1
+    """
+    check_pool_or_none(executor)
+    scheduler: Scheduler[AsyncioRun] = Scheduler(
+        backoff, retention, limit, overdue_after, instruments, random
+    )
+    block = Block(scheduler, lambda backend: TaskMap(backend, executor))
+    # None, to type checkers, says that the block swallows no exception.
+    return cast("AbstractAsyncContextManager[TaskMap, None]", block)
+
+
+publish(TaskMap, open_task_map, module="namedtasks.asyncio")

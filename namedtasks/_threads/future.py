@@ -1,17 +1,24 @@
-"""A run as its starter sees it."""
+"""The future of a run in a thread map."""
+# ruff: noqa: SLF001 - a property that is made outside its class
 
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from collections.abc import Hashable
-from typing import TypeVar, cast, final
+from concurrent.futures import CancelledError
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from typing import Any, Final, TypeVar, cast, final
 
-from namedtasks._core.holds import queued_behind
-from namedtasks._core.text import repr_of
-from namedtasks._threads import waits
-from namedtasks._threads.run import ThreadRun
+from namedtasks._state import Run, RunStatus
+from namedtasks._threads.sigint import critical, deferred_sigint, get_frame
+from namedtasks._validation import safe_repr
+from namedtasks._version import publish
 
 T = TypeVar("T")
+
+DONE: Final = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
+_SUCCEEDED, _CANCELLED = RunStatus.SUCCEEDED, RunStatus.CANCELLED
 
 
 @final
@@ -21,9 +28,9 @@ class TaskFuture(concurrent.futures.Future[T]):
     It is completed after the work has really ended and its name is free. A run
     that failed raises from `result` what its function raised; one that was
     cancelled before it began raises `concurrent.futures.CancelledError`, one
-    that heeded a cancellation `TaskCancelledError`. If there was a reason, the
+    that stopped when asked `TaskCancelledError`. If there was a reason, the
     ``__cause__`` of the former is the latter, which tells it: so it is with a
-    run that was put off and then superseded, or dropped as its map closed.
+    run that was deferred and then superseded, or dropped as its map closed.
 
     Example:
         >>> import concurrent.futures
@@ -39,12 +46,21 @@ class TaskFuture(concurrent.futures.Future[T]):
     .. versionadded:: 0.1
     """
 
-    def __init__(self, run: ThreadRun, *, is_mirror: bool = False) -> None:
-        super().__init__()
-        self._run = run
-        self._is_mirror = is_mirror
-        self._was_dropped = False
-        self._notified_by: dict[str, object] = {}  # setdefault() is a single step, for all threads
+    # The attributes of `concurrent.futures.Future`, whose `__init__` is not called: a Condition
+    # and two lists for each run cost more than the rest of the future. They are made when
+    # somebody asks for the Condition, as `concurrent.futures.wait` does, under the map's lock.
+    _state: str = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _waiters: Any = ()
+    _done_callbacks: Any = ()
+    _made_condition: threading.Condition | None = None
+
+    _has_left: bool = False
+    """True if it was cancelled alone: it shared a run, which goes on."""
+
+    def __init__(self, run: Any) -> None:
+        self._run: Run = run
 
     @property
     def name(self) -> Hashable:
@@ -58,21 +74,55 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     @property
     def started_at(self) -> float | None:
-        """When the body began, in seconds on the map's clock; None until it does.
+        """The time at which the body began, in seconds on the map's clock; None until then.
 
-        In a pool that does not tell, such as one of processes, when it was handed over.
+        In a pool that does not tell, such as one of processes, the time at which the run was
+        submitted to it.
         """
         return self._run.started_at
 
     @property
     def failures(self) -> int:
-        """How many runs of the name failed in a row before this one; 0 once it was forgotten."""
+        """The number of runs of the name that failed in a row before this one; 0 once forgotten."""
         return self._run.failures
 
     @property
     def overdue(self) -> bool:
-        """Whether the run went on for too long after it was asked to stop, or met its deadline."""
+        """True if the run went on for too long after it was asked to stop, or met its deadline."""
         return self._run.overdue
+
+    def done(self) -> bool:
+        """Return whether the run has ended, and the outcome can be had.
+
+        Example:
+            >>> with ThreadTaskMap() as tasks:
+            ...     future = tasks.submit("pvc-1", len, "superblock")
+            >>> future.done()  # the block has waited for it
+            True
+        """
+        return self._state in DONE
+
+    def cancelled(self) -> bool:
+        """Return whether it was cancelled before the body began.
+
+        Example:
+            >>> with ThreadTaskMap() as tasks:
+            ...     future = tasks.submit("pvc-1", len, "superblock")
+            >>> future.cancelled()  # the block has waited for it
+            False
+        """
+        return self._state == CANCELLED_AND_NOTIFIED
+
+    def running(self) -> bool:
+        """Return whether the body has begun, and has not ended.
+
+        Example:
+            >>> with ThreadTaskMap() as tasks:
+            ...     future = tasks.submit("pvc-1", len, "superblock")
+            >>> future.running()  # the block has waited for it
+            False
+        """
+        return self._run.status is RunStatus.BEGUN and not self.done()
 
     def cancel(self) -> bool:
         """Cancel the run if its body has not begun; `ThreadTaskMap.cancel` asks a body to stop.
@@ -81,7 +131,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         run that others wait for. Never waits.
 
         Returns:
-            Whether it is cancelled. If it is the run's own, the body never
+            True if it is cancelled. If it is the run's own, the body never
             runs, and the name is free.
 
         Example:
@@ -94,22 +144,20 @@ class TaskFuture(concurrent.futures.Future[T]):
             ...     attached.set()
             (True, False)
         """
-        run = self._run
-        if self._is_mirror:
-            return self._cancel()
-        return run.shell.cancel_unbegun(run) or self.cancelled()
+        backend = self._run.backend
+        try:
+            return cast("bool", backend.cancel_future(self))
+        finally:
+            backend.after_call()
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait at most *timeout* seconds, if given, and give back what the function returned.
-
-        If the system gives the map no thread for its timer, as at the
-        interpreter's exit, who begins to wait after that does what is due. Who
-        waits here already does not learn of it; `ThreadTaskMap.wait_idle` does.
+        """Wait at most *timeout* seconds, if given, and return the function's value.
 
         Raises:
             TimeoutError: the time is over; the run goes on.
             concurrent.futures.CancelledError: it was cancelled before it began.
             TaskCancelledError: it was asked to stop, and stopped.
+            ClosedError: the map was opened in the parent process, before a fork.
             RuntimeError: the caller is inside this very run, or the one that it
                 is queued behind.
             BaseException: whatever the function raised.
@@ -123,21 +171,24 @@ class TaskFuture(concurrent.futures.Future[T]):
                 ...
             OSError: device busy
         """
-        left = self._before_waiting("result()", timeout)
+        if self._state not in DONE:
+            self._run.backend.wait_for_future(self, "result()", timeout)
+        if self._state != FINISHED:
+            raise self._no_outcome()
+        if self._exception is None:
+            return cast("T", self._result)
         try:
-            return super().result(left)
-        except concurrent.futures.CancelledError as error:
-            self._add_reason(error)
-            raise
+            raise self._exception
         finally:
             del self  # no cycle through the error's traceback
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait like `result`, and give back the error that it would raise; None for a value.
+        """Wait like `result`, and return the error that it would raise; None for a value.
 
         Raises:
             TimeoutError: the time is over; the run goes on.
             concurrent.futures.CancelledError: it was cancelled before it began.
+            ClosedError: the map was opened in the parent process, before a fork.
             RuntimeError: the caller is inside this very run, or the one that it
                 is queued behind.
 
@@ -150,69 +201,82 @@ class TaskFuture(concurrent.futures.Future[T]):
             OSError('device busy')
             True
         """
-        left = self._before_waiting("exception()", timeout)
-        try:
-            return super().exception(left)
-        except concurrent.futures.CancelledError as error:
-            self._add_reason(error)
-            raise
+        if self._state not in DONE:
+            self._run.backend.wait_for_future(self, "exception()", timeout)
+        if self._state != FINISHED:
+            raise self._no_outcome()
+        return self._exception
 
-    def _add_reason(self, error: BaseException) -> None:
-        if self._was_dropped and self._run.reason is not None:
+    def _no_outcome(self) -> BaseException:
+        """Return the error for a caller that gets neither a value nor an error of the run's."""
+        if self._state not in DONE:
+            return TimeoutError()
+        error = CancelledError()
+        if self._run.reason is not None and not self._has_left:
             error.__cause__ = self._run.cancelled_error()
+        return error
 
-    def _before_waiting(self, what: str, timeout: float | None) -> float | None:
-        """Refuse to wait for oneself; what is left of the *timeout* if there is no need to."""
-        if self.done():
-            return timeout
-        waits.refuse_inside_run(self._run, f"{what} of its own future")
-        before = queued_behind(self._run)
-        if before is not None:
-            waits.refuse_inside_run(before, f"{what} of what is queued behind it")
-        shell = self._run.shell
-        if not shell.alarm.is_missing:
-            return timeout
-        return waits.stand_in_for_the_alarm(shell, self, timeout)
+    # What the backend calls
 
-    def _settle(self, *, has_begun: bool) -> None:
-        """Tell what the run came to; it has ended. Called by the map alone.
+    def _publish(self) -> None:
+        """Write the outcome under the Condition, and wake who waits there. Not under the lock."""
+        with self._condition:
+            self._write()
+            for waiter in self._waiters:
+                if self._state != FINISHED:
+                    waiter.add_cancelled(self)
+                elif self._exception is not None:
+                    waiter.add_exception(self)
+                else:
+                    waiter.add_result(self)
+            self._condition.notify_all()
 
-        Who waits wakes, and callbacks are called: the name is free by then.
+    def _write(self) -> None:
+        """Write the outcome of the run, which has ended.
+
+        Under the map's lock if there is no Condition, else under that.
         """
-        run = self._run
-        if not has_begun and run.error is None:
-            self._was_dropped = not self.cancelled()  # one that joined may have left before
-            self._cancel()
-        elif self._is_mirror and not (self._may_notify() and self.set_running_or_notify_cancel()):
-            return  # who joined has left
-        elif run.error is not None:
-            self.set_exception(run.error)
-        elif run.returned:
-            self.set_result(cast(T, run.value))
+        run: Any = self._run
+        if run.status is _SUCCEEDED and not self._has_left:
+            self._result = run.value
+        elif self._has_left or (run.status is _CANCELLED and not run.has_run):
+            self._state = CANCELLED_AND_NOTIFIED
+            return
         else:
-            self.set_exception(run.cancelled_error())
-
-    def _cancel(self) -> bool:
-        """Be cancelled, if that is possible yet; whether it is."""
-        try:
-            return super().cancel()
-        finally:  # whatever a callback raises
-            if self.cancelled() and self._may_notify():
-                self.set_running_or_notify_cancel()  # wakes who is in wait() or as_completed()
-
-    def _may_notify(self) -> bool:
-        """Take it upon us, if nobody else has: a cancellation must be told only once."""
-        me = object()
-        return self._notified_by.setdefault("by", me) is me
+            self._exception = run.cancelled_error() if run.error is None else run.error
+        self._state = FINISHED
 
     def __repr__(self) -> str:
-        return f"<namedtasks.TaskFuture {repr_of(self.name)} {self._tells()}>"
+        if self.cancelled():
+            state = "cancelled"
+        elif self.done():
+            state = self._run.status.name.lower()
+        elif self._run.overdue:
+            state = "overdue"
+        else:
+            state = "not begun" if self._run.started_at is None else "running"
+        return f"<namedtasks.TaskFuture {safe_repr(self.name)} {state}>"
 
-    def _tells(self) -> str:
-        if not self.done():
-            if self._run.overdue:
-                return "overdue"
-            return "not begun" if self._run.started_at is None else "running"
-        if self.cancelled() or (self._run.error is None and not self._run.returned):
-            return "cancelled"
-        return "failed" if self._run.error is not None else "succeeded"
+
+@critical
+def _condition_of(future: Any) -> threading.Condition:
+    """Return the Condition of *future*, which is made under the lock of its map."""
+    try:
+        with future._run.backend.lock:
+            if future._made_condition is None:
+                future._waiters, future._done_callbacks = [], []
+                future._made_condition = threading.Condition()
+            made: threading.Condition = future._made_condition
+            return made
+    finally:
+        if deferred_sigint.pending:
+            deferred_sigint.deliver(get_frame(1))
+
+
+# Outside the class: for type checkers it is the attribute that it is in the base class.
+TaskFuture._condition = property(  # type: ignore[assignment]
+    _condition_of  # pyright: ignore[reportAttributeAccessIssue]
+)
+
+
+publish(TaskFuture)

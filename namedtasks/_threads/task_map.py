@@ -1,30 +1,40 @@
-"""The task map as its users see it, in the words of `concurrent.futures`."""
+"""The task map in the words of `concurrent.futures`: `ThreadTaskMap`."""
 
 from __future__ import annotations
 
 import math
 import random as random_module
+import threading
 from collections.abc import Callable, Hashable, Iterable
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, overload
 
-from namedtasks import _pools
-from namedtasks._core import checks
-from namedtasks._core.backoff import Backoff, BackoffPolicy
-from namedtasks._core.callables import check_plain_fn
-from namedtasks._core.engine import make_engine
-from namedtasks._core.events import Instrument
-from namedtasks._core.pending import IfBusy
-from namedtasks._core.text import repr_of
-from namedtasks._core.verbs import Verbs
-from namedtasks._log import complain
-from namedtasks._threads import block, waits
-from namedtasks._threads.clock import MonotonicClock
+from namedtasks._backoff import Backoff, BackoffPolicy
+from namedtasks._base import BaseTaskMap
+from namedtasks._errors import AlreadyRunningError, new_error
+from namedtasks._events import Instrument
+from namedtasks._executors import PoolOrFactory, check_pool, check_pool_or_none
+from namedtasks._names import check_start
+from namedtasks._scheduler import IfBusy, Scheduler
+from namedtasks._thread_pool import MonotonicClock
+from namedtasks._threads.backend import (
+    CURE,
+    VERB,
+    ThreadBackend,
+    ThreadRun,
+    check_threading_is_as_imported,
+)
 from namedtasks._threads.future import TaskFuture
-from namedtasks._threads.interrupts import Hook, uninterrupted
-from namedtasks._threads.locking import check_threading_is_as_imported
-from namedtasks._threads.run import CURE, VERB
-from namedtasks._threads.shell import Shell
+from namedtasks._threads.sigint import critical, deferred_sigint, get_frame
+from namedtasks._validation import (
+    check_if_busy,
+    check_number,
+    check_plain_fn,
+    check_timeout,
+    safe_repr,
+)
+from namedtasks._version import publish
 from namedtasks.abc import Clock
 from namedtasks.instruments.logging import LoggingInstrument
 
@@ -33,7 +43,7 @@ Args = TypeVarTuple("Args")
 
 
 @final
-class ThreadTaskMap(Verbs[TaskFuture[Any]]):
+class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
     """Runs named functions in threads, one run of a name at a time.
 
     The same rules as `TaskMap`, in the words of `concurrent.futures`, for
@@ -45,13 +55,15 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     interpreter's exit.
 
     A signal handler or a ``__del__`` may call it too. If its thread is just
-    inside of the map, `close` and `cancel_all` are done a moment later, and
-    everything else raises `RuntimeError`. While a block that the main thread
-    has opened is open, Ctrl-C inside of a call to the map is held back until
-    the call is done.
+    inside a call of the map, looks work, `close` and the cancel methods are done
+    a moment later, and starts and waits raise `RuntimeError`. While a block that
+    the main thread has opened is open, Ctrl-C inside a call of the map is
+    deferred until the call is done. Open the block inside ``trio.run`` or
+    ``asyncio.run``, not around it: they handle Ctrl-C themselves only where they
+    find Python's own handler.
 
-    Instruments are called by many threads at once. The events of one name come
-    in order.
+    Events are delivered to instruments one at a time, in the order in which they
+    happened, by any of the threads that use the map.
 
     Args:
         backoff: How long a failed name waits; None for not at all.
@@ -92,9 +104,9 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_executor", "_hook", "_is_entered")
+    __slots__ = ("_executor", "_handles_sigint", "_is_entered")
 
-    _shell: Shell
+    _backend: ThreadBackend  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
@@ -102,28 +114,22 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         backoff: BackoffPolicy | None = Backoff(),  # noqa: B008 - frozen
         retention: float | None = None,
         limit: int | None = None,
-        executor: _pools.PoolOrFactory | None = None,
+        executor: PoolOrFactory | None = None,
         overdue_after: float = 1.0,
         instruments: Iterable[Instrument] = (LoggingInstrument(),),
         random: Callable[[], float] = random_module.random,
         clock: Clock | None = None,
     ) -> None:
         check_threading_is_as_imported()
-        _pools.check_pool_or_none(executor)
+        check_pool_or_none(executor)
         _check_clock(clock)
-        engine = make_engine(
-            backoff=backoff,
-            retention=retention,
-            limit=limit,
-            overdue_after=overdue_after,
-            instruments=instruments,
-            random=random,
-            complain=complain,
+        scheduler: Scheduler[ThreadRun] = Scheduler(
+            backoff, retention, limit, overdue_after, instruments, random
         )
-        super().__init__(Shell(engine, MonotonicClock() if clock is None else clock))
+        super().__init__(ThreadBackend(scheduler, clock or MonotonicClock()))
         self._executor = executor
         self._is_entered = False
-        self._hook: Hook | None = None
+        self._handles_sigint = False
 
     # Starting
 
@@ -134,7 +140,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         fn: Callable[[*Args], T],
         /,
         *args: *Args,
-        executor: _pools.PoolOrFactory | None = None,
+        executor: PoolOrFactory | None = None,
         if_busy: Literal["refuse", "join", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
@@ -146,7 +152,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         fn: Callable[[*Args], T],
         /,
         *args: *Args,
-        executor: _pools.PoolOrFactory | None = None,
+        executor: PoolOrFactory | None = None,
         if_busy: IfBusy,
         timeout: float | None = None,
         operation: str | None = None,
@@ -157,7 +163,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
         fn: Callable[[*Args], T],
         /,
         *args: *Args,
-        executor: _pools.PoolOrFactory | None = None,
+        executor: PoolOrFactory | None = None,
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
@@ -178,28 +184,13 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
                 the caller's context.
             args: Its arguments.
             executor: Where to run it; by default where the map runs things.
-            if_busy: What to do if the name cannot start now:
-                ``"refuse"`` raises.
-                ``"skip"`` gives None, for half of the price or less.
-                ``"join"`` gives a future of its own that tells what becomes of
-                the run in progress, also of one that was asked to stop: one
-                result for all who ask. To cancel it does nothing to the run.
-                *fn* is not called, so one name should mean one type of result.
-                ``"replace"`` cancels the run in progress, and what else
-                overlaps the name, and starts when all of them have really
-                ended, however they did: with functions that do not listen, as
-                late as that. It holds the name from now on.
-                ``"queue"`` starts one more run as soon as the name may start:
-                after the run in progress, and after the wait if there is one.
-                A run that was put off, to replace or to queue, is *pending*. A
-                name has one pending run at most: a newer one supersedes it, and
-                its future is cancelled and says so. If its pool refuses it when
-                its turn has come, it has failed.
+            if_busy: The choice for a name that cannot start now: see `namedtasks.IfBusy`.
+                With ``"queue"``, the run fails if its pool refuses it when its turn has come.
             timeout: Seconds, from the function's first step (in a pool that
                 does not tell, from when it was handed over), after which the
                 run should stop. One that then stops has failed with
                 `TimeoutError`.
-            operation: What the run does, from a small set of words. Failures
+            operation: A word for the kind of work, from a small set. Failures
                 are recorded for the name and the operation together.
 
         Raises:
@@ -217,7 +208,7 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             ValueError: an argument is out of its range, or ANY stands where it
                 means nothing.
             RuntimeError: no thread can be started, the pool was shut down, or
-                this thread is inside of the map already. Nothing was started.
+                this thread is inside a call of the map already. Nothing was started.
 
         Example:
             >>> import threading
@@ -231,21 +222,33 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             True
             (True, True)
         """
+        if threading.get_ident is not get_ident:
+            check_threading_is_as_imported()
         check_plain_fn(VERB, fn, CURE)
-        _pools.check_pool_or_none(executor)
-        checks.if_busy(if_busy)
-        seconds = checks.timeout(timeout)
-        if self._shell.is_skipped(name, operation, if_busy):
+        if executor is not None:
+            check_pool(executor)
+        if if_busy != "refuse":
+            check_if_busy(if_busy)
+        seconds = math.inf if timeout is None else check_timeout(timeout)
+        if type(name) is not str or operation is not None:
+            check_start(name, operation)
+        # A running name is refused here, as a reconcile loop asks far more often than it starts.
+        run = self._refused_at_once.get(name)
+        if run is not None:
+            if if_busy == "skip":
+                return None
+            if if_busy == "refuse":
+                raise new_error(AlreadyRunningError, name, operation, run.started_at, (run.name,))
+        elif self._waits_at_once and self._refuse_waiting(name, operation, if_busy):
             return None
-        return self._shell.submit(
-            name,
-            fn,
-            args,
-            pool=self._executor if executor is None else executor,
-            if_busy=if_busy,
-            timeout=seconds,
-            operation=operation,
-        )
+        backend = self._backend
+        try:
+            executor = self._executor if executor is None else executor
+            run = ThreadRun(backend, name, operation, fn, args, executor, seconds)
+            return backend.submit(run, if_busy)
+        finally:
+            if backend.postponed or deferred_sigint.pending:
+                backend.after_call()
 
     # Waiting
 
@@ -275,8 +278,8 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             False
             True
         """
-        waits.refuse_inside_map(self._shell, "wait_idle()")
-        return waits.sleep_while(self._shell, self._shell.hold_idle, self._deadline(timeout))
+        self._backend.refuse_inside_map("wait_idle()")
+        return self._wait(self._backend.waits.until_idle, timeout)
 
     def wait_empty(self, timeout: float | None = None) -> bool:
         """Wait until nothing runs or is pending, and no name waits after a failure.
@@ -308,8 +311,8 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             (True, False)
             True
         """
-        waits.refuse_inside_map(self._shell, "wait_empty()")
-        return waits.sleep_while(self._shell, self._shell.hold_empty, self._deadline(timeout))
+        self._backend.refuse_inside_map("wait_empty()")
+        return self._wait(self._backend.waits.until_empty, timeout)
 
     def wait_free(
         self, name: Hashable, timeout: float | None = None, *, operation: str | None = None
@@ -340,10 +343,14 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             True
             <State.READY: 'ready'>
         """
-        waits.refuse_reentry(self._shell)
-        for run in self._shell.holders(name, operation):
-            waits.refuse_inside_run(run, "wait_free()")
-        return waits.wait_free(self._shell, name, operation, self._deadline(timeout))
+        check_start(name, operation)
+        backend = self._backend
+        deadline = backend.now() + check_timeout(timeout)
+        backend.refuse_inside()
+        try:
+            return backend.wait_free(name, operation, deadline)
+        finally:
+            backend.after_call()
 
     def shutdown(self, *, grace: float | None = None) -> tuple[Hashable, ...]:
         """Close, wait *grace* seconds for what runs, then ask the rest to stop.
@@ -375,52 +382,63 @@ class ThreadTaskMap(Verbs[TaskFuture[Any]]):
             ('pvc-1',)
             >>> copied.set()
         """
-        shell = self._shell
-        waits.refuse_inside_map(shell, "shutdown()")
-        seconds = math.inf if grace is None else checks.number("grace", grace)
+        backend = self._backend
+        backend.refuse_inside_map("shutdown()")
+        seconds = math.inf if grace is None else check_number("grace", grace)
         self.close()
-        if not waits.sleep_while(shell, shell.hold_idle, shell.now() + seconds):
-            shell.cancel_all("the map is shutting down")
-            until = shell.now() + shell.overdue_after
-            if not waits.sleep_while(shell, shell.hold_idle, until):
-                shell.on_time()  # they are due at this very moment
-                # Or the map's timer was first, and a program that ends now cuts its thread short.
-                waits.sleep_while(shell, shell.hold_telling, shell.now() + shell.overdue_after)
-        shell.places.close()
-        return tuple(self)
+        try:
+            return backend.shutdown(seconds)
+        finally:
+            backend.after_call()
 
-    def _deadline(self, timeout: float | None) -> float:
-        return self._shell.now() + checks.timeout(timeout)
+    def _wait(self, condition: Any, timeout: float | None) -> bool:
+        backend = self._backend
+        try:
+            return backend.wait(condition, backend.now() + check_timeout(timeout))
+        finally:
+            backend.after_call()
 
     # The block
 
+    @critical
     def __enter__(self) -> Self:
         if self._is_entered:
             raise RuntimeError("a task map can be entered only once: make a new ThreadTaskMap")
-        waits.refuse_block(self._shell)  # who cannot leave, stays out
+        self._backend.refuse_block()  # a block that cannot be left is not entered
         self._is_entered = True
-        hook = self._hook = Hook(self)
-        try:
-            hook.install()
-            return self
-        except BaseException:  # Ctrl-C
-            hook.uninstall()
-            raise
+        self._handles_sigint = deferred_sigint.install()
+        if deferred_sigint.pending:  # this frame is critical
+            try:
+                deferred_sigint.deliver(get_frame(1))
+            except BaseException:  # no `__exit__` follows
+                self._uninstall_sigint()
+                raise
+        return self
 
+    @critical
+    def _uninstall_sigint(self) -> None:
+        if self._handles_sigint:
+            self._handles_sigint = False
+            deferred_sigint.uninstall()
+
+    @critical
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with uninterrupted:  # nothing before it: see Hook.is_being_left()
-            waits.refuse_block(self._shell)
+        backend = self._backend
+        try:
+            backend.refuse_block()
+            backend.leave(exc)
+        finally:
+            self._uninstall_sigint()
             try:
-                block.leave(self._shell, exc)
-            finally:
-                hook, self._hook = self._hook, None
-                if hook is not None:
-                    hook.uninstall_soon()
+                backend.after_call(get_frame(1))  # this frame is critical from its first step on
+            except KeyboardInterrupt:
+                deferred_sigint.merge()
+                raise
 
 
 def _check_clock(clock: object) -> None:
@@ -428,5 +446,8 @@ def _check_clock(clock: object) -> None:
         if clock is not None and not callable(getattr(clock, method, None)):
             raise TypeError(
                 f"clock must have methods now() and wait(), as a ManualClock has, not "
-                f"{repr_of(clock)}"
+                f"{safe_repr(clock)}"
             )
+
+
+publish(ThreadTaskMap)

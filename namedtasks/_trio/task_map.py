@@ -1,39 +1,190 @@
-"""The task map as its users see it, in trio's words."""
+"""The task map in trio's words: `TaskMap`, `TaskHandle` and `open_task_map`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Hashable,
-)
+import random as random_module
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
+from functools import partial
+from inspect import CO_COROUTINE
 from threading import get_ident
 from types import FunctionType
-from typing import Any, Literal, TypeVar, TypeVarTuple, final, overload
+from typing import Any, Generic, Literal, TypeVar, TypeVarTuple, cast, final, overload
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import ParkingLot, checkpoint, disable_ki_protection, enable_ki_protection
 
-from namedtasks._core import checks
-from namedtasks._core.callables import check_async_fn, check_plain_fn
-from namedtasks._core.errors import AlreadyRunningError, new_error
-from namedtasks._core.names import check_start
-from namedtasks._core.obstacles import backoff_error
-from namedtasks._core.pending import IfBusy
-from namedtasks._core.verbs import Verbs
-from namedtasks._trio import waits
-from namedtasks._trio.executors import CURE, VERB, Executor, call_in_executor
-from namedtasks._trio.handle import TaskHandle
-from namedtasks._trio.run import ExecutorRun
-from namedtasks._trio.shell import WORDS, Shell
+import namedtasks._base as base
+import namedtasks._validation as checks
+from namedtasks._backoff import Backoff, BackoffPolicy
+from namedtasks._errors import AlreadyRunningError, TaskFailedError, new_error
+from namedtasks._events import Instrument
+from namedtasks._names import ANY, MAX_FIELDS, check_name, check_start
+from namedtasks._scheduler import DEFER, JOIN, REFUSE, IfBusy, Scheduler
+from namedtasks._state import QUEUED, SUCCEEDED, Semaphore
+from namedtasks._trio.backend import (
+    CURE,
+    VERB,
+    Block,
+    Executor,
+    ExecutorRun,
+    TrioBackend,
+    TrioRun,
+    call_in_executor,
+)
+from namedtasks._version import publish
+from namedtasks.instruments.logging import LoggingInstrument
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Args = TypeVarTuple("Args")
+
+WORDS = checks.Words("start_soon", "start_thread_soon")
+"""The two verbs, for the errors about their functions."""
 
 
 @final
-class TaskMap(Verbs[TaskHandle[Any]]):
+class TaskHandle(Generic[T_co]):
+    """One run of a named task: ask how it does, cancel it, wait for what it gives back.
+
+    A handle outlives its run, and keeps the run's result. Dropping it changes
+    nothing for the run. It is equal only to itself.
+
+    Example:
+        >>> async with open_task_map() as tasks:
+        ...     handle = tasks.start_soon("pvc-1", trio.sleep, 5, operation="attach")
+        ...     handle
+        ...     await tasks.wait_idle()
+        ...     handle, handle.operation, handle.done
+        <namedtasks.TaskHandle 'pvc-1' not begun>
+        (<namedtasks.TaskHandle 'pvc-1' succeeded>, 'attach', True)
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("__weakref__", "_run")
+
+    def __init__(self, run: TrioRun) -> None:
+        self._run = run
+
+    @property
+    def name(self) -> Hashable:
+        """The task's name."""
+        return self._run.name
+
+    @property
+    def operation(self) -> str | None:
+        """The operation that the start named, if any."""
+        return self._run.operation
+
+    @property
+    def started_at(self) -> float | None:
+        """When the body began, in seconds on the map's clock; None until it does."""
+        return self._run.started_at
+
+    @property
+    def failures(self) -> int:
+        """The number of runs of the name that failed in a row before this one; 0 once forgotten."""
+        return self._run.failures
+
+    @property
+    def done(self) -> bool:
+        """True if the work has really ended and its name is free."""
+        return self._run.done
+
+    @property
+    def overdue(self) -> bool:
+        """True if the run went on for too long after it was asked to stop, or met its deadline."""
+        return self._run.overdue
+
+    def cancel(self, reason: str | None = None) -> bool:
+        """Ask this run to stop, and tell why. Not a checkpoint.
+
+        The run ends when its body heeds that. A body that returns or raises
+        regardless has succeeded or failed. One that is pending, or waits for a
+        slot, ends at once. The first reason given counts.
+
+        Returns:
+            Whether the run had not ended yet.
+
+        Raises:
+            TypeError: *reason* is no text.
+            RuntimeError: the caller is not in the event loop run that opened the map.
+
+        Example:
+            >>> async with open_task_map() as tasks:
+            ...     handle = tasks.start_soon("pvc-1", trio.sleep, 60)
+            ...     handle.cancel("the pod is gone")
+            ...     await tasks.wait_idle()
+            ...     handle.cancel()
+            True
+            False
+        """
+        checks.check_reason(reason)
+        backend = self._run.backend
+        cancelled: bool = backend.call(partial(base.cancel_run, backend, self._run, reason))
+        return cancelled
+
+    @enable_ki_protection
+    async def wait(self) -> T_co:
+        """Wait for the run's end, and give back what its body returned. Checkpoint.
+
+        Being cancelled while waiting does nothing to the run. Any number may
+        wait, also after the end.
+
+        Raises:
+            TaskFailedError: the run failed; ``__cause__`` is what it raised.
+            TaskCancelledError: the run was cancelled.
+            RuntimeError: the caller is inside this very run, or the one that it
+                is queued behind, or in another run of trio.
+
+        Example:
+            >>> async def attach(volume):
+            ...     raise OSError("device busy")
+            >>> async with open_task_map() as tasks:
+            ...     handle = tasks.start_soon("pvc-1", attach, "pvc-1")
+            ...     try:
+            ...         await handle.wait()
+            ...     except TaskFailedError as error:
+            ...         error.__cause__
+            OSError('device busy')
+        """
+        run = self._run
+        if run.status >= SUCCEEDED:
+            await checkpoint()
+        else:
+            backend: TrioBackend = run.backend
+            if get_ident() != backend.thread:
+                backend.check_here()
+            backend.refuse_inside_run(run, "wait() of its own handle")
+            if run.deferred == "queue" and run.blocker is not None:
+                backend.refuse_inside_run(run.blocker, "wait() for what is queued behind it")
+            while run.status < SUCCEEDED:
+                if run.waiters is None:
+                    run.waiters = ParkingLot()
+                await run.waiters.park()
+        if run.status is SUCCEEDED:
+            return cast("T_co", run.value)
+        if run.error is not None:
+            raise TaskFailedError(run.name, run.operation) from run.error
+        raise run.cancelled_error()
+
+    def __repr__(self) -> str:
+        return f"<namedtasks.TaskHandle {checks.safe_repr(self.name)} {self._state()}>"
+
+    def _state(self) -> str:
+        run = self._run
+        if run.done:
+            return run.status.name.lower()
+        if run.overdue:
+            return "overdue"
+        return "not begun" if run.started_at is None else "running"
+
+
+@final
+class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
     """Runs named tasks, one run of a name at a time, in an ``async with`` block.
 
     Made by `open_task_map`. As a mapping it is what runs right now: names to
@@ -53,10 +204,10 @@ class TaskMap(Verbs[TaskHandle[Any]]):
 
     __slots__ = ("_executor",)
 
-    _shell: Shell
+    _backend: TrioBackend  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, shell: Shell, executor: Executor | None) -> None:
-        super().__init__(shell)
+    def __init__(self, backend: TrioBackend, executor: Executor | None) -> None:
+        super().__init__(backend)
         self._executor = executor
 
     # Starting
@@ -83,7 +234,7 @@ class TaskMap(Verbs[TaskHandle[Any]]):
         timeout: float | None = None,
         operation: str | None = None,
     ) -> TaskHandle[T] | None: ...
-    def start_soon(  # noqa: C901 - for speed
+    def start_soon(
         self,
         name: Hashable,
         async_fn: Callable[[*Args], Awaitable[T]],
@@ -104,23 +255,10 @@ class TaskMap(Verbs[TaskHandle[Any]]):
                 field, and names that overlap exclude each other.
             async_fn: An async function.
             args: Its arguments.
-            if_busy: What to do if the name cannot start now:
-                ``"refuse"`` raises.
-                ``"skip"`` gives None, for half of the price or less.
-                ``"join"`` gives the handle of the run in progress, also of one
-                that was asked to stop: one result for all who ask. *async_fn*
-                is not called, so one name should mean one type of result.
-                ``"replace"`` cancels the run in progress, and what else
-                overlaps the name, and starts when all of them have really
-                ended, however they did. It holds the name from now on.
-                ``"queue"`` starts one more run as soon as the name may start:
-                after the run in progress, and after the wait if there is one.
-                A run that was put off, to replace or to queue, is *pending*. A
-                name has one pending run at most: a newer one supersedes it, and
-                its handle says so.
+            if_busy: The choice for a name that cannot start now: see `namedtasks.IfBusy`.
             timeout: Seconds, from the body's first step, after which the run is
                 cancelled and has failed with `trio.TooSlowError`.
-            operation: What the run does, from a small set of words. Failures
+            operation: A word for the kind of work, from a small set. Failures
                 are recorded for the name and the operation together.
 
         Raises:
@@ -149,46 +287,30 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             '/dev/pvc-1'
         """
         if type(async_fn) is not FunctionType:
-            check_async_fn(WORDS, async_fn)
-        shell = self._shell
-        seen_unknown = False
-        if timeout is None:
-            seconds = math.inf
-            # What is refused, is refused here and now: a reconcile loop asks far more often
-            # than it starts. `start` decides about all that is not as plain as that. It is
-            # `is_skipped`, written out: the call would cost each start 7 % more, and a skip 17 %.
-            if shell.refuses_plainly and (operation is None or type(operation) is str):
-                try:
-                    run = shell.running_now.get(name)
-                    table = None if run is not None else shell.failed_now.get(operation)
-                    record = None if table is None else table.get(name)
-                except TypeError:  # the name cannot be hashed
-                    run = record = None
-                if run is not None:
-                    if if_busy == "skip" and get_ident() == shell.thread:
-                        return None
-                    if if_busy == "refuse" and get_ident() == shell.thread:
-                        raise new_error(
-                            AlreadyRunningError, name, operation, run.started_at, (run.name,)
-                        )
-                elif (
-                    record is not None
-                    and not shell.engine.ledger.overlaps.in_use
-                    and get_ident() == shell.thread
-                    and (now := shell.now()) < record.retry_at < math.inf
-                ):
-                    if if_busy == "skip":
-                        return None
-                    if if_busy == "refuse":
-                        raise backoff_error(record, name, operation, now)
-                else:
-                    seen_unknown = record is None and type(name) is str and not shell.pending_now
-        else:
-            seconds = checks.timeout(timeout)
-        if if_busy != "refuse":
-            checks.if_busy(if_busy)
-        return shell.start(
-            name, async_fn, args, shell.engine.slots, if_busy, seconds, operation, seen_unknown
+            checks.check_async_fn(WORDS, async_fn)
+        seconds = math.inf if timeout is None else checks.check_timeout(timeout)
+        backend = self._backend
+        if operation is not None:
+            checks.check_hashable(name, operation)
+        # A running name is refused here, as a reconcile loop asks far more often than it starts.
+        try:
+            run = self._refused_at_once.get(name)
+        except TypeError:
+            checks.check_hashable(name, operation)
+            raise
+        if run is not None and get_ident() == backend.thread:
+            if if_busy == "skip":
+                return None
+            if if_busy == "refuse":
+                raise new_error(AlreadyRunningError, name, operation, run.started_at, (run.name,))
+        elif (
+            self._waits_at_once
+            and get_ident() == backend.thread
+            and self._refuse_waiting(name, operation, if_busy)
+        ):
+            return None
+        return self._start(
+            TrioRun, name, async_fn, args, backend.scheduler.slots, if_busy, seconds, operation
         )
 
     @overload
@@ -260,21 +382,81 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             ...     await checksum.wait()
             852356688
         """
-        check_plain_fn(VERB, fn, CURE)
-        checks.executor(executor)
-        checks.if_busy(if_busy)
+        checks.check_plain_fn(VERB, fn, CURE)
+        checks.check_executor(executor)
+        check_start(name, operation)
         chosen = self._executor if executor is None else executor
-        shell = self._shell
-        return shell.start(
+        backend = self._backend
+        return self._start(
+            ExecutorRun,
             name,
             call_in_executor,
-            (shell.run_in_thread if chosen is None else chosen, fn, args),
-            shell.engine.thread_slots if chosen is None else shell.engine.slots,
+            (backend.run_in_thread if chosen is None else chosen, fn, args),
+            backend.scheduler.thread_slots if chosen is None else backend.scheduler.slots,
             if_busy,
-            checks.timeout(timeout),
+            checks.check_timeout(timeout),
             operation,
-            run_type=ExecutorRun,
         )
+
+    @enable_ki_protection
+    def _start(  # noqa: C901 - the whole walk of a start
+        self,
+        run_type: type[TrioRun],
+        name: Hashable,
+        async_fn: Callable[..., object],
+        args: tuple[object, ...],
+        semaphore: Semaphore[TrioRun] | None,
+        if_busy: IfBusy,
+        timeout: float,
+        operation: str | None,
+    ) -> TaskHandle[Any] | None:
+        backend = self._backend
+        scheduler, now = backend.scheduler, backend.now
+        if get_ident() != backend.thread:
+            backend.check_here()
+        fields: Any = name
+        if fields is ANY or (isinstance(fields, tuple) and len(cast("Any", fields)) > MAX_FIELDS):
+            check_name(name)
+        if if_busy not in ("refuse", "skip"):
+            checks.check_if_busy(if_busy)
+        body: Any = None
+        while True:
+            conflict = scheduler.find_conflict(name, operation, now)
+            if conflict is not None:
+                action, error = scheduler.resolve(conflict, name, operation, if_busy, now)
+                if action is not DEFER:
+                    checks.close_unbegun(body, partial(checks.task_text, name, operation))
+                    if error is not None:
+                        backend.finished()
+                        if action is REFUSE:
+                            raise error
+                    return cast("TrioRun", conflict).handle if action is JOIN else None
+            if body is not None:
+                break
+            if type(async_fn) is FunctionType and async_fn.__code__.co_flags & CO_COROUTINE:
+                body = async_fn(*args)  # an ``async def``: the call runs no code of the user's
+                break
+            # It may start the same name, or close the map: look again.
+            body = checks.check_body(WORDS, async_fn, _call_unprotected(async_fn, args))
+        run = run_type(backend, name, operation, timeout, semaphore)
+        run.body = body
+        handle: TaskHandle[Any] = TaskHandle(run)
+        run.handle = handle
+        if conflict is not None:
+            run.context = copy_context()
+            effects = scheduler.defer(run, if_busy, now())
+            backend.carry_out(effects)
+            return handle
+        scheduler.admit(run, now)
+        if run.status is QUEUED:
+            run.context = copy_context()
+            return handle
+        try:
+            backend.workers.begin_soon(run)
+        except BaseException:
+            backend.roll_back(run)
+            raise
+        return handle
 
     def post(
         self,
@@ -309,14 +491,14 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             pvc-1 is attached
         """
         if type(async_fn) is not FunctionType:
-            check_async_fn(WORDS, async_fn)
+            checks.check_async_fn(WORDS, async_fn)
         if type(name) is not str or operation is not None:
             check_start(name, operation)
         if if_busy != "refuse":
-            checks.if_busy(if_busy)
+            checks.check_if_busy(if_busy)
         if timeout is not None:
-            checks.timeout(timeout)
-        self._shell.post(
+            checks.check_timeout(timeout)
+        self._backend.post(
             self.start_soon,
             (name, async_fn, *args),
             {"if_busy": if_busy, "timeout": timeout, "operation": operation},
@@ -350,16 +532,17 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             ()
             (<namedtasks.TaskHandle 'pvc-1' succeeded>, <namedtasks.TaskHandle 'pvc-2' cancelled>)
         """
-        waits.refuse_inside_map(self._shell, "shutdown()")
-        seconds = math.inf if grace is None else checks.number("grace", grace)
+        self._backend.refuse_inside_map("shutdown()")
+        seconds = math.inf if grace is None else checks.check_number("grace", grace)
+        backend = self._backend
         self.close()
         with trio.move_on_after(seconds):
-            await waits.sleep_while(self._shell, self._shell.hold_idle)
+            await backend.wait(backend.waits.until_idle)
             return ()
-        self._shell.cancel_all("the map is shutting down")
-        with trio.move_on_after(self._shell.overdue_after):
-            await waits.sleep_while(self._shell, self._shell.hold_idle)
-        self._shell.on_time()  # they are due at this very moment
+        base.cancel_names(backend, base.all_names(backend), "the map is shutting down")
+        with trio.move_on_after(backend.scheduler.overdue_after):
+            await backend.wait(backend.waits.until_idle)
+        base.run_due(backend)  # the runs become overdue at this very moment
         return tuple(self)
 
     async def wait_idle(self) -> None:
@@ -381,8 +564,8 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             ...     tasks
             <namedtasks.TaskMap running=0 waiting=1>
         """
-        waits.refuse_inside_map(self._shell, "wait_idle()")
-        await waits.sleep_while(self._shell, self._shell.hold_idle)
+        self._backend.refuse_inside_map("wait_idle()")
+        await self._backend.wait(self._backend.waits.until_idle)
 
     async def wait_empty(self) -> None:
         """Wait until it is idle, and no name waits after a failure. Checkpoint.
@@ -404,9 +587,10 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             ...     print(f"{trio.current_time() - begun:.1f} s")
             70.5 s
         """
-        waits.refuse_inside_map(self._shell, "wait_empty()")
-        await waits.sleep_while(self._shell, self._shell.hold_empty)
+        self._backend.refuse_inside_map("wait_empty()")
+        await self._backend.wait(self._backend.waits.until_empty)
 
+    @enable_ki_protection
     async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
         """Wait until *name* may be started. Checkpoint.
 
@@ -431,6 +615,90 @@ class TaskMap(Verbs[TaskHandle[Any]]):
             ...     print(f"{trio.current_time() - begun:.1f} s: {tasks.state('pvc-1')}")
             10.5 s: State.READY
         """
-        for run in self._shell.holders(name, operation):
-            waits.refuse_inside_run(run, "wait_free()")
-        await waits.wait_free(self._shell, name, operation)
+        check_start(name, operation)
+        backend = self._backend
+        backend.check_here()
+        for run in backend.scheduler.find_holders(name):
+            backend.refuse_inside_run(run, "wait_free()")
+        try:
+            await backend.wait(partial(backend.waits.until_free, name, operation))
+        finally:
+            backend.waits.leave(name)
+
+
+@disable_ki_protection
+def _call_unprotected(async_fn: Callable[..., object], args: tuple[object, ...]) -> object:
+    """Call the user's function so that Ctrl-C may interrupt it."""
+    return async_fn(*args)
+
+
+def open_task_map(
+    *,
+    backoff: BackoffPolicy | None = Backoff(),  # noqa: B008 - frozen
+    retention: float | None = None,
+    limit: int | None = None,
+    executor: Executor | None = None,
+    overdue_after: float = 1.0,
+    instruments: Iterable[Instrument] = (LoggingInstrument(),),
+    random: Callable[[], float] = random_module.random,
+    workers: bool = True,
+) -> AbstractAsyncContextManager[TaskMap, None]:
+    """Open a task map, to be used as ``async with open_task_map() as tasks``.
+
+    Leaving the block waits for what runs, as a nursery does; an exception in
+    the block cancels it. A task that fails cancels nothing. What is no
+    `Exception` (`KeyboardInterrupt`, `SystemExit`) goes on up, and cancels what
+    runs. Out of the block come the block's own exception, or a task's
+    `BaseException`, bare; several come as a group. Both ends of the block are
+    what a nursery's are: the end is a schedule point, and waits.
+
+    Args:
+        backoff: How long a failed name waits; None for not at all.
+        retention: Seconds after the end of its wait when a failure that nobody
+            retries is forgotten; None for twice the policy's ``maximum`` (244 s
+            for a policy that has none).
+        limit: How many bodies may run at once; further runs hold their names
+            and wait in order. None for no limit (of threads, 1 000).
+        executor: What `TaskMap.start_thread_soon` runs functions on: anything
+            shaped like `trio.to_thread.run_sync`. None for the map's own threads.
+        overdue_after: Seconds after it was cancelled, or met its deadline, when
+            a run that still goes on is overdue.
+        instruments: Who hears what happens; by default a `LoggingInstrument`, which
+            a list of one's own replaces.
+        random: Gives numbers in [0, 1), for `Backoff.jitter`.
+        workers: Whether bodies run in trio tasks that are used again, for a
+            quarter of the price; False for a task of its own for each run.
+
+    Raises:
+        TypeError: a setting is of the wrong type.
+        ValueError: a setting is out of its range.
+
+    Example:
+        >>> async def attach(volume):
+        ...     await trio.sleep(5)
+        ...     print(volume, "is attached")
+        >>> async with open_task_map(limit=1) as tasks:
+        ...     for volume in ("pvc-1", "pvc-2"):
+        ...         _ = tasks.start_soon(volume, attach, volume)
+        ...     tasks
+        <namedtasks.TaskMap running=2 waiting=0>
+        pvc-1 is attached
+        pvc-2 is attached
+
+    .. versionadded:: 0.1
+    """
+    checks.check_executor(executor)
+    checks.check_flag("workers", workers)
+    scheduler: Scheduler[TrioRun] = Scheduler(
+        backoff, retention, limit, overdue_after, instruments, random
+    )
+    block = Block(
+        lambda nursery: TrioBackend(scheduler, nursery, reuse=workers),
+        partial(TaskMap, executor=executor),
+    )
+    # None, to type checkers, says that the block swallows no exception. It swallows exactly what
+    # a nursery does: its own cancellation, and that comes with an exception to raise.
+    return cast("AbstractAsyncContextManager[TaskMap, None]", block)
+
+
+publish(TaskMap, TaskHandle, open_task_map)

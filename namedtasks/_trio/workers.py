@@ -1,114 +1,118 @@
 """The trio tasks that bodies run in, and that are used again.
 
-Theory of operation. To spawn a trio task and to make a cancel scope for it
-costs more than all that a map does for a run. So a task whose run is over does
-not exit: it parks, inside of its scope, and the next run is given to it. What
-that run shall not notice:
+Spawning a trio task and making a cancel scope for it costs more than all that a map does for a
+run. So a task whose run is over does not exit: it parks inside its scope, and the next run is
+given to it. The next run must not notice:
 
-- It runs in a copy of its starter's context: each run brings its own, and the
-  task steps in it from its next step on.
-- It is cancelled by its worker's scope. A scope that was cancelled, or whose
-  deadline has passed, is of no more use, and neither is its worker.
+- It runs in a copy of its starter's context: each run brings its own, and the task uses it
+  from its next step on.
+- It is cancelled by its worker's scope. A scope that was cancelled, or whose deadline has
+  passed, is of no more use, and neither is its worker.
 - Its name is its task's name.
-- Whatever came out of a body but a value or an `Exception` takes the worker
-  with it, and so does a body that left a cancel scope open.
+- A worker ends with its run if anything but a value or an `Exception` came out of the body, or
+  if the body left a cancel scope open.
 
-What differs from a task of its own: the task's identity is that of other runs,
-before and after; instruments of trio's see no spawn and no exit for each run;
-and idle workers are among ``nursery.child_tasks``.
+What differs from a task of its own: the task's identity is that of other runs, before and
+after; trio's instruments see no spawn and no exit for each run; and idle workers are among
+``nursery.child_tasks``. Idle workers are bounded, and leave when they have been idle for long
+while others work. Without reuse, each worker runs one body.
 
-Idle workers are bounded, and leave when they have been idle for long while
-others work. Those that are cancelled while idle just leave. Without reuse,
-each worker runs one body.
+The loop around the bodies is not protected from Ctrl-C, as the bodies are not. What comes out
+of it while the worker has a run is that run's. `Worker.run` says so; only protected functions
+change it.
 
-The loop around the bodies is not protected from Ctrl-C, as the bodies are not.
-What comes out of it while the worker has a run is that run's; `worker.run` says
-so, and is changed by protected functions only.
+This module is the only one that relies on more of trio than it promises. It is checked with
+trio 0.31, the oldest that we allow, and with the pinned one (``make matrix``):
+
+- ``Task._cancel_status``, the innermost cancel scope that a task is in. It is only compared,
+  by identity.
+- A task may be rescheduled with None in place of an outcome: trio begins each task so.
+- The object that a task yields to sleep (`_sleep_request`) may be yielded again.
 """
 
 from __future__ import annotations
 
 import math
+import types
+from collections.abc import Generator
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, Protocol, final
 
 import trio
-from trio.lowlevel import (
-    Abort,
-    current_task,
-    disable_ki_protection,
-    enable_ki_protection,
-    reschedule,
-)
+from trio.lowlevel import Abort, disable_ki_protection, enable_ki_protection, reschedule
 
-from namedtasks._core.events import TaskStarted
-from namedtasks._core.frames import without_our_frames
-from namedtasks._core.text import name_text
-from namedtasks._current import running_in
-from namedtasks._trio.inside import PLAINLY, trap, woken
-from namedtasks._trio.run import TrioRun
-
-if TYPE_CHECKING:
-    from namedtasks._trio.shell import Shell
+from namedtasks._base import Backend
+from namedtasks._context import running_in
+from namedtasks._scheduler import NO_EFFECTS, Effects, Scheduler
+from namedtasks._state import SUCCEEDED
+from namedtasks._validation import remove_tb_frames, safe_repr
 
 _MOST_IDLE = 1_000
-"""Idle workers that are kept: some 2.5 MB at most."""
+"""Idle workers that are kept: about 2.5 MB at most."""
 
 _IDLE_SECONDS = 10.0
-"""How long after its last run began the one that has been idle for longest is kept while others
-work."""
+"""The worker that has been idle for longest leaves so long after its last run began, while
+others work."""
+
+_NO_OUTCOME: Any = None
+
+
+class Host(Backend[Any], Protocol):
+    """The backend, as its workers see it."""
+
+    def begun(self, run: Any, scope: trio.CancelScope) -> None: ...
+    def carry_out(self, effects: Effects[Any]) -> None: ...
+    def fail(self, run: Any, error: BaseException) -> Effects[Any]: ...
+    def end_escaped(self, run: Any, error: BaseException | None) -> None: ...
 
 
 @final
 class Worker:
     """A trio task for one run after the other."""
 
-    __slots__ = ("cancel_status", "is_idle", "last_began", "run", "scope", "task", "trap")
+    __slots__ = ("cancel_status", "is_idle", "last_began", "run", "scope", "task")
 
     task: Any
     """A `trio.lowlevel.Task`, from its first step on."""
+    cancel_status: object
+    """The innermost scope of its task between bodies. If it is another one after a body, that
+    body has left a scope open."""
+    last_began: float
+    """The time at which its last run began; reading the clock at its end would cost more."""
 
-    def __init__(self, run: TrioRun) -> None:
-        self.run: TrioRun | None = run
-        """What it runs, from when it is given that until its end was noted."""
+    def __init__(self, run: Any) -> None:
+        self.run: Any = run
+        """The run, from the moment it is given until its end is noted; else None."""
         self.scope: trio.CancelScope = trio.CancelScope()
         self.task = None
-        self.cancel_status: object = None
-        """The innermost scope of its task between bodies: if another one is, then a body has
-        left one open. See `inside`."""
-        self.trap: object = None
-        """What to tell trio when idle, see `inside.trap`."""
         self.is_idle: bool = False
-        self.last_began: float = 0.0
-        """When its last run began: to ask when that ended would be a look at the clock."""
 
     def leave(self, _: Any = None) -> Abort:
-        """Leave, if it is idle: it was cancelled, or is not needed."""
+        """Let the worker exit if it is idle: it was cancelled, or is not needed."""
         if self.is_idle:
             self.is_idle = False
-            reschedule(self.task, PLAINLY)
-        return Abort.FAILED  # which only says that it is not for trio to wake us
+            reschedule(self.task, _NO_OUTCOME)
+        return Abort.FAILED  # it only tells trio not to wake the task itself
 
 
 @final
 class Workers:
     """The workers of one map."""
 
-    __slots__ = ("_idle", "_no_context", "_nursery", "_shell", "reuse")
+    __slots__ = ("_host", "_idle", "_no_context", "_nursery", "_reuse")
 
-    def __init__(self, shell: Shell, nursery: trio.Nursery, *, reuse: bool) -> None:
-        self._shell = shell
+    def __init__(self, host: Host, nursery: trio.Nursery, *, reuse: bool) -> None:
+        self._host = host
         self._nursery = nursery
         self._no_context = Context()
         self._idle: list[Worker] = []
-        """Those who have been idle for longest come first; some may have left."""
-        self.reuse: bool = reuse
+        """The worker that has been idle for longest comes first; some may have left."""
+        self._reuse: bool = reuse
 
-    @enable_ki_protection
-    def begin_soon(self, run: TrioRun, context: Context | None = None) -> None:
-        """Have the body of *run* begin, in *context* or in a copy of the caller's."""
-        name = run.name if type(run.name) is str else name_text(run.name)
+    def begin_soon(self, run: Any, context: Context | None = None) -> None:
+        """Let the body of *run* begin, in *context* or in a copy of the caller's."""
+        name = run.name if isinstance(run.name, str) else safe_repr(run.name)
         idle = self._idle
         while idle:
             worker = idle.pop()
@@ -119,21 +123,17 @@ class Workers:
                 task = worker.task
                 task.name = name
                 task.context = copy_context() if context is None else context
-                reschedule(task, PLAINLY)
-                break
-        else:
-            worker = run.worker = Worker(run)
-            if context is None:
-                self._nursery.start_soon(self._work, worker, name=name)
-            else:
-                context.run(partial(self._nursery.start_soon, name=name), self._work, worker)
-        if run.stop_asked_at is not None:
-            worker.scope.cancel(run.reason)
+                reschedule(task, _NO_OUTCOME)
+                return
+        worker = Worker(run)
+        start_soon: Any = partial(self._nursery.start_soon, self._work, worker, name=name)
+        start_soon() if context is None else context.run(start_soon)
+        run.worker = worker
 
     @enable_ki_protection
     def stop(self) -> None:
-        """Have the idle workers leave, and nobody become one."""
-        self.reuse = False
+        """Let the idle workers leave, and let none become idle any more."""
+        self._reuse = False
         idle, self._idle = self._idle, []
         for worker in idle:
             worker.leave()
@@ -143,108 +143,102 @@ class Workers:
         error: BaseException | None = None
         try:
             with worker.scope:
-                worker.task = current_task()
-                worker.cancel_status = worker.task._cancel_status  # noqa: SLF001 - see `inside`
+                worker.task = trio.lowlevel.current_task()
+                worker.cancel_status = worker.task._cancel_status  # noqa: SLF001
                 await self._run_bodies(worker)
         except BaseException as caught:
-            error = without_our_frames(caught, _OUR_FRAMES)
+            error = remove_tb_frames(caught, _OUR_FRAMES)
         worker.is_idle = False
         run, worker.run = worker.run, None
         try:
             if run is not None:
-                self._shell.finish(run, error)
+                self._host.end_escaped(run, error)
             elif error is not None:
                 raise error
         finally:
             del error, run  # no cycle through the error's traceback
 
     @disable_ki_protection
-    async def _run_bodies(self, worker: Worker) -> None:
-        shell = self._shell
-        now = shell.now
-        dispatch = shell.engine.dispatch
-        while True:
-            if worker.is_idle:
-                if worker.trap is None:
-                    worker.trap = trap(worker.leave)
-                await woken(worker.trap)
-            run = worker.run
-            if run is None:
-                return
+    @types.coroutine
+    def _run_bodies(self, worker: Worker) -> Generator[Any, Any, None]:
+        # A generator, to yield the request to sleep itself: a coroutine would have to await a
+        # function that does, for each run.
+        begin, now = self._host.scheduler.begin, self._host.now
+        request: object = None
+        run = worker.run
+        while run is not None:
             running_in.set(run)
-            if (
-                run.timeout != math.inf
-                or run.stop_asked_at is not None
-                or TaskStarted in dispatch.listeners
-            ):
-                shell.begin(run, worker.scope)
-            else:
-                run.started_at = now()
+            if begin(run, now()):
+                self._host.begun(run, worker.scope)
             body, run.body = run.body, None
-            assert body is not None
             try:
-                run.value = await body
+                if type(body) is not types.CoroutineType:  # of a compiled function, for example
+                    body = body.__await__()
+                run.value = yield from body  # pyright: ignore[reportGeneralTypeIssues]
             except Exception as error:
-                goes_on = self._end_failed(worker, run, error)
+                is_idle = self._end(worker, run, error)
             else:
-                goes_on = self._end_returned(worker, run)
-            if not goes_on:
+                is_idle = self._end(worker, run)
+            if not is_idle:
                 return
             del body, run
+            if request is None:
+                request = _sleep_request(worker)
+            yield request
+            run = worker.run
 
     @enable_ki_protection
-    def _end_returned(self, worker: Worker, run: TrioRun) -> bool:
-        """End the run, which has its value, unless something is not as it should be.
+    def _end(self, worker: Worker, run: Any, error: Exception | None = None) -> bool:
+        """End *run*, whose body has returned a value or raised *error*.
+
+        If the body left a cancel scope open, the run does not end here: its worker does, as
+        leaving the scope around it raises.
 
         Returns:
-            Whether *worker* goes on.
+            True if *worker* is idle now, False if it must exit.
         """
         if worker.task._cancel_status is not worker.cancel_status:  # noqa: SLF001
-            return False  # and leaving our scope raises
-        worker.run = None
-        self._shell.end_returned(run)
-        return self._become_idle(worker, run)
-
-    @enable_ki_protection
-    def _end_failed(self, worker: Worker, run: TrioRun, error: Exception) -> bool:
-        """The same for a run that has failed; raises the error where that is for `_work` to do."""
-        if worker.task._cancel_status is not worker.cancel_status:  # noqa: SLF001
-            raise error
-        worker.run = None
-        self._shell.end_failed(run, without_our_frames(error, _OUR_FRAMES))
-        return self._become_idle(worker, run)
-
-    def _become_idle(self, worker: Worker, run: TrioRun) -> bool:
-        """Put *worker*, whose *run* is over, among the idle ones, if that can be."""
-        run.worker = None
-        idle = self._idle
-        if not self.reuse or len(idle) >= _MOST_IDLE or self._shell.block_done:
+            if error is not None:
+                raise error
             return False
-        if run.stop_asked_at is not None or (
-            run.timeout != math.inf and not _take_back_deadline(worker.scope)
-        ):
+        worker.run = run.worker = None
+        host = self._host
+        if error is None:
+            effects = host.scheduler.finish(run, SUCCEEDED, host.now)
+            host.waits.note_end(run)
+        else:
+            effects = host.fail(run, remove_tb_frames(error, _OUR_FRAMES))
+        run.handle = None  # not before: a policy may ask for it
+        if effects is not NO_EFFECTS or host.block_done:
+            host.carry_out(effects)
+        if not self._reuse or run.cancelled_at is not None:
             return False
-        began = run.started_at
-        assert began is not None
-        worker.last_began = began
+        if run.timeout != math.inf:
+            if worker.scope.cancel_called:
+                return False
+            worker.scope.deadline = math.inf
+        worker.last_began = began = run.started_at
         worker.is_idle = True
         worker.task.context = self._no_context  # the run's leads to the run
+        idle = self._idle
         idle.append(worker)
-        if idle[0].last_began < began - _IDLE_SECONDS:
+        if idle[0].last_began < began - _IDLE_SECONDS or len(idle) > _MOST_IDLE:
             idle.pop(0).leave()
         return True
 
 
-_OUR_FRAMES = frozenset(
-    code.__code__
-    for code in (Workers._run_bodies, Workers._end_failed)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-)
-"""What stands between who catches a body's error and the body."""
+# The loop calls it itself, and without protection.
+enable_ki_protection(Scheduler[Any].begin)
 
 
-def _take_back_deadline(scope: trio.CancelScope) -> bool:
-    """Whether the deadline of *scope* had not passed."""
-    if scope.cancel_called:
-        return False
-    scope.deadline = math.inf
-    return True
+def _sleep_request(worker: Worker) -> object:
+    """Return the object that a task yields to sleep until it is rescheduled."""
+    waiting: Any = trio.lowlevel.wait_task_rescheduled(worker.leave)  # noqa: ASYNC105
+    request: object = waiting.send(None)
+    waiting.close()
+    return request
+
+
+_OURS = (Workers._run_bodies, Workers._end)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+_OUR_FRAMES = frozenset(function.__code__ for function in _OURS)
+"""The frames between the place where a body's error is caught and the body."""

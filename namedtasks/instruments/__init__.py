@@ -1,10 +1,10 @@
-"""What can listen to a map, and what it hears.
+"""Instruments, which are called with the events of a map, and the events.
 
-`Instrument` is the base class; `LoggingInstrument` is every map's default. The
-rest are the events, one for each of `Instrument`'s methods.
+`Instrument` is the base class; `LoggingInstrument` is every map's default. Each
+event is the argument of one method of `Instrument`.
 """
 
-from namedtasks._core.events import (
+from namedtasks._events import (
     Instrument as Instrument,
     TaskCancelled as TaskCancelled,
     TaskEvent as TaskEvent,

@@ -1,4 +1,4 @@
-"""Failures and overdue runs in the log: the default of every map."""
+"""The default instrument of every map: it logs failures and overdue runs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import logging
 import math
 from typing import final
 
-from namedtasks._core.events import Instrument, TaskFailed, TaskGaveUp, TaskOverdue
-from namedtasks._core.text import error_text, seconds_text, task_text
+from namedtasks._events import Instrument, TaskFailed, TaskGaveUp, TaskOverdue
+from namedtasks._validation import error_text, seconds_text, task_text
+from namedtasks._version import publish
 
 
 @final
 class LoggingInstrument(Instrument):
-    """Logs what would else go unseen: failures, names given up, overdue runs.
+    """An instrument that logs failures, names given up and overdue runs.
 
     A failure is a warning, with its traceback; giving up is an error; an
     overdue run is a warning. Refusals are not logged: they are no errors, and a
-    reconcile loop makes thousands. A slow log handler holds up the map: see
+    reconcile loop causes thousands. A slow log handler delays the map: see
     `logging.handlers.QueueHandler`.
 
     Args:
-        logger: Where to; None for the logger called ``namedtasks``.
+        logger: The logger; None for the one called ``namedtasks``.
 
     Example:
         >>> import logging
@@ -47,7 +48,7 @@ class LoggingInstrument(Instrument):
         self._logger = logging.getLogger("namedtasks") if logger is None else logger
 
     def task_failed(self, event: TaskFailed, /) -> None:
-        """Log a failure, and when its name may start again."""
+        """Log a failure, and the time until its name may start again."""
         self._logger.warning(
             "%s failed after %s (%s): %s",
             task_text(event.name, event.operation),
@@ -67,7 +68,7 @@ class LoggingInstrument(Instrument):
         )
 
     def task_overdue(self, event: TaskOverdue, /) -> None:
-        """Log that a run goes on although it was asked to stop."""
+        """Log that a run still runs although it was asked to stop."""
         self._logger.warning(
             "%s was asked to stop %s ago and still runs: its name stays taken",
             task_text(event.name, event.operation),
@@ -84,3 +85,6 @@ def _what_next(failures: int, retry_in: float | None) -> str:
     if retry_in == math.inf:
         return f"failures in a row: {failures}; it gives up"
     return f"failures in a row: {failures}; it may start again in {seconds_text(retry_in)}"
+
+
+publish(LoggingInstrument)

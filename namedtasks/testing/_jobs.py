@@ -1,49 +1,54 @@
-"""What `check_executor` has an executor run: plain functions, found by their names anywhere."""
+"""The functions that `check_executor` gives to an executor.
+
+Other processes and interpreters import them by name, so each is a plain
+function at the top level of this module.
+"""
 
 from __future__ import annotations
 
 import pathlib
+import pkgutil
 import threading
 import time
 from collections.abc import Callable
 
 LOOK_EVERY = 0.005
-"""Seconds between two looks for the file that lets a job go; short beside all waits for it."""
+"""Seconds between two looks for the file that ends a job; short beside all waits for it."""
 
 
 class JobError(Exception):
-    """What `fail` raises."""
+    """The error of `fail`."""
 
 
 class NotLetGoError(Exception):
-    """Nobody let a job go in time."""
+    """The file that ends a job did not come in time."""
 
 
 def echo(*args: object) -> tuple[object, ...]:
-    """Give the arguments back."""
+    """Return the arguments."""
     return args
 
 
 def fail(*args: object) -> None:
-    """Raise."""
+    """Raise a `JobError`."""
     raise JobError(*args)
 
 
 def give_error(*args: object) -> JobError:
-    """Give an exception back, without raising it."""
+    """Return a `JobError`, without raising it."""
     return JobError(*args)
 
 
 def give_lock(*_: object) -> object:
-    """Give something back that cannot be pickled."""
+    """Return an object that cannot be pickled."""
     return threading.Lock()
 
 
 def hold(folder: str, name: str, patience: float, now: Callable[[], float] = time.monotonic) -> str:
-    """Write down the start; run until a file says that it may end; write down the end.
+    """Note the start, run until a file says that the job may end, and note the end.
 
-    Files, because they are the same for threads, processes and interpreters. The
-    clock is a default, because freezegun replaces ``time.monotonic`` and module globals.
+    Files work alike for threads, processes and interpreters. The clock is a
+    default, because freezegun replaces ``time.monotonic`` and module globals.
     """
     note(folder, name, "start")
     limit = now() + patience
@@ -56,17 +61,28 @@ def hold(folder: str, name: str, patience: float, now: Callable[[], float] = tim
 
 
 def note(folder: str, name: str, what: str) -> None:
-    """Write down that *what* has come."""
+    """Add *what* to the notes of the job *name*."""
     with path_of(folder, name, "log").open("a", encoding="utf-8") as log:
         log.write(f"{what}\n")
 
 
 def notes(folder: str, name: str) -> list[str]:
-    """What the job *name* has written down."""
+    """Return the notes of the job *name*."""
     path = path_of(folder, name, "log")
     return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def path_of(folder: str, name: str, kind: str) -> pathlib.Path:
-    """A file of the job *name*."""
+    """Return the path of a file of the job *name*."""
     return pathlib.Path(folder, f"{name}.{kind}")
+
+
+async def use(importable: str) -> None:
+    """Run `echo` on the executor at *importable*, in a new interpreter that then exits.
+
+    Raises:
+        ValueError: the result is wrong.
+    """
+    given = await pkgutil.resolve_name(importable)(echo, 1, 2)
+    if given != (1, 2):
+        raise ValueError(f"echo(1, 2) gave {given!r}")

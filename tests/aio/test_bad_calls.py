@@ -289,3 +289,21 @@ async def test_another_thread_is_sent_away() -> None:
         ]
         * 8
     )
+
+
+@virtual()
+async def test_a_name_whose_comparison_raises_type_error() -> None:
+    """The error is that of the name, and nothing is started."""
+
+    class Odd:
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            raise TypeError("odd")
+
+    async with open_task_map() as tasks:
+        tasks.create_task(1, asyncio.sleep, 0)
+        with pytest.raises(TypeError, match="odd"):
+            tasks.create_task(Odd(), asyncio.sleep, 0)
+        assert list(tasks) == [1]

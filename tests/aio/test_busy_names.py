@@ -23,6 +23,7 @@ from namedtasks import (
     State,
     current_run,
 )
+from namedtasks._base import cancel_run
 from namedtasks.asyncio import TaskMap, open_task_map
 from namedtasks.instruments import (
     Instrument,
@@ -41,8 +42,7 @@ How = Literal["replace", "queue"]
 both = pytest.mark.parametrize("how", ["replace", "queue"])
 
 EAGER = pytest.param(
-    True,
-    marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12"),
+    True, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
 )
 lazy_and_eager = pytest.mark.parametrize("eager", [False, EAGER])
 
@@ -151,10 +151,10 @@ async def test_the_run_forgets_who_has_left() -> None:
         for _ in range(10):
             tasks.create_task("a", asyncio.sleep, 1, if_busy="join").cancel()
         await loop_now().settle()
-        run = tasks._shell.engine.ledger.running["a"]
-        assert list(run.joined) == [stays]
+        run = tasks._backend.scheduler.running["a"]
+        assert list(run.joined or ()) == [stays]
         await stays
-        assert run.joined == {}
+        assert not run.joined
 
 
 @virtual()
@@ -272,37 +272,26 @@ async def test_an_await_of_ones_own_run_is_refused_as_that_of_ones_own_task_is()
 
 
 @virtual()
-async def test_a_function_may_join_the_run_that_it_is_to_give_a_body_for() -> None:
-    joined: list[asyncio.Future[Any]] = []
+async def test_a_function_may_start_the_name_that_it_is_to_give_a_body_for() -> None:
+    """The inner start wins; the outer one then finds a name that runs."""
+    inner: list[asyncio.Future[Any]] = []
     async with open_task_map() as tasks:
 
         def gives(then: Callable[[], Any]) -> Any:
-            joined.append(tasks.create_task("a", value, "another", if_busy="join"))
+            inner.append(tasks.create_task("a", value, "inner", if_busy="join"))
             return then()
 
-        assert await tasks.create_task("a", gives, lambda: value("mine")) == "mine"
+        joined = tasks.create_task("a", gives, lambda: value("outer"), if_busy="join")
+        assert await asyncio.gather(joined, *inner) == ["inner", "inner"]
+        skipped = tasks.create_task("a", gives, lambda: value("outer"), if_busy="skip")
+        assert skipped is None
+        assert await inner[1] == "inner"
+        with pytest.raises(AlreadyRunningError):
+            tasks.create_task("a", gives, lambda: value("outer"))
+        assert await inner[2] == "inner"
         with pytest.raises(ZeroDivisionError):
             tasks.create_task("a", gives, raises)
-        tasks.create_task("a", gives, lambda: tasks.cancel("a") and value("mine"))
-        assert await joined[0] == "mine"
-        assert await why(joined[1]) == "its start raised an error"
-        assert await why(joined[2]) is None
-
-
-@virtual()
-async def test_a_function_may_cancel_the_run_that_others_have_joined() -> None:
-    """In line for its slot it ends at once, before it has a Task."""
-    joined: list[asyncio.Future[Any]] = []
-    async with open_task_map(limit=1) as tasks:
-
-        def gives() -> Any:
-            joined.append(tasks.create_task("a", value, "another", if_busy="join"))
-            tasks.cancel("a", reason="no more of it")
-            return value("mine")
-
-        tasks.create_task("first", asyncio.sleep, 1)
-        mine = tasks.create_task("a", gives, if_busy="join")
-        assert [await why(future) for future in (mine, *joined)] == ["no more of it"] * 2
+        assert await inner[3] == "inner"
 
 
 @virtual()
@@ -788,15 +777,15 @@ async def test_the_function_is_called_at_once_and_not_for_a_refused_start(how: H
 def test_a_function_may_start_its_own_name_while_it_is_called(
     how: How, eager: bool, fails: bool
 ) -> None:
-    """The one that it starts is the newer one, whatever the order of the returns."""
+    """The outer start, which puts its run off when the function has returned, is the newer one."""
 
     async def main() -> None:
-        inner: list[asyncio.Task[str]] = []
+        started: list[asyncio.Task[str]] = []
         event = asyncio.Event()
         async with open_task_map() as tasks:
 
             def gives() -> Any:
-                inner.append(tasks.create_task("a", value, "inner", if_busy=how))
+                started.append(tasks.create_task("a", value, "inner", if_busy=how))
                 return raises() if fails else value("outer")
 
             tasks.create_task("a", event.wait)
@@ -806,11 +795,11 @@ def test_a_function_may_start_its_own_name_while_it_is_called(
                 with pytest.raises(ZeroDivisionError):
                     tasks.create_task("a", gives, if_busy=how)
             else:
-                outer = tasks.create_task("a", gives, if_busy=how)
-                assert await why(outer) == SUPERSEDED
+                started.append(tasks.create_task("a", gives, if_busy=how))
+                assert await why(started[0]) == SUPERSEDED
             event.set()
             assert await why(before) == SUPERSEDED
-            assert await inner[0] == "inner"
+            assert await started[-1] == ("inner" if fails else "outer")
 
     run(main, eager=eager)
 
@@ -821,7 +810,7 @@ def test_a_function_may_start_its_own_name_while_it_is_called(
 def test_a_function_may_cancel_its_own_name_while_it_is_called(
     how: How, eager: bool, fails: bool
 ) -> None:
-    """The run in progress, and its own, which never begins; the one from before is not lost."""
+    """The run in progress and the pending one; its own is not there yet."""
 
     async def main() -> None:
         async with open_task_map() as tasks:
@@ -837,9 +826,9 @@ def test_a_function_may_cancel_its_own_name_while_it_is_called(
                 with pytest.raises(ZeroDivisionError):
                     tasks.create_task("a", gives, if_busy=how)
             else:
-                assert await why(tasks.create_task("a", gives, if_busy=how)) == "no more of it"
+                assert await tasks.create_task("a", gives, if_busy=how) == "a"
             assert await why(old) == "no more of it"
-            assert await why(before) == SUPERSEDED
+            assert await why(before) == "no more of it"
 
     run(main, eager=eager)
 
@@ -855,7 +844,7 @@ def test_its_turn_may_come_while_the_function_is_called(how: How, eager: bool, f
         async with open_task_map(limit=1) as tasks:
 
             def gives() -> Any:
-                tasks._shell.cancel(tasks._shell.engine.ledger.running["a"], "gone")
+                cancel_run(tasks._backend, tasks._backend.scheduler.running["a"], "gone")
                 assert tasks.statistics().pending == 0
                 return raises() if fails else value("its turn")
 

@@ -129,32 +129,6 @@ async def test_the_slot_comes_while_the_task_is_on_its_way_out() -> None:
         assert await last == "done"
 
 
-@virtual()
-async def test_a_run_may_be_cancelled_by_the_function_that_gives_its_body() -> None:
-    heard = RecordingInstrument()
-
-    async def body() -> None:
-        raise AssertionError
-
-    async with open_task_map(limit=1, instruments=[heard]) as tasks:
-
-        def call(name: str) -> Any:
-            tasks.cancel(name, reason="changed my mind")
-            return body()
-
-        for name in ("has a slot", "waits for one"):
-            task = tasks.create_task(name, call, name)
-            if name == "has a slot":
-                tasks.cancel_all(reason="again")
-                with pytest.raises(asyncio.CancelledError, match=r"^changed my mind$"):
-                    await task
-                tasks.create_task("holds the slot", asyncio.sleep, 1)
-            else:
-                with pytest.raises(asyncio.CancelledError, match=r"^changed my mind$"):
-                    await task
-    assert [event.name for event in heard.of(TaskCancelled)] == ["has a slot", "waits for one"]
-
-
 @both
 def test_what_a_body_makes_of_it_counts(cancel: Cancel) -> None:
     """It returns: success. It raises: failure."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from namedtasks import ANY, Backoff, State
-from namedtasks._asyncio.joined import JoinedFuture
+from namedtasks._asyncio.backend import JoinedFuture
 from namedtasks.asyncio import TaskMap, open_task_map
 from namedtasks.instruments import (
     Instrument,
@@ -204,6 +204,23 @@ async def test_leaving_the_block_waits_for_the_joined_futures() -> None:
     async with open_task_map() as tasks:
         page = tasks.create_task("page", fetch, if_busy="join")
     assert page.result() == "page"
+
+
+@pytest.mark.parametrize("body", [fetch, boom])
+@pytest.mark.parametrize("instruments", [(), (Instrument(),), (RecordingInstrument(),)])
+@virtual()
+async def test_the_done_callbacks_of_tasks_are_called_before_a_wait_and_the_block_are_over(
+    body: Callable[[], Coroutine[Any, Any, Any]], instruments: tuple[Instrument, ...]
+) -> None:
+    called: list[asyncio.Task[Any]] = []
+    async with open_task_map(backoff=None, instruments=instruments) as tasks:
+        first = tasks.create_task("page", body)
+        first.add_done_callback(called.append)
+        await tasks.wait_idle()
+        assert called == [first]
+        second = tasks.create_task("page", body)
+        second.add_done_callback(called.append)
+    assert called == [first, second]
 
 
 @each_scenario

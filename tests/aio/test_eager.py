@@ -139,24 +139,6 @@ async def test_an_eager_run_waits_for_its_slot() -> None:
 
 
 @virtual(eager=True)
-async def test_a_run_that_its_function_has_cancelled_never_begins() -> None:
-    async def body() -> None:
-        raise AssertionError
-
-    async with open_task_map(limit=1) as tasks:
-
-        def call(name: str) -> Any:
-            tasks.cancel(name)
-            return body()
-
-        task = tasks.create_task("a", call, "a")
-        assert task.cancelled()
-        tasks.create_task("holds the slot", asyncio.sleep, 1)
-        task = tasks.create_task("b", call, "b")
-        assert task.cancelled()
-
-
-@virtual(eager=True)
 async def test_what_starts_while_something_goes_up_is_cancelled() -> None:
     class Escape(BaseException):
         pass

@@ -14,8 +14,7 @@ from typing import Any, NoReturn
 import anyio
 import pytest
 
-from namedtasks import Backoff, State, TaskFailedError
-from namedtasks._asyncio.shell import Shell
+from namedtasks import Backoff, State, TaskFailedError, _base
 from namedtasks.asyncio import open_task_map
 from namedtasks.instruments import TaskFailed
 from namedtasks.testing import RecordingInstrument
@@ -172,13 +171,13 @@ async def test_repeated_cancellations_wake_a_threads_task_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cancels: list[Any] = []
-    cancel: Callable[..., bool] = Shell.cancel
+    cancel: Callable[..., bool] = _base.cancel_run
 
-    def counted(shell: Shell, run: Any, reason: str | None) -> bool:
+    def counted(of: Any, run: Any, reason: str | None) -> bool:
         cancels.append(reason)
-        return cancel(shell, run, reason)
+        return cancel(of, run, reason)
 
-    monkeypatch.setattr(Shell, "cancel", counted)
+    monkeypatch.setattr("namedtasks._base.cancel_run", counted)
     thread = Thread()
     async with open_task_map(instruments=()) as tasks:
         task = tasks.run_in_executor("a", thread)

@@ -16,10 +16,10 @@ from namedtasks import (
     Backoff,
     BackoffError,
     GaveUpError,
+    IfBusy,
     RefusedError,
     State,
 )
-from namedtasks._core.pending import IfBusy
 from namedtasks.asyncio import TaskMap, open_task_map
 from namedtasks.instruments import (
     TaskCancelled,
@@ -344,8 +344,7 @@ STEPS = st.one_of(
 )
 
 EAGER = pytest.param(
-    True,
-    marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12"),
+    True, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
 )
 
 

@@ -102,13 +102,12 @@ def test_a_closed_loop_is_told_at_the_call() -> None:
 
 @virtual()
 async def test_another_error_of_the_loop_is_not_mistaken_for_that() -> None:
-    async with open_task_map() as tasks:
-        with pytest.MonkeyPatch.context() as patch:
+    def refuse(*args: object) -> None:
+        raise RuntimeError("not today")
 
-            def refuse(*args: object) -> None:
-                raise RuntimeError("not today")
-
-            patch.setattr(loop_now(), "call_soon_threadsafe", refuse)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop_now(), "call_soon_threadsafe", refuse)
+        async with open_task_map() as tasks:
             with pytest.raises(RuntimeError, match=r"^not today$"):
                 tasks.post("a", nothing)
 

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import sys
-from typing import Any
 
 import pytest
 
 from namedtasks import AlreadyRunningError, State
-from namedtasks._core.slots import Slots
 from namedtasks.asyncio import TaskMap, open_task_map
-from namedtasks.instruments import (
-    Instrument,
-    TaskCancelled,
-    TaskFailed,
-    TaskStarted,
-    TaskSucceeded,
-)
+from namedtasks.instruments import Instrument, TaskCancelled, TaskFailed, TaskStarted, TaskSucceeded
 from namedtasks.testing import RecordingInstrument
-from tests.stack import dig
 from tests.virtual_loop import virtual
 
 
@@ -224,56 +213,3 @@ async def test_a_limited_map_may_be_started_from_its_tasks() -> None:
         await tasks.create_task("a", body, "a")
         await tasks.wait_idle()
     assert order == ["a", "b"]
-
-
-@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("limit", [None, 2])
-def test_a_start_at_any_depth_of_the_stack_leaves_the_map_whole(limit: int | None) -> None:
-    """`RecursionError` may come anywhere in it, and then nothing was started."""
-
-    async def noop() -> None:
-        pass
-
-    def ignore(*_: object) -> None:
-        """What asyncio complains of: it leaves half a Task of its own behind there."""
-
-    async def try_all() -> None:
-        asyncio.get_running_loop().set_exception_handler(ignore)
-        room = sys.getrecursionlimit() - len(inspect.stack())
-        failed = 0
-        for depth in range(room - 50, room):
-            async with open_task_map(limit=limit, instruments=()) as tasks:
-                try:
-                    dig(depth, lambda: tasks.create_task("a", noop))
-                except RecursionError:
-                    failed += 1
-                async with asyncio.timeout(5):
-                    await tasks.wait_idle()
-                assert len(tasks) == 0
-                assert tasks._shell.engine.slots.used == 0
-        assert failed > 3
-
-    asyncio.run(try_all())
-
-
-@virtual()
-async def test_a_start_that_came_to_the_end_of_the_stack_at_its_slot_is_undone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It has its name by then, and no slot: neither stays behind."""
-    kind: Any = Slots
-
-    def take_at_the_end_of_the_stack(slots: Any, run: Any) -> None:
-        monkeypatch.undo()
-        raise RecursionError
-
-    async def noop() -> None:
-        pass
-
-    async with open_task_map(limit=1) as tasks:
-        monkeypatch.setattr(kind, "take", take_at_the_end_of_the_stack)
-        with pytest.raises(RecursionError):
-            tasks.create_task("a", noop)
-        assert len(tasks) == 0
-        assert tasks._shell.engine.slots.used == 0
-        await tasks.create_task("a", noop)

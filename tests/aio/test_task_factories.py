@@ -35,6 +35,39 @@ async def test_a_task_factory_of_somebody_elses_is_used() -> None:
         assert await task == 2
 
 
+async def awaits(coro: Any) -> Any:
+    return await coro
+
+
+def as_it_is(coro: Any) -> Any:
+    return coro
+
+
+@pytest.mark.parametrize("wrap", [as_it_is, awaits])
+@virtual()
+async def test_what_is_dropped_before_its_first_step_is_cancelled(
+    wrap: Callable[[Any], Any],
+) -> None:
+    """With a factory a Task may be cancelled before it begins to step the map's coroutine."""
+
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(wrap(coro), loop=loop, **options)
+
+    loop_now().set_task_factory(make)
+    async with open_task_map(limit=1) as tasks:
+        first = tasks.create_task("a", double, 1)
+        superseded = tasks.create_task("a", double, 2, if_busy="queue")
+        last = tasks.create_task("a", double, 3, if_busy="queue")
+        queued = tasks.create_task("b", double, 4)
+        joined = tasks.create_task("b", double, 4, if_busy="join")
+        tasks.cancel("b")
+        assert await first == 2
+        assert await last == 6
+        for future in (superseded, queued, joined):
+            with pytest.raises(asyncio.CancelledError):
+                await future
+
+
 @virtual()
 async def test_a_task_factory_that_raises_leaves_no_name_taken() -> None:
     def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
@@ -120,7 +153,7 @@ async def test_a_cancellation_of_the_block_that_comes_after_it_is_absorbed() -> 
         async with open_task_map() as tasks:
             me = asyncio.current_task()
             assert me is not None
-            tasks._shell.go_up("task 'a' raised Escape", Escape())
+            tasks._backend.propagate("task 'a' raised Escape", Escape())
     assert me is not None
     assert me.cancelling() == 0
     await asyncio.sleep(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -197,15 +196,18 @@ async def test_a_run_whose_task_is_just_being_made_has_none_to_give() -> None:
     """Its name is taken; the mapping does not give None for a task."""
     seen: list[object] = []
 
-    def coro_fn() -> Coroutine[None, None, None]:
+    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
         seen.extend(["a" in tasks, tasks.get("a"), list(tasks.values()), dict(tasks.items())])
         with pytest.raises(KeyError):
             tasks["a"]
-        return nothing()
+        return asyncio.Task(coro, loop=loop, **options)
 
     async def nothing() -> None:
         pass
 
     async with open_task_map() as tasks:
-        await tasks.create_task("a", coro_fn)
+        asyncio.get_running_loop().set_task_factory(make)
+        task = tasks.create_task("a", nothing)
+        asyncio.get_running_loop().set_task_factory(None)
+        await task
     assert seen == [True, None, [], {}]

@@ -126,7 +126,7 @@ async def test_wait_free_waits_for_the_run_and_for_the_wait() -> None:
         assert loop_now().time() == begun + 0.5
         assert tasks.state("a") is State.READY
         tasks.create_task("a", asyncio.sleep, 1)
-        assert tasks._shell.waiting_for == {}
+        assert tasks._backend.waits.starters == {}
 
 
 @virtual()
@@ -165,7 +165,7 @@ async def test_a_wait_that_is_cancelled_leaves_nothing_behind() -> None:
         await loop_now().settle()
         waiter.cancel()
         await asyncio.wait([waiter])
-        assert tasks._shell.waiting_for == {}
+        assert tasks._backend.waits.starters == {}
 
 
 @pytest.mark.parametrize("verb", ["wait_idle", "wait_empty"])

@@ -10,7 +10,7 @@ from typing import Any, cast, final
 import pytest
 
 import namedtasks.asyncio
-from namedtasks._core.pending import IfBusy
+from namedtasks import IfBusy
 from tests.conformance.driver import AsyncWorld, Driver, Job
 from tests.virtual_loop import VirtualLoop, loop_now, run
 
@@ -83,7 +83,7 @@ class AsyncioDriver(Driver):
 
     name = "asyncio"
     departures: dict[str, str] = {  # noqa: RUF012 - read only
-        "waiting": "a Task is awaited by asyncio, which knows of no queue: it hangs",
+        "waiting": "a Task is awaited by asyncio, which knows of no queue: it hangs"
     }
     remarks: dict[str, str] = {  # noqa: RUF012 - read only
         "A01": "under an eager task factory, which a program has to choose, the body may begin "

@@ -23,12 +23,12 @@ from namedtasks import (
     ClosedError,
     Failure,
     GaveUpError,
+    IfBusy,
     NamedTasksError,
     RefusedError,
     State,
     TaskMapStatistics,
 )
-from namedtasks._core.pending import IfBusy
 
 Verdict = Literal["accepted", "busy", "backing off", "gave up", "closed"]
 

@@ -6,12 +6,7 @@ import sys
 import weakref
 from typing import NoReturn
 
-from namedtasks import (
-    Backoff,
-    BackoffError,
-    ClosedError,
-    State,
-)
+from namedtasks import Backoff, BackoffError, ClosedError, State
 from namedtasks.instruments import Instrument, TaskFailed, TaskSucceeded
 from namedtasks.testing import RecordingInstrument
 from tests.conformance.behaviour import behaviour

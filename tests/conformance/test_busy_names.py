@@ -104,9 +104,7 @@ async def test_S02_forget_never_makes_two_runs_of_a_name(driver: Driver) -> None
 
 
 @behaviour
-async def test_replace_starts_the_new_run_when_the_old_one_has_really_ended(
-    driver: Driver,
-) -> None:
+async def test_replace_starts_the_new_run_when_the_old_one_has_really_ended(driver: Driver) -> None:
     async with driver.open() as world:
         old, new = Job(), Job()
         handle = world.start("a", old)

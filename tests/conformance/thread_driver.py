@@ -19,11 +19,10 @@ from typing import Any, final
 import pytest
 
 import namedtasks
-from namedtasks import current_run
-from namedtasks._core.pending import IfBusy
-from namedtasks._thread_pool import Job as PoolJob, ThreadPool
-from namedtasks._threads.alarm import Alarm
-from namedtasks._threads.locking import Sleeper
+from namedtasks import IfBusy, current_run
+from namedtasks._thread_pool import ThreadPool, make_daemon
+from namedtasks._threads import backend as backend_module
+from namedtasks._threads.backend import WaitQueue
 from tests.conformance.driver import Driver, Job, Waiter, World
 
 HANG = 60.0
@@ -99,6 +98,8 @@ class Activity:
         if is_asleep:
             self._stops()
             lock.acquire()
+        else:
+            lock.acquire(blocking=False)
 
     def _stops(self) -> None:
         with self._lock:
@@ -206,7 +207,7 @@ class ThreadDriver(Driver):
 
     name = "threads"
     departures: dict[str, str] = {  # noqa: RUF012 - read only
-        "A01": "the start waits for nothing, but a thread may begin before the call is back",
+        "A01": "the start waits for nothing, but a thread may begin before the call is back"
     }
     remarks: dict[str, str] = {  # noqa: RUF012 - read only
         "W04": "the body listens: a thread cannot be stopped from outside",
@@ -235,24 +236,38 @@ class ThreadDriver(Driver):
                 next(steps)
 
     def _count_all(self, patch: pytest.MonkeyPatch) -> None:
-        activity, submit, start = self._activity, ThreadPool.submit, Alarm._start
-        keep_time = Alarm._keep_time
+        activity = self._activity
+        kind: Any = ThreadPool
+        init, submit = kind.__init__, kind.submit
 
-        def submit_counted(pool: ThreadPool, job: PoolJob) -> None:
-            submit(pool, job._replace(run=activity.counted(job.run)))
+        def init_counted(
+            pool: ThreadPool[Any], name: str, work: Callable[[Any], object], *start: Any
+        ) -> None:
+            def call(job: Callable[[Any], object]) -> object:
+                return job(work)
 
-        def start_counted(self: Alarm) -> None:
-            counted = activity.counted(lambda: keep_time(self))
+            init(pool, name, call, *start)
 
-            def keep_time_counted(self: Alarm) -> None:
+        def submit_counted(pool: ThreadPool[Any], job: Any) -> None:
+            box: list[Callable[[Any], object]] = []
+            counted = activity.counted(lambda: box.pop()(job))
+
+            def run(work: Callable[[Any], object]) -> None:
+                box.append(work)
                 counted()
 
-            patch.setattr(Alarm, "_keep_time", keep_time_counted)
-            start(self)
+            submit(pool, run)
 
-        def wake_counted(self: Sleeper) -> None:
-            activity.wake(self.lock)
+        def make_daemon_counted(name: str, target: Callable[[], object]) -> threading.Thread:
+            return make_daemon(name, activity.counted(target))
 
+        def unpark_all_counted(queue: WaitQueue) -> None:
+            while queue:
+                activity.wake(queue.popitem()[0])
+
+        patch.setattr(ThreadPool, "__init__", init_counted)
         patch.setattr(ThreadPool, "submit", submit_counted)
-        patch.setattr(Alarm, "_start", start_counted)
-        patch.setattr(Sleeper, "wake", wake_counted)
+        patch.setattr(WaitQueue, "unpark_all", unpark_all_counted)
+        patch.setattr(backend_module, "make_daemon", make_daemon_counted)
+        patch.setattr(backend_module, "LINGERS", 0.0)
+        patch.setattr(backend_module, "_REAL_CLOCK", activity)

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
-from namedtasks._core.pending import IfBusy
+from namedtasks import IfBusy
 from namedtasks.executors import from_pool
 from tests.conformance.driver import AsyncWorld, Driver, FalsyPool, Job
 

@@ -28,15 +28,15 @@ import trio
 from trio.testing import MockClock
 
 import namedtasks
-import namedtasks._core.names
-import namedtasks._core.pending
+import namedtasks._names
+import namedtasks._scheduler
 import namedtasks.asyncio
 import namedtasks.testing
-from namedtasks._core.verbs import Verbs
+from namedtasks._base import BaseTaskMap
 from tests import virtual_loop
 from tests.public_api import MODULES, public
 
-BELOW = {"ANY": namedtasks._core.names, "IfBusy": namedtasks._core.pending}
+BELOW = {"ANY": namedtasks._names, "IfBusy": namedtasks._scheduler}
 """What is bound to a value says what it is for in the string below it: in which module."""
 
 Names = dict[str, Any]
@@ -75,7 +75,7 @@ def docstrings() -> Iterator[Docstring]:
                     module.__name__,
                     inspect.getdoc(method) or "",
                     is_method=True,
-                    map_of=value if vars(Verbs).get(member) is method else None,
+                    map_of=value if vars(BaseTaskMap).get(member) is method else None,
                 )
 
 

@@ -93,7 +93,7 @@ def test_ctrl_c_in_the_block_stops_what_listens(folder: pathlib.Path) -> None:
 CTRL_C_TWICE = (
     DEAF
     + """
-import namedtasks
+import namedtasks.instruments
 class Tell(namedtasks.instruments.Instrument):
     def task_overdue(self, event):
         print("overdue", flush=True)

@@ -111,11 +111,7 @@ def test_faults_may_be_left_out(file: Path) -> None:
             "destroyed_superblock is for volume 'c', which is not listed: choose from a, b",
         ),
         ('superblock = "a"', "superblock = 1", "destroyed_superblock must be a text, not 1"),
-        (
-            '[faults]\ndestroyed_superblock = "a"',
-            "faults = 1",
-            "faults must be a table, not 1",
-        ),
+        ('[faults]\ndestroyed_superblock = "a"', "faults = 1", "faults must be a table, not 1"),
     ],
 )
 def test_a_mistake_is_told_with_its_place_and_its_cure(

@@ -286,11 +286,7 @@ def test_a_work_folder_is_for_one_controller(day: Path, work: Path) -> None:
         f"the work folder {work} is in use by another controller: "
         "wait for its end, or choose another with --work"
     )
-    assert (f"volume_controller: {message}\n", 2, "") == (
-        done.stderr,
-        done.returncode,
-        done.stdout,
-    )
+    assert (f"volume_controller: {message}\n", 2, "") == (done.stderr, done.returncode, done.stdout)
     assert [path.name for path in work.iterdir()] == ["lock"]
 
 
@@ -435,10 +431,7 @@ def test_a_signal_stops_it_and_it_cleans_up(
         (["--timeout", "soon"], "--timeout must be a number of seconds above 0, not 'soon'"),
         (["--volumes", "0"], "--volumes must be a number from 1 to 10000, not '0'"),
         (["--volumes", "many"], "--volumes must be a number from 1 to 10000, not 'many'"),
-        (
-            ["--plain", "--json"],
-            "argument --json: not allowed with argument --plain; see --help",
-        ),
+        (["--plain", "--json"], "argument --json: not allowed with argument --plain; see --help"),
         (["--timeout", "inf"], "--timeout must be a number of seconds above 0, not 'inf'"),
         (["--colour"], "unrecognized arguments: --colour; see --help"),
     ],
@@ -448,11 +441,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     """Nothing was done by then: there is no work folder."""
     done = run("--work", work, *arguments)
-    assert (f"volume_controller: {message}\n", 2, "") == (
-        done.stderr,
-        done.returncode,
-        done.stdout,
-    )
+    assert (f"volume_controller: {message}\n", 2, "") == (done.stderr, done.returncode, done.stdout)
     assert not work.exists()
 
 

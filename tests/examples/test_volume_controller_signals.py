@@ -144,8 +144,7 @@ def test_a_signal_at_a_random_moment_leaves_nothing_behind(bench: Bench) -> None
     chance = random.Random(seed)
     cases = [
         bench.case(
-            delay=chance.uniform(0, LONGEST),
-            signal=chance.choice([signal.SIGINT, signal.SIGTERM]),
+            delay=chance.uniform(0, LONGEST), signal=chance.choice([signal.SIGINT, signal.SIGTERM])
         )
         for _ in range(RANDOM_SIGNALS)
     ]

@@ -75,9 +75,7 @@ async def test_each_state_has_a_word(autojump_clock: trio.abc.Clock) -> None:
 
 
 @pytest.mark.trio
-async def test_a_long_table_shows_what_runs_or_waits_first(
-    autojump_clock: trio.abc.Clock,
-) -> None:
+async def test_a_long_table_shows_what_runs_or_waits_first(autojump_clock: trio.abc.Clock) -> None:
     """A terminal has no room for a hundred volumes."""
     screen = Screen(height=10)
     screen.table.show(line(0.0, "started", "mount"))

@@ -1,4 +1,4 @@
-"""Executors that break one rule each, for `check_executor` to find out."""
+"""Executors that break one rule of `check_executor` each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from namedtasks.testing import _jobs
+from namedtasks.testing import _check_executor, _jobs
 
 Fn = Callable[..., Any]
 
@@ -224,13 +224,13 @@ class StopsWorking:
 
 
 async def keeps_the_interpreter(fn: Fn, *args: object) -> Any:
-    if "namedtasks.testing._use_executor" in sys.orig_argv:
+    if _check_executor.PROGRAM in sys.orig_argv:
         print("used", flush=True)
         threading.Thread(target=threading.Event().wait).start()
     return await in_thread(fn, *args)
 
 
 async def is_wrong_elsewhere(fn: Fn, *args: object) -> Any:
-    if "namedtasks.testing._use_executor" in sys.orig_argv:
+    if _check_executor.PROGRAM in sys.orig_argv:
         return None
     return await in_thread(fn, *args)

@@ -1,15 +1,14 @@
-"""`check_executor` passes who keeps the rules, and says who breaks which."""
+"""`check_executor` passes a right executor, and names the rule that a wrong one breaks."""
 
 import functools
 import pathlib
-import runpy
 import sys
 from typing import Any
 
 import pytest
 import trio
 
-from namedtasks.testing import _jobs, _use_executor, check_executor
+from namedtasks.testing import _check_executor, _jobs, check_executor
 from tests.executors import broken
 from tests.executors.broken import EndsAllAtOnce, StopsWorking, in_thread
 from tests.executors.pools import SOON
@@ -33,17 +32,13 @@ NOT_PICKLED = StopsWorking(lambda fn, args: fn is _jobs.give_lock, "raises")
 
 @pytest.fixture(autouse=True)
 def slow_jobs_are_not_so_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("namedtasks.testing._executor_rules.LONG", 0.2)
+    monkeypatch.setattr("namedtasks.testing._check_executor.LONG", 0.2)
 
 
 BREACHES: list[tuple[Any, str, str]] = [
     (broken.gives_text, RESULT, "it gave \"(None, 'second')\" for (None, 'second')"),
     (broken.turns_arguments, RESULT, "it gave ('second', None) for (None, 'second')"),
-    (
-        broken.raises_what_is_returned,
-        RESULT,
-        "give_error() raised JobError: ('given', 7)",
-    ),
+    (broken.raises_what_is_returned, RESULT, "give_error() raised JobError: ('given', 7)"),
     (
         broken.gives_none_for_errors,
         RESULT,
@@ -121,7 +116,7 @@ async def test_an_executor_that_breaks_a_rule_is_told_which(
 
 
 async def test_an_interpreter_that_does_not_exit_is_found_out() -> None:
-    """What it had printed is told, and it is gone."""
+    """The error has its output, and the interpreter was killed."""
     with pytest.raises(AssertionError) as caught:
         await check_executor(broken.keeps_the_interpreter, patience=4.0)
     assert str(caught.value) == (
@@ -155,15 +150,13 @@ async def test_a_job_that_nobody_lets_go_gives_up(tmp_path: pathlib.Path) -> Non
 
 
 def test_the_program_uses_the_executor_that_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = _use_executor.__name__
-    monkeypatch.delitem(sys.modules, program)  # as in a new interpreter
-    monkeypatch.setattr(sys, "argv", [program, "trio:to_thread.run_sync"])
-    runpy.run_module(program, run_name="__main__")
+    monkeypatch.setattr(sys, "argv", ["-c", "trio:to_thread.run_sync"])
+    exec(_check_executor.PROGRAM, {})
 
 
 async def test_the_program_fails_if_the_result_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"^echo\(1, 2\) gave '\(1, 2\)'$"):
-        await _use_executor.use(f"{broken.__name__}:gives_text")
+        await _jobs.use(f"{broken.__name__}:gives_text")
 
 
 # What is no executor, or found nowhere

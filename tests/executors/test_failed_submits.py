@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from namedtasks import AlreadyRunningError, State
-from namedtasks._pools import submit
+from namedtasks import AlreadyRunningError, State, ThreadTaskMap
+from namedtasks._executors import _wake_manager, submit
 from tests.executors.operation import LOOK_EVERY, SOON, Diary, operate
 from tests.executors.pools import Ends, Gate
 from tests.executors.worlds import RUNS, World
@@ -126,6 +126,32 @@ def test_a_job_that_has_begun_in_another_thread_keeps_its_name(
     assert [record.getMessage() for record in caplog.records] == [LOGGED]
 
 
+def test_a_queued_start_whose_job_has_begun_keeps_its_name(
+    thread_refusal: Refusal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As above, for a start that the map submits later."""
+    other, first, gate = Gate(), Gate(), Gate()
+
+    def let_it_begin() -> None:
+        other.go.set()
+        assert gate.running.wait(SOON)
+
+    with ThreadPoolExecutor(3) as pool, ThreadTaskMap(executor=pool) as tasks:
+        tasks.submit("other", other)
+        tasks.submit("a", first)
+        assert other.running.wait(SOON)
+        assert first.running.wait(SOON)
+        future = tasks.submit("a", gate, "result", if_busy="queue")
+        thread_refusal.before = let_it_begin
+        thread_refusal.is_next = True
+        first.go.set()
+        assert gate.running.wait(SOON)
+        assert tasks.state("a") is State.RUNNING
+        gate.go.set()
+        assert future.result(SOON) == "result"
+    assert [record.getMessage() for record in caplog.records] == [LOGGED]
+
+
 def test_a_pool_of_threads_may_raise_when_it_likes() -> None:
     """The job does nothing any more, wherever the pool has put it."""
 
@@ -146,10 +172,7 @@ def test_a_pool_of_threads_may_raise_when_it_likes() -> None:
 
 @each_dialect
 def test_in_a_pool_of_processes_the_job_is_taken_back(
-    dialect: str,
-    processes: ProcessPoolExecutor,
-    process_refusal: Refusal,
-    tmp_path: pathlib.Path,
+    dialect: str, processes: ProcessPoolExecutor, process_refusal: Refusal, tmp_path: pathlib.Path
 ) -> None:
     """There is no process yet. The next job starts one, which would run both."""
     diary = Diary(tmp_path, "a")
@@ -230,3 +253,11 @@ def test_in_loky_the_job_is_taken_back(
     assert ends.wait().result() == (3, 1)
     pool.shutdown()
     assert Diary(tmp_path, "a").what() == []
+
+
+def test_a_manager_is_not_woken_while_another_submit_has_the_pools_lock() -> None:
+    """That one wakes it, and a broken pool keeps the lock for long."""
+    with ProcessPoolExecutor(1) as pool:
+        locked: Any = pool
+        with locked._shutdown_lock:
+            _wake_manager(pool)  # it does not hang

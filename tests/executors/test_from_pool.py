@@ -197,7 +197,8 @@ def test_an_end_after_the_trio_run_is_nobodys_business() -> None:
     with ThreadPoolExecutor() as pool:
         future = pool.submit(print)
         future.result()
-        trio.run(start).end_from_any_thread(future)
+        wait = trio.run(start)
+        wait.in_trio(wait.end, future)
 
 
 async def test_a_failure_is_in_no_cycle() -> None:

@@ -103,9 +103,7 @@ async def test_at_no_time_there_are_two_runs_of_a_name(
         assert "overlap" not in diaries[name].what()
 
 
-async def test_a_sibling_that_takes_its_time_to_die_keeps_all_names(
-    tmp_path: pathlib.Path,
-) -> None:
+async def test_a_sibling_that_takes_its_time_to_die_keeps_all_names(tmp_path: pathlib.Path) -> None:
     """The standard pool tells of the end first, and asks the other processes to terminate then."""
     victims, siblings = Diary(tmp_path, "victim"), Diary(tmp_path, "sibling")
     with trio.fail_after(SOON):

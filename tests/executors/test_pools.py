@@ -22,16 +22,9 @@ from typing import Any
 
 import pytest
 
-from namedtasks import _pools
-from namedtasks._pools import _broken, is_in_process, pool_of, submit
-from tests.executors.pools import (
-    SOON,
-    AtOnce,
-    ByHand,
-    Ends,
-    Gate,
-    OfProcesses,
-)
+from namedtasks import _executors
+from namedtasks._executors import is_in_process, pool_of, submit
+from tests.executors.pools import SOON, AtOnce, ByHand, Ends, Gate, OfProcesses
 from tests.memory import no_garbage_collection
 
 
@@ -93,7 +86,7 @@ def test_an_end_is_told_inside_of_submit_when_there_is_no_thread(
         raise RuntimeError("can't start new thread")
 
     ends = Ends()
-    monkeypatch.setattr(_pools, "in_a_thread", no_thread)
+    monkeypatch.setattr(_executors, "_start_thread", no_thread)
     submit(AtOnce(), divmod, (7, 2), ends)
     assert ends.futures[0].result() == (3, 1)
     assert ends.thread is threading.current_thread()
@@ -187,7 +180,9 @@ def test_which_pools_are_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     class Interpreters(ThreadPoolExecutor):
         """As Python 3.14 has them."""
 
-    monkeypatch.setattr("concurrent.futures.InterpreterPoolExecutor", Interpreters, raising=False)
+    module = types.ModuleType("concurrent.futures.interpreter")
+    monkeypatch.setattr(module, "InterpreterPoolExecutor", Interpreters, raising=False)
+    monkeypatch.setitem(sys.modules, "concurrent.futures.interpreter", module)
     for pool, expected in (
         (ThreadPoolExecutor(1), True),
         (ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")), False),
@@ -221,7 +216,7 @@ def test_dask_is_given_no_result_that_it_cannot_send(monkeypatch: pytest.MonkeyP
     """It would never tell that the job is done."""
     monkeypatch.setitem(sys.modules, "distributed.protocol.pickle", pickle)
     with pytest.raises(TypeError, match=r"^cannot pickle '_thread\.lock' object$"):
-        _pools.call_on_dask(threading.Lock)
+        _executors.call_on_dask(threading.Lock)
 
 
 # Taking a job back
@@ -292,9 +287,7 @@ def test_a_job_of_a_broken_pool_ends_when_its_processes_have() -> None:
     assert pool.shut_down == 1
 
 
-def test_a_pool_that_cannot_be_shut_down_is_complained_of(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_pool_that_cannot_be_shut_down_is_complained_of(caplog: pytest.LogCaptureFixture) -> None:
     pool, ends = OfProcesses(), Ends()
     pool.error = ValueError("boom")
     pool.go.set()
@@ -335,8 +328,8 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> dict[int, Process]:
     def processes_of(pool: Executor) -> dict[int, Process]:
         return processes
 
-    monkeypatch.setattr(_pools, "processes_of", processes_of)
-    monkeypatch.setattr(_broken, "GRACE", 0.01)
+    monkeypatch.setattr(_executors, "_processes_of", processes_of)
+    monkeypatch.setattr(_executors, "GRACE", 0.01)
     return processes
 
 
@@ -363,13 +356,11 @@ def test_all_processes_are_waited_for_and_none_that_has_ended(
     assert not first.was_told.is_set()
 
 
-def test_they_are_not_killed_before_their_runs_are_overdue(
-    processes: dict[int, Process],
-) -> None:
+def test_they_are_not_killed_before_their_runs_are_overdue(processes: dict[int, Process]) -> None:
     process = processes[1] = Process()
     lost = threading.Event()
     ends = lose_a_worker_of(processes, lost=lost.set, overdue_after=5.0)
-    (broken,) = _broken._broken_pools.values()
+    (broken,) = _executors._broken_pools.values()
     assert broken.grace == 5.0
     assert lost.wait(SOON)
     assert not ends.futures
@@ -441,10 +432,12 @@ def test_a_process_that_cannot_be_killed_is_waited_for(
 
 def test_a_process_is_killed_once() -> None:
     process = Process()
-    worker = _broken._Worker(process)
-    worker.stop(kill=True)
+    broken = _executors._BrokenPool(OfProcesses())
+    broken._watch([process])
+    broken.stop("kill")
+    assert process.was_told.is_set()
     process.was_told.clear()
-    worker.stop(kill=True)
+    broken.stop("kill")
     assert not process.was_told.is_set()
 
 
@@ -515,7 +508,7 @@ def test_nothing_of_a_broken_pool_is_kept() -> None:
     submit(pool, print, (), ends)
     lose_a_worker(pool, 0)
     ends.wait()
-    assert _broken._broken_pools == {}
+    assert _executors._broken_pools == {}
 
 
 # What is no pool
@@ -526,7 +519,7 @@ def test_a_class_is_no_factory(pool: Any) -> None:
     with pytest.raises(
         TypeError, match=rf"is a class, .*: make one pool, {pool.__name__}\(\.\.\.\)$"
     ):
-        _pools.check_pool(pool)
+        _executors.check_pool(pool)
 
 
 async def async_factory() -> Executor:
@@ -538,7 +531,7 @@ def test_an_async_function_is_no_factory() -> None:
         TypeError,
         match=r"^the function that gives the pool must be a plain one, and <.*> is async$",
     ):
-        _pools.check_pool(async_factory)
+        _executors.check_pool(async_factory)
 
 
 def test_other_things_are_no_pools() -> None:
@@ -547,4 +540,4 @@ def test_other_things_are_no_pools() -> None:
         match=r"^a concurrent\.futures\.Executor or a function that gives one is needed, not 5 "
         r"\(Dask: client\.get_executor\(\); loky: get_reusable_executor\)$",
     ):
-        _pools.check_pool(5)
+        _executors.check_pool(5)

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from namedtasks import State, _pools
-from namedtasks._pools import _broken
+from namedtasks import State, _executors
 from tests.executors.conftest import CURE
 from tests.executors.operation import (
     LOOK_EVERY,
@@ -63,10 +62,7 @@ class Two:
 
 @each_dialect
 def test_they_are_killed_and_then_the_runs_end(
-    dialect: str,
-    pool: ProcessPoolExecutor,
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
+    dialect: str, pool: ProcessPoolExecutor, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def use(world: World) -> None:
         two = Two(world, tmp_path)
@@ -76,7 +72,7 @@ def test_they_are_killed_and_then_the_runs_end(
             assert isinstance(await world.error(handle), BrokenExecutor)
             assert two.are_gone()
 
-    monkeypatch.setattr(_broken, "GRACE", 0.01)
+    monkeypatch.setattr(_executors, "GRACE", 0.01)
     RUNS[dialect](use, pool, overdue_after=0.0)
 
 
@@ -106,16 +102,13 @@ def test_until_they_are_gone_the_runs_are_overdue_and_keep_their_names(
         assert world.tasks.statistics().overdue == 0
         assert world.tasks.state("sibling") is State.WAITING
 
-    monkeypatch.setattr(_broken, "GRACE", math.inf)
+    monkeypatch.setattr(_executors, "GRACE", math.inf)
     RUNS[dialect](use, pool, overdue_after=0.0)
 
 
 @each_dialect
 def test_meanwhile_the_pool_refuses_jobs_at_once(
-    dialect: str,
-    pool: ProcessPoolExecutor,
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
+    dialect: str, pool: ProcessPoolExecutor, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From Python 3.12 on its own `submit` would hold up the caller, and so a whole loop."""
 
@@ -128,7 +121,7 @@ def test_meanwhile_the_pool_refuses_jobs_at_once(
         assert is_alive(two.processes[1])
         two.kill(1)
 
-    monkeypatch.setattr(_broken, "GRACE", math.inf)
+    monkeypatch.setattr(_executors, "GRACE", math.inf)
     RUNS[dialect](use, pool)
 
 
@@ -150,7 +143,7 @@ def test_workers_that_are_ended_with_their_pool_free_no_name_too_early(
             assert isinstance(await world.error(handle), BrokenExecutor)
             assert two.are_gone()
 
-    monkeypatch.setattr(_broken, "GRACE", 0.01)
+    monkeypatch.setattr(_executors, "GRACE", 0.01)
     RUNS[dialect](use, pool)
 
 
@@ -170,7 +163,7 @@ def test_they_are_killed_where_there_are_no_pidfds(
     def fail(_: int) -> int:
         raise PermissionError
 
-    monkeypatch.setattr(_broken, "GRACE", 0.01)
+    monkeypatch.setattr(_executors, "GRACE", 0.01)
     monkeypatch.setattr("os.pidfd_open", fail)
     RUNS["threads"](use, pool)
 
@@ -185,25 +178,25 @@ def test_when_no_thread_can_be_started_they_are_ended_in_the_pools(
 ) -> None:
     """It would wait for them for ever. Their names stay taken."""
     ended: list[object] = []
-    monkeypatch.setattr(_broken, "GRACE", 0.01)
+    monkeypatch.setattr(_executors, "GRACE", 0.01)
     if not pidfds:
         monkeypatch.delattr("os.pidfd_open")
     for name, fn in (("victim", operate), ("sibling", operate_ignoring_sigterm)):
-        _pools.submit(pool, fn, (str(tmp_path), name), ended.append)
+        _executors.submit(pool, fn, (str(tmp_path), name), ended.append)
     diaries = [Diary(tmp_path, "victim"), Diary(tmp_path, "sibling")]
     limit = time.monotonic() + SOON
     while not all(diary.running() for diary in diaries):
         assert time.monotonic() < limit
         time.sleep(LOOK_EVERY)
     processes = [diary.running()[0] for diary in diaries]
-    monkeypatch.setattr(_broken, "in_a_thread", no_thread)
+    monkeypatch.setattr(_executors, "_start_thread", no_thread)
     manager: Any = pool._executor_manager_thread
     os.kill(processes[0], signal.SIGKILL)
     manager.join(SOON)
     assert [is_alive(process) for process in processes] == [False, False]
     assert ended == []
     assert {record.name for record in caplog.records} == {"concurrent.futures"}
-    _broken._broken_pools.clear()
+    _executors._broken_pools.clear()
 
 
 def no_thread(*_: object) -> None:
@@ -216,8 +209,7 @@ IN_A_PROGRAM = """
     import signal
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
-    from namedtasks import ThreadTaskMap
-    from namedtasks._pools import _broken
+    from namedtasks import ThreadTaskMap, _executors
     from tests.executors.operation import Diary, operate_ignoring_sigterm
     from tests.executors.worlds import RUNS
 """
@@ -228,7 +220,7 @@ INHERITED_HANDLER = (
     async def use(world):
         print(type(await world.error(world.start("a", os._exit, 1))).__name__)
 
-    _broken.GRACE = 0.01
+    _executors.GRACE = 0.01
     signal.signal(signal.SIGTERM, lambda *_: None)
     pool = ProcessPoolExecutor(2, mp_context=get_context("fork"))
     RUNS[{dialect!r}](use, pool)
@@ -250,7 +242,7 @@ AT_EXIT = (
         Diary(folder, "victim").wait_for_go()
         os._exit(1)
 
-    _broken.GRACE = 0.01
+    _executors.GRACE = 0.01
     pool = ProcessPoolExecutor(2, mp_context=get_context("fork"))
     tasks = ThreadTaskMap(executor=pool, instruments=())
     tasks.submit("sibling", operate_ignoring_sigterm, {folder!r}, "sibling")
@@ -275,13 +267,12 @@ LOKY_WITHOUT_HELP = """
     import warnings
     import loky
     import loky.backend.utils
-    from namedtasks import ThreadTaskMap
-    from namedtasks._pools import _broken
+    from namedtasks import ThreadTaskMap, _executors
     from tests.executors.operation import is_alive, operate_ignoring_sigterm
 
     def main(folder):
         warnings.simplefilter("ignore")  # loky warns before it crashes
-        _broken.GRACE = 0.01
+        _executors.GRACE = 0.01
         pool = loky.get_reusable_executor(2)
         pool.submit(int).result()
         loky.backend.utils.psutil = None

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from tests.fuzz import VARIABLE
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-MACHINES = sorted(ROOT.glob("tests/*/test_*machine.py"))
+MACHINES = sorted(ROOT.glob("tests/**/test_*machine.py"))
 FOUND = ROOT / ".hypothesis" / "found"
 
 TIMES = 4

@@ -1,4 +1,4 @@
-"""What the default instrument says, and what it keeps quiet about."""
+"""The default instrument: the events that it logs, and those that it does not."""
 
 import logging
 

@@ -8,14 +8,9 @@ import random
 import threading
 import time
 from collections.abc import Hashable
+from typing import Any
 
-from namedtasks import (
-    NamedTasksError,
-    RefusedError,
-    TaskFuture,
-    ThreadTaskMap,
-    current_run,
-)
+from namedtasks import NamedTasksError, RefusedError, TaskFuture, ThreadTaskMap, current_run
 from tests.stress.tally import ACTORS, IF_BUSY, Stop, Tally, Trouble, some_name
 
 LONGEST = 30.0
@@ -91,7 +86,9 @@ class _Actor:
             self.tally.count("skipped")
         else:
             self.futures.append(future)
-            self.tally.count("joined", future._is_mirror)
+            # Its run may have ended, and have no other future any more.
+            run: Any = future._run
+            self.tally.count("joined", future in (run.joined or ()))
             if self.random.random() < 0.1 and future.cancel():
                 self.tally.count("cancelled before they began")
         return future

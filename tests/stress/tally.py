@@ -22,8 +22,7 @@ from typing import Any, final
 
 import attrs
 
-from namedtasks import ANY, Backoff, RefusedError, TaskMapStatistics
-from namedtasks._core.pending import IfBusy
+from namedtasks import ANY, Backoff, IfBusy, RefusedError, TaskMapStatistics
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,

@@ -6,13 +6,12 @@ from collections.abc import Generator
 
 import pytest
 
-from namedtasks._threads.interrupts import uninterrupted
+from namedtasks._threads.sigint import deferred_sigint
 
 
 @pytest.fixture(autouse=True)
 def ctrl_c_comes_through() -> Generator[None]:
     """Whatever a test does, the main thread is outside of all maps after it."""
     yield
-    inside = (uninterrupted._depth, uninterrupted._asleep, uninterrupted._guards)
-    assert inside == (0, 0, 0)
-    assert uninterrupted._held_back is None
+    assert not deferred_sigint.pending
+    assert deferred_sigint._blocks == 0

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
+from namedtasks import ThreadTaskMap
 from namedtasks.testing import ManualClock
 
 T = TypeVar("T")
@@ -158,3 +159,14 @@ def run_child(source: str, *options: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         check=False,
     )
+
+
+def slots_used(tasks: ThreadTaskMap) -> int:
+    """Count the slots that are taken, those of threads included."""
+    scheduler = tasks._backend.scheduler
+    return scheduler.thread_slots.used + (scheduler.slots.used if scheduler.slots else 0)
+
+
+def idle_threads(tasks: ThreadTaskMap) -> int:
+    """Count the map's own threads that sleep."""
+    return len(tasks._backend.pool._idle)

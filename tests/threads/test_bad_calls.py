@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from namedtasks import ANY, State, ThreadTaskMap
-from namedtasks._core.callables import check_plain_fn
+from namedtasks._validation import check_plain_fn
 from namedtasks.testing import RecordingInstrument
 from tests.executors.pools import AtOnce
 from tests.threads.helpers import Gate, HandPool
@@ -79,12 +79,7 @@ ASYNC = "is async: use a TaskMap or namedtasks.asyncio"
             "timeout must be at least 0, not nan",
         ),
         (lambda: ("a", int), {"timeout": "1"}, TypeError, "timeout must be a number, not '1'"),
-        (
-            lambda: ("a", int),
-            {"operation": 1},
-            TypeError,
-            "operation must be a str or None, not 1",
-        ),
+        (lambda: ("a", int), {"operation": 1}, TypeError, "operation must be a str or None, not 1"),
         (
             lambda: ("a", int),
             {"if_busy": "wait"},

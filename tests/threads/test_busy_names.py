@@ -20,9 +20,9 @@ from namedtasks import (
     TaskCancelledError,
     TaskFuture,
     ThreadTaskMap,
+    _base,
     current_run,
 )
-from namedtasks._threads import turnstile
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -50,7 +50,7 @@ def listens(gate: Gate) -> None:
 
 
 def asked_to_stop(tasks: ThreadTaskMap, name: Hashable) -> bool:
-    run = tasks._shell.running_now.get(name)
+    run = tasks._backend.scheduler.running.get(name)
     assert run is not None
     return run.is_asked_to_stop()
 
@@ -769,15 +769,15 @@ def test_who_waits_for_a_name_that_a_pending_run_claims_hears_of_the_close() -> 
 
 def meddle(patch: pytest.MonkeyPatch, what: Callable[[], object]) -> None:
     """Have *what* done by another thread when the next submit has put its run off."""
-    leave = turnstile.leave
+    apply_effects: Any = _base.apply_effects
     todo = [what]
 
-    def leave_and_meddle() -> None:
-        leave()
+    def meddle_and_apply(*args: Any) -> None:
         if todo:
             InThread(todo.pop()).result()
+        apply_effects(*args)
 
-    patch.setattr(turnstile, "leave", leave_and_meddle)
+    patch.setattr(_base, "apply_effects", meddle_and_apply)
 
 
 @pytest.mark.parametrize("newer", [("vol", ANY), (ANY, 1)])
@@ -792,8 +792,7 @@ def test_of_two_replacements_at_the_same_time_the_newer_one_wins(
         tasks.submit(("vol", 1), gate)
         gate.wait_begun()
         meddle(
-            monkeypatch,
-            lambda: won.append(tasks.submit(newer, str, "newer", if_busy="replace")),
+            monkeypatch, lambda: won.append(tasks.submit(newer, str, "newer", if_busy="replace"))
         )
         older = tasks.submit(("vol", ANY), boom, if_busy="replace")
         assert why(older) == (SUPERSEDED if newer == ("vol", ANY) else REPLACED)

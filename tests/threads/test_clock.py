@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from namedtasks._threads import clock as clock_module
-from namedtasks._threads.clock import MonotonicClock
+from namedtasks import _thread_pool as clock_module
+from namedtasks._thread_pool import MonotonicClock
 from tests.threads.helpers import InThread
 
 
@@ -31,9 +31,7 @@ def test_a_wait_ends_when_it_is_woken_or_its_time_has_come() -> None:
     InThread(clock.wait, held(), clock.now() + 0.001).result()
 
 
-def test_in_the_main_thread_it_looks_up_now_and_then(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_in_the_main_thread_it_looks_up_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a Ctrl-C that came just before the wait would be heard only at its end."""
     monkeypatch.setattr(clock_module, "_LONGEST_IN_MAIN_THREAD", 0.001)
     lock = held()

@@ -14,12 +14,6 @@ import pytest
 from namedtasks import ThreadTaskMap
 from tests.threads.helpers import Gate, InThread, WatchedClock, wait_until
 
-pytestmark = pytest.mark.xfail(
-    raises=AssertionError,
-    strict=True,
-    reason="issue K: a name is released before the state of its future is written",
-)
-
 futures = pytest.mark.parametrize("which", ["the run's own", "joined"])
 
 

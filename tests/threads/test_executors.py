@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 
-from namedtasks import Backoff, State, ThreadTaskMap, current_run
-from namedtasks._pools import _kinds
-from namedtasks._threads.shell import Shell
+from namedtasks import Backoff, State, ThreadTaskMap, _executors, current_run
 from namedtasks.instruments import TaskCancelled, TaskStarted
 from namedtasks.testing import RecordingInstrument
-from tests.threads.helpers import Gate, HandPool, InThread, boom
+from tests.threads.helpers import Gate, HandPool, InThread, boom, slots_used
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -90,7 +88,7 @@ def test_a_pool_that_is_done_inside_submit_settles_later() -> None:
         for number in range(50):
             assert tasks.submit("a", str, number).result() == str(number)
     assert len(heard.of(TaskStarted)) == 50
-    assert tasks._shell.engine.slots.used == 0
+    assert slots_used(tasks) == 0
 
 
 def test_a_result_before_submit_is_back_is_no_harm() -> None:
@@ -100,7 +98,8 @@ def test_a_result_before_submit_is_back_is_no_harm() -> None:
     with ThreadTaskMap(executor=pool) as tasks:
         future = tasks.submit("a", str, 5)
         assert future.result() == "5"
-        assert future._run.job is None, "it keeps no pool alive"
+        run: Any = future._run
+        assert run.job is None, "it keeps no pool alive"
 
 
 def test_a_future_that_is_cancelled_behind_our_back_ends_its_run() -> None:
@@ -193,7 +192,7 @@ def test_a_job_of_a_believable_pool_is_taken_back_by_a_cancel() -> None:
                 return threads.submit(fn, *args, **options)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_kinds, "_known_submits", lambda: [Believed.submit])
+            patch.setattr(_executors, "_is_honest", bool)
             with ThreadTaskMap(executor=Believed()) as tasks:
                 blocks = tasks.submit("a", gate)
                 gate.wait_begun()
@@ -211,19 +210,31 @@ def test_a_run_that_got_its_slot_from_another_is_begun_once(
 ) -> None:
     """A slot may be free just after the admission: whoever gave it begins the run."""
     pool = HandPool()
-    conductor: Any = Shell
-    admit = conductor._admit
+    spawned: list[Any] = []
 
-    def slow_admit(self: Any, name: Any, *args: Any, **options: Any) -> Any:
-        run: Any = admit(self, name, *args, **options)
-        if name == "second":
-            pool.jobs[0].run()
-        return run
+    class Lock:
+        """The map's lock, after whose release another thread ends the first run."""
 
-    monkeypatch.setattr(Shell, "_admit", slow_admit)
+        def __init__(self, lock: Any) -> None:
+            self.lock = lock
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+            if "second" in tasks and not spawned:
+                spawned.append(1)
+                InThread(pool.jobs[0].run).result()
+
+        def _is_owned(self) -> bool:
+            return bool(self.lock._is_owned())
+
     with ThreadTaskMap(executor=pool, limit=1) as tasks:
         tasks.submit("first", str)
+        tasks._backend.lock = Lock(tasks._backend.lock)
         future = tasks.submit("second", str)
+        assert spawned
         assert len(pool.jobs) == 2
         pool.jobs[1].run()
         assert future.result() == ""

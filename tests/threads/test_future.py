@@ -9,8 +9,19 @@ from typing import Any
 import pytest
 
 from namedtasks import State, TaskCancelledError, TaskFuture, ThreadTaskMap, current_run
+from namedtasks._base import run_due
+from namedtasks._threads.backend import ThreadBackend
 from namedtasks.testing import ManualClock
-from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom, reach
+from tests.threads.helpers import (
+    PATIENCE,
+    Gate,
+    HandPool,
+    InThread,
+    boom,
+    idle_threads,
+    reach,
+    wait_until,
+)
 
 
 def test_a_run_that_has_begun_cannot_be_cancelled() -> None:
@@ -160,7 +171,7 @@ def test_a_callback_may_start_something_while_another_run_ends_the_block() -> No
 
     may_end = threading.Event()
     with ThreadTaskMap() as tasks:
-        shell = tasks._shell
+        shell = tasks._backend
         slow = tasks.submit("slow to tell", body)
         slow.add_done_callback(callback)
         gate = Gate()
@@ -181,9 +192,43 @@ def test_a_callback_may_start_something_while_another_run_ends_the_block() -> No
     assert started[0].result() == "5"
 
 
+def test_the_block_does_not_close_the_map_while_a_future_is_about_to_be_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The callbacks of a run that has ended may start something, though another run ends now."""
+    publish: Any = ThreadBackend._publish
+    ends, may_publish = threading.Event(), threading.Event()
+    started: list[TaskFuture[str]] = []
+    gates = [Gate(), Gate()]
+
+    def slow_publish(backend: Any, run: Any, *args: Any, **options: Any) -> None:
+        if run.name == "slow to end":
+            ends.set()
+            reach(may_publish)
+        publish(backend, run, *args, **options)
+
+    monkeypatch.setattr(ThreadBackend, "_publish", slow_publish)
+    with ThreadTaskMap() as tasks:
+        slow, other = tasks.submit("slow to end", gates[0]), tasks.submit("other", gates[1])
+        slow.add_done_callback(lambda _: started.append(tasks.submit("next", str, 5)))
+
+        def drive() -> None:
+            wait_until(lambda: tasks._backend.block_done)
+            gates[0].open()
+            reach(ends)
+            gates[1].open()
+            other.result(PATIENCE)
+            worker_is_through(tasks)
+            may_publish.set()
+
+        driver = InThread(drive)
+    driver.result()
+    assert started[0].result() == "5"
+
+
 def worker_is_through(tasks: ThreadTaskMap) -> None:
     """Wait until the thread that has ended a run is ready for another."""
-    while not tasks._shell.places._own_threads._idle:
+    while not idle_threads(tasks):
         pass
 
 
@@ -225,7 +270,7 @@ def test_a_future_tells_its_state() -> None:
         gate.wait_begun()
         assert repr(future) == "<namedtasks.TaskFuture 'a' running>"
         clock.advance(5)
-        tasks._shell.on_time()
+        run_due(tasks._backend)
         assert repr(future) == "<namedtasks.TaskFuture 'a' overdue>"
         gate.open()
         future.result()
@@ -248,41 +293,66 @@ def test_a_future_tells_its_state() -> None:
         assert repr(heeded) == "<namedtasks.TaskFuture 'e' cancelled>"
 
 
-def test_cancel_is_true_before_the_future_was_told() -> None:
-    """A second one who cancels hears the truth, too, while the first still tells it."""
+def test_cancel_is_true_before_the_future_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second caller that cancels gets the same answer, while the first one still publishes."""
     gate = Gate()
     answers: list[bool] = []
+    kind: Any = TaskFuture
+    publish = kind._publish
+
+    def slow_publish(future: TaskFuture[Any]) -> None:
+        if future.name == "a":
+            assert not future.done()
+            answers.append(InThread(future.cancel).result())
+        publish(future)
+
+    monkeypatch.setattr(TaskFuture, "_publish", slow_publish)
     with ThreadTaskMap(limit=1) as tasks:
         tasks.submit("holds the slot", gate)
         future = tasks.submit("a", int)
-        run = future._run
-        settle = future._settle
-
-        def slow_settle(*, has_begun: bool) -> None:
-            answers.append(InThread(future.cancel).result())
-            settle(has_begun=has_begun)
-
-        future._settle = slow_settle  # type: ignore[method-assign]
-        assert run.futures == [future]
+        future.add_done_callback(id)
         assert future.cancel()
         gate.open()
     assert answers == [True]
 
 
-def test_the_guard_is_not_held_where_a_future_is_marked_as_running() -> None:
-    """Who is in a method of the future, and is interrupted there by who wants the guard, gets it.
+def test_cancel_is_true_before_a_joined_future_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the run, which others share, goes on."""
+    gate = Gate()
+    answers: list[bool] = []
+    kind: Any = TaskFuture
+    publish = kind._publish
 
-    The future's lock is held here as `Future.done` holds it; then the body begins.
-    """
+    def slow_publish(future: TaskFuture[Any]) -> None:
+        if not answers:
+            answers.append(InThread(future.cancel).result())
+        publish(future)
+
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", gate)
+        first = tasks.submit("a", str, 5)
+        joined = tasks.submit("a", str, 5, if_busy="join")
+        joined.add_done_callback(id)
+        with monkeypatch.context() as patch:
+            patch.setattr(TaskFuture, "_publish", slow_publish)
+            assert joined.cancel()
+        assert joined.cancelled()
+        gate.open()
+        assert first.result() == "5"
+    assert answers == [True]
+
+
+def test_the_maps_lock_is_not_held_while_the_futures_condition_is_awaited() -> None:
+    """A thread that holds the Condition, as `Future.done` does, may ask for the map's lock."""
     pool = HandPool()
     with ThreadTaskMap(limit=1) as tasks:
         tasks.submit("holds the slot", int, executor=pool)
         future = tasks.submit("a", str)
         with future._condition:
             pool.jobs[0].run()
-            while future.started_at is None:
-                pass
-            assert InThread(tasks.state, "a").result() is State.RUNNING
+            wait_until(lambda: tasks.state("a") is State.FREE)
+            assert InThread(tasks.statistics).result().running == 0
+            assert not future.done()
         assert future.result() == ""
 
 

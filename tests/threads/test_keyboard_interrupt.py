@@ -1,60 +1,103 @@
 """Ctrl-C: at any step it leaks no name and holds no lock, and it is never lost."""
 
+import ast
+import asyncio
 import concurrent.futures
-import inspect
+import contextlib
+import dis
 import linecache
 import os
 import pathlib
+import random
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
 import attrs
 import pytest
+import trio
 
 import namedtasks
-from namedtasks import BackoffError, ClosedError, State, TaskFuture, ThreadTaskMap, current_run
-from namedtasks._threads import interrupts as interrupts_module, main_thread
-from namedtasks._threads.interrupts import Hook, Interrupts, uninterrupted
+import namedtasks.asyncio
+from namedtasks import (
+    BackoffError,
+    ClosedError,
+    State,
+    TaskCancelledError,
+    TaskFuture,
+    ThreadTaskMap,
+    _base,
+    current_run,
+)
+from namedtasks._context import is_sigint_deferred
+from namedtasks._scheduler import Scheduler
+from namedtasks._thread_pool import MonotonicClock, ThreadPool
+from namedtasks._threads import backend as backend_module, future as future_module, task_map
+from namedtasks._threads.sigint import (
+    PLACES,
+    SHARED,
+    DeferredSigint,
+    Place,
+    SigintHandler,
+    deferred_sigint,
+    get_frame,
+)
+from namedtasks.instruments import Instrument, TaskEvent
 from namedtasks.testing import RecordingInstrument
 from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom, reach, run_child
 
-PACKAGE = str(pathlib.Path(namedtasks.__file__).parent / "_threads")
-CORE = str(pathlib.Path(namedtasks.__file__).parent / "_core")
+PACKAGE = str(pathlib.Path(namedtasks.__file__).parent)
 
 
 @attrs.define
 class Interrupter:
-    """A trace function that sends SIGINT at the given line, counted from 0."""
+    """A trace function that sends SIGINT at the given step of the main thread, counted from 0.
+
+    It sends *times* signals in a row.
+    """
 
     at: int
+    kind: str = "line"
+    times: int = 1
     seen: int = 0
     fired: bool = False
 
     def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
-        if not frame.f_code.co_filename.startswith((PACKAGE, CORE, __file__)):
+        if not frame.f_code.co_filename.startswith((PACKAGE, __file__)):
             return None
-        return self.line
+        frame.f_trace_opcodes = self.kind == "opcode"
+        return self.trace
 
-    def line(self, frame: FrameType, event: str, arg: object) -> Any:
-        if event == "line" and not is_between_block_and_exit(frame) and not leaves_handler(frame):
+    def trace(self, frame: FrameType, event: str, arg: object) -> Any:
+        if (
+            event == self.kind
+            and frame.f_lineno
+            and not is_block(frame)
+            and not leaves_handler(frame)
+        ):
             self.seen += 1
-            if self.seen == self.at + 1:
+            if self.at < self.seen <= self.at + self.times:
                 self.fired = True
                 signal.raise_signal(signal.SIGINT)
-        return self.line
+        return self.trace
 
 
-def is_between_block_and_exit(frame: FrameType) -> bool:
-    """Whether it is the ``with`` statement itself that is being executed.
+def is_block(frame: FrameType) -> bool:
+    """Whether the ``with`` statement itself is being executed, of a scenario or in the package.
 
-    A Ctrl-C there keeps Python from calling ``__exit__`` at all: any block has that hole.
+    A Ctrl-C there keeps Python from calling ``__exit__`` at all: any block has that hole. For the
+    C code of a lock it has not: a signal is looked for after the call of a function, and the
+    block begins before that. Nor does one come at a ``try``, or at the instruction that does
+    nothing between the last statement of a block and its end.
     """
-    code = scenario.__code__
-    return frame.f_code is code and frame.f_lineno == code.co_firstlineno + 1
+    if frame.f_code.co_code[frame.f_lasti] == dis.opmap["NOP"]:
+        return True
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return line.startswith(("with ", "try:"))
 
 
 def leaves_handler(frame: FrameType) -> bool:
@@ -74,20 +117,42 @@ def listens() -> None:
         current_run().check_cancelled()
 
 
-def scenario(maps: list[ThreadTaskMap], futures: list[TaskFuture[Any]]) -> None:
-    with ThreadTaskMap(limit=2, instruments=[RecordingInstrument()]) as tasks:
-        maps.append(tasks)
-        futures.append(tasks.submit("fine", int, "7"))
-        futures.append(tasks.submit("fails", boom))
-        assert futures[0].result() == 7
-        futures[1].exception()
-        futures.append(tasks.submit("listens", listens, timeout=50))
-        futures.append(tasks.submit("listens, too", listens))
-        futures.append(tasks.submit("waits for a slot", int))
-        tasks.submit("listens", int, if_busy="skip")
-        futures[4].cancel()
+class Scenario:
+    """What a scenario made, and what has to be true of it at the end."""
+
+    def __init__(self) -> None:
+        self.maps: list[ThreadTaskMap] = []
+        self.futures: list[TaskFuture[Any]] = []
+        self.used: set[ThreadTaskMap] = set()
+        """The maps whose blocks were entered."""
+
+    def open(self, **settings: Any) -> ThreadTaskMap:
+        self.maps.append(ThreadTaskMap(**settings))
+        return self.maps[-1]
+
+    def submit(self, tasks: ThreadTaskMap, *args: Any, **options: Any) -> TaskFuture[Any]:
+        self.used.add(tasks)
+        submit: Any = tasks.submit
+        future: TaskFuture[Any] | None = submit(*args, **options)
+        if future is None:
+            return self.futures[-1]  # it was skipped
+        self.futures.append(future)
+        return future
+
+
+def one_map(made: Scenario) -> None:
+    with made.open(limit=2, instruments=[RecordingInstrument()]) as tasks:
+        fine = made.submit(tasks, "fine", int, "7")
+        fails = made.submit(tasks, "fails", boom)
+        assert fine.result() == 7
+        fails.exception()
+        heeds = made.submit(tasks, "listens", listens, timeout=50)
+        made.submit(tasks, "listens, too", listens)
+        waits = made.submit(tasks, "waits for a slot", int)
+        made.submit(tasks, "listens", int, if_busy="skip")
+        waits.cancel()
         tasks.cancel("listens")
-        concurrent.futures.wait(futures[2:3])
+        concurrent.futures.wait([heeds])
         tasks.wait_idle(0)
         tasks.forget("fails")
         tasks.statistics()
@@ -96,47 +161,179 @@ def scenario(maps: list[ThreadTaskMap], futures: list[TaskFuture[Any]]) -> None:
         tasks.shutdown(grace=1)
 
 
-def run_with_interrupt_at(step: int) -> tuple[bool, bool]:
-    """Run the scenario; tell whether the step was reached, and whether it was interrupted."""
-    maps: list[ThreadTaskMap] = []
-    futures: list[TaskFuture[Any]] = []
-    interrupter = Interrupter(step)
+def busy_names(made: Scenario) -> None:
+    with made.open(instruments=()) as tasks:
+        made.submit(tasks, "a", listens)
+        joined = made.submit(tasks, "a", listens, if_busy="join")
+        left = made.submit(tasks, "a", listens, if_busy="join")
+        left.cancel()
+        queued = made.submit(tasks, "a", int, if_busy="queue")
+        made.submit(tasks, "a", int, if_busy="replace")
+        for future in (joined, queued):
+            with contextlib.suppress(TaskCancelledError, concurrent.futures.CancelledError):
+                future.result(PATIENCE)
+        made.submit(tasks, "b", boom, operation="attach").exception(PATIENCE)
+        try:
+            made.submit(tasks, "b", int, operation="attach")
+        except BackoffError:
+            tasks.wait_free("b", operation="detach")
+        tasks.cancel_matching(lambda name: name == "a")
+        tasks.close()
+        done = list(concurrent.futures.as_completed(made.futures, PATIENCE))
+        assert done
+
+
+class Caller(Instrument):
+    """An instrument that calls the map of each event."""
+
+    def __init__(self, made: Scenario) -> None:
+        self.made = made
+
+    def call(self, event: TaskEvent) -> None:
+        tasks = self.made.maps[0]
+        tasks.statistics()
+        tasks.cancel("nobody")
+        if event.name == "a":
+            self.made.submit(tasks, "from an instrument", int, if_busy="skip")
+
+    task_started = task_succeeded = task_cancelled = task_queued = call
+
+
+def callbacks_and_instruments(made: Scenario) -> None:
+    with made.open(limit=1, instruments=[Caller(made)]) as tasks:
+        made.submit(tasks, "holds the slot", listens)
+        future = made.submit(tasks, "a", int)
+        future.add_done_callback(lambda _: made.submit(tasks, "from a callback", int))
+        future.add_done_callback(lambda _: tasks.forget("nobody"))
+        future.cancel()
+        made.submit(tasks, "a", int, if_busy="queue")
+        tasks.cancel("holds the slot")
+        tasks.wait_idle()
+
+
+def in_place(made: Scenario) -> None:
+    """A pool that runs functions in the main thread, and one that refuses them."""
+    pool, refuses = HandPool(), HandPool()
+    pool.on_submit = lambda job: job.run()
+    refuses.raises = RuntimeError("full")
+    with made.open(instruments=(), executor=pool) as tasks:
+        made.submit(tasks, "a", int).result(PATIENCE)
+        try:
+            made.submit(tasks, "b", int, executor=lambda: refuses)
+        except RuntimeError:
+            tasks.wait_free("b")
+        with ThreadPoolExecutor(1) as threads:
+            made.submit(tasks, "c", boom, executor=threads).exception(PATIENCE)
+            threads.shutdown()
+
+
+def nested_blocks(made: Scenario) -> None:
+    with made.open(instruments=()) as outer:
+        made.submit(outer, "a", listens)
+        with made.open(instruments=()) as inner:
+            made.submit(inner, "a", lambda: made.submit(outer, "b", int))
+            inner.wait_idle()
+            outer.cancel("a")
+        outer.wait_idle()
+
+
+SCENARIOS = [one_map, busy_names, callbacks_and_instruments, in_place, nested_blocks]
+
+
+@attrs.define
+class Outcome:
+    reached: bool
+    interrupted: bool
+
+
+def run_with_interrupt(
+    scenario: Callable[[Scenario], None], step: int, kind: str = "line", times: int = 1
+) -> Outcome:
+    """Run the *scenario* with a signal at a step, and check that nothing is left of it."""
+    made = Scenario()
+    interrupter = Interrupter(step, kind, times)
     interrupted = False
     before = sys.gettrace()
+    # Python 3.12 traces no bytecodes unless a frame has asked for them before `settrace`.
+    get_frame(0).f_trace_opcodes = kind == "opcode"
     sys.settrace(interrupter)
     try:
-        scenario(maps, futures)
+        scenario(made)
     except KeyboardInterrupt:
         interrupted = True
     finally:
         sys.settrace(before)
+    assert not deferred_sigint.pending
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    for tasks in maps:
-        InThread(assert_nothing_leaked, tasks, futures).result()  # another one: no lock is held
-    return interrupter.fired, interrupted
+    for tasks in made.maps:
+        is_closed = InThread(assert_nothing_leaked, tasks).result()  # another one: no lock is held
+        assert is_closed or tasks not in made.used
+    if times == 1 or not interrupter.fired:  # a second Ctrl-C leaves a block at once
+        for future in made.futures:
+            assert future.done()
+        assert interrupted == interrupter.fired, "a signal was lost"
+    return Outcome(interrupter.fired, interrupted)
 
 
-def assert_nothing_leaked(tasks: ThreadTaskMap, futures: list[TaskFuture[Any]]) -> None:
+def assert_nothing_leaked(tasks: ThreadTaskMap) -> bool:
+    tasks.cancel_all()  # what a block has left that was left by a second Ctrl-C
+    assert tasks.wait_idle(PATIENCE)
+    scheduler = tasks._backend.scheduler
     assert len(tasks) == 0
-    engine = tasks._shell.engine
-    assert (engine.slots.used, engine.slots.in_line, len(engine.timers)) == (0, 0, 0)
-    assert all(future.done() for future in futures)
-    assert tasks.state("waits for a slot") is State.FREE
-    assert isinstance(tasks.check("new"), ClosedError)
+    assert scheduler.thread_slots.used == scheduler.thread_slots.queued == 0
+    assert len(scheduler.timers) == 0
+    assert not tasks._backend.waits.ending
+    assert not tasks._backend.postponed
+    return isinstance(tasks.check("new"), ClosedError)
+
+
+def stride(kind: str) -> int:
+    """Each line; of the many times more bytecodes a few, at other places each time."""
+    return 1 if kind == "line" else random.randint(89, 131)
 
 
 @pytest.mark.timeout(600)
-def test_ctrl_c_at_any_step_leaks_no_name_and_holds_no_lock() -> None:
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("kind", ["line", "opcode"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_ctrl_c_at_any_step_leaks_no_name_and_is_not_lost(
+    scenario: Callable[[Scenario], None], kind: str, times: int
+) -> None:
+    """No name stays taken, no lock held, no wait hangs, and the handler from before is back."""
     step = interruptions = 0
     while True:
-        reached, interrupted = run_with_interrupt_at(step)
-        if not reached:
+        outcome = run_with_interrupt(scenario, step, kind, times)
+        if not outcome.reached:
             break
-        interruptions += interrupted
-        step += 1
+        interruptions += outcome.interrupted
+        step += stride(kind) if times == 1 else 5 * stride(kind)
     assert sys.exc_info() == (None, None, None)
-    assert step > 500, "the scenario has that many lines"
-    assert interruptions > 100
+    assert interruptions > 5
+
+
+def test_every_function_that_takes_the_lock_is_critical() -> None:
+    """The source is read: a new function that is forgotten fails here."""
+    found = 0
+    critical = {code for code, place in PLACES.items() if place is Place.CRITICAL}
+    for module in (_base, backend_module, future_module, task_map):
+        source = pathlib.Path(module.__file__ or "").read_text(encoding="utf-8")
+        for function in ast.walk(ast.parse(source)):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            taken = [
+                item
+                for block in ast.walk(function)
+                if isinstance(block, ast.With)
+                for item in block.items
+                if ast.unparse(item.context_expr).endswith("lock")
+            ]
+            if taken:
+                found += 1
+                marked = SHARED if module is _base else critical
+                lines = {(code.co_name, code.co_filename) for code in marked}
+                assert (function.name, module.__file__) in lines
+        assert ".acquire(" not in source.replace("wake.acquire(", ""), "locks are taken by `with`"
+    assert found > 25
 
 
 def interrupts() -> None:
@@ -158,8 +355,76 @@ def test_ctrl_c_inside_of_a_call_comes_when_the_call_is_done() -> None:
     assert tasks.state("a") is State.FREE
 
 
-def test_a_second_ctrl_c_inside_of_a_call_is_passed_on_at_once() -> None:
-    """Whoever presses it twice does not want to wait for a pool that hangs."""
+@pytest.mark.parametrize("nested", [False, True])
+def test_ctrl_c_in_the_last_step_of_a_block(
+    monkeypatch: pytest.MonkeyPatch, *, nested: bool
+) -> None:
+    """It is raised when the block is left."""
+    pool_type: Any = ThreadPool
+    close = pool_type.close
+
+    def interrupted(pool: ThreadPool[Any]) -> None:
+        interrupts()
+        close(pool)
+
+    def leave() -> None:
+        with pytest.raises(KeyboardInterrupt), ThreadTaskMap(instruments=()) as tasks:
+            future = tasks.submit("a", int)
+            monkeypatch.setattr(ThreadPool, "close", interrupted)
+        monkeypatch.undo()
+        assert future.result(0) == 0
+
+    if nested:
+        with ThreadTaskMap():
+            leave()
+    else:
+        leave()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_a_future_gets_its_condition() -> None:
+    """It is passed on when the lock of the map is free again."""
+    told: list[int] = []
+    with ThreadTaskMap(instruments=()) as tasks:
+        future = tasks.submit("a", int)
+        deferred_sigint.pending = SigintHandler(lambda signum, _: told.append(signum))
+        assert future._condition is future._condition
+    assert told == [signal.SIGINT]
+
+
+@pytest.mark.parametrize("look", [0, 1])
+def test_ctrl_c_around_the_sleep_of_a_wait(monkeypatch: pytest.MonkeyPatch, look: int) -> None:
+    """It may come just before the sleep, or when the future is done."""
+    told: list[int] = []
+    sleep, gate = backend_module._sleep, Gate()
+
+    def defer_one() -> None:
+        deferred_sigint.pending = SigintHandler(lambda signum, _: told.append(signum))
+
+    def interrupted(*args: Any) -> None:
+        gate.open()
+        sleep(*args)
+        defer_one()
+
+    with ThreadTaskMap(instruments=()) as tasks:
+        future = tasks.submit("a", gate)
+        if look:
+            monkeypatch.setattr(backend_module, "_sleep", interrupted)
+        else:
+            gate.open()
+            defer_one()
+            for _ in range(2):
+                backend_module._check_sigint()
+            assert told == [signal.SIGINT]
+            defer_one()
+            backend_module._sleep(MonotonicClock(), threading.Lock(), 0)
+        future.result(PATIENCE)
+        monkeypatch.undo()
+    assert told == [signal.SIGINT] * (1 if look else 2)
+
+
+def test_a_second_ctrl_c_inside_a_call_is_passed_on_at_once() -> None:
+    """A user who presses it twice does not want to wait for a pool that hangs."""
     pool = HandPool()
     reached: list[str] = []
 
@@ -176,14 +441,50 @@ def test_a_second_ctrl_c_inside_of_a_call_is_passed_on_at_once() -> None:
     assert len(tasks) == 0
 
 
-def test_under_the_guard_no_ctrl_c_is_passed_on() -> None:
+def interrupt_in(tasks: ThreadTaskMap, does: Callable[[], object]) -> None:
+    """Have *does* done while this thread owns the lock of the map."""
+    forget = tasks._backend.scheduler.forget
+
+    def interrupted(_: object, *args: Any) -> Any:
+        does()
+        return forget(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scheduler, "forget", interrupted)
+        tasks.forget("nobody")
+
+
+def test_while_a_lock_is_held_no_ctrl_c_is_passed_on() -> None:
+    reached: list[int] = []
+
+    def thrice() -> None:
+        for number in range(3):
+            interrupts()
+            reached.append(number)
+
     with pytest.raises(KeyboardInterrupt), ThreadTaskMap(instruments=()) as tasks:
-        with tasks._shell.guard:
-            interrupts()
-            interrupts()
-            interrupts()
+        interrupt_in(tasks, thrice)
         raise AssertionError("never reached")
+    assert reached == [0, 1, 2]
     assert InThread(tasks.check, "a").result() is not None
+
+
+def test_ctrl_c_in_a_callback_or_an_instrument_is_not_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It ends the callback, which is logged, and the call that has called it."""
+    gate = Gate()
+    others: list[str] = []
+    with pytest.raises(KeyboardInterrupt), ThreadTaskMap(limit=1, instruments=()) as tasks:
+        tasks.submit("holds the slot", gate)
+        future = tasks.submit("a", int)
+        future.add_done_callback(lambda _: interrupts())
+        future.add_done_callback(lambda _: others.append("called"))
+        gate.open()
+        future.cancel()
+        raise AssertionError("never reached")
+    assert others == ["called"]
+    assert "a callback of the future of task 'a' failed" in caplog.text
 
 
 def test_ctrl_c_wakes_who_waits_and_the_block_asks_what_runs_to_stop() -> None:
@@ -229,21 +530,25 @@ def test_a_second_ctrl_c_leaves_the_block_at_once() -> None:
 
 
 def is_asked_to_stop(tasks: ThreadTaskMap) -> bool:
-    (run,) = tasks._shell.engine.ledger.running.values()
-    return run.stop_asked_at is not None
+    (run,) = tasks._backend.scheduler.running.values()
+    return run.cancelled_at is not None
 
 
 def test_the_handler_from_before_is_called_and_comes_back() -> None:
+    """One call for each signal, also for those that were deferred."""
     heard: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
     mine = signal.getsignal(signal.SIGINT)
+
+    def deferred() -> None:
+        interrupts()
+        assert len(heard) == 1
+
     try:
         with ThreadTaskMap(instruments=()) as tasks:
             interrupts()
             assert len(heard) == 1
-            with tasks._shell.guard:
-                interrupts()
-                assert len(heard) == 1
+            interrupt_in(tasks, deferred)
             assert len(heard) == 2
         assert signal.getsignal(signal.SIGINT) is mine
     finally:
@@ -261,7 +566,7 @@ def test_it_stays_if_a_block_is_entered_that_could_not_be_left() -> None:
     pool = HandPool()
     pool.on_submit = lambda job: job.run()  # in the calling thread
     tasks = ThreadTaskMap(instruments=(), executor=pool)
-    with pytest.raises(RuntimeError, match="called from inside of one of its own calls"):
+    with pytest.raises(RuntimeError, match="called from inside one of its own calls"):
         tasks.submit("a", body).result()
     assert signal.getsignal(signal.SIGINT) is before
     with tasks:
@@ -287,8 +592,8 @@ def test_a_handler_that_somebody_else_puts_there_stays() -> None:
     heard: list[int] = []
     try:
         with ThreadTaskMap(instruments=()):
-            ours = signal.getsignal(signal.SIGINT)
-            assert isinstance(ours, Hook)
+            ours: Any = signal.getsignal(signal.SIGINT)
+            assert is_sigint_deferred(ours)
 
             def theirs(number: int, frame: FrameType | None) -> None:
                 heard.append(number)
@@ -303,9 +608,15 @@ def test_a_handler_that_somebody_else_puts_there_stays() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("disposition", [signal.SIG_IGN, signal.SIG_DFL])
-def test_a_signal_that_python_does_not_handle_is_left_alone(disposition: Any) -> None:
-    before = signal.signal(signal.SIGINT, disposition)
+@pytest.mark.parametrize("disposition", [signal.SIG_IGN, signal.SIG_DFL, None])
+def test_a_signal_that_python_does_not_handle_is_left_alone(
+    disposition: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None stands for a handler that was not installed by Python."""
+    if disposition is None:
+        monkeypatch.setattr(signal, "getsignal", {signal.SIGINT: None}.get)
+    installed = signal.default_int_handler if disposition is None else disposition
+    before = signal.signal(signal.SIGINT, installed)
     try:
         with ThreadTaskMap(instruments=()) as tasks:
             assert signal.getsignal(signal.SIGINT) is disposition
@@ -345,37 +656,72 @@ def test_ctrl_c_while_the_block_is_entered_leaves_no_handler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = signal.getsignal(signal.SIGINT)
-    install: Callable[[Hook], None] = Hook.install
+    install: Callable[[DeferredSigint], bool] = DeferredSigint.install
 
-    def install_and_interrupt(hook: Hook) -> None:
-        install(hook)
+    def install_and_interrupt(state: DeferredSigint) -> bool:
+        is_installed = install(state)
         interrupts()
+        return is_installed
 
-    monkeypatch.setattr(Hook, "install", install_and_interrupt)
+    monkeypatch.setattr(DeferredSigint, "install", install_and_interrupt)
     with pytest.raises(KeyboardInterrupt), ThreadTaskMap(instruments=()):
         raise AssertionError("never reached")
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_the_very_beginning_of_the_end_of_a_block_belongs_to_it_already() -> None:
-    """There Python may run a handler before the first step of ``__exit__``."""
-    asked: list[bool] = []
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_block_inside_an_event_loop(*, fails: bool) -> None:
+    """A loop's own handler gets what a thread map inside it passes on, and comes back."""
+    inside: list[object] = []
 
-    class Block:
-        def __enter__(self) -> None: ...
+    async def main() -> None:
+        before = signal.getsignal(signal.SIGINT)
+        with ThreadTaskMap(instruments=()) as tasks:
+            inside.append(signal.getsignal(signal.SIGINT) is not before)
+            if fails:
+                interrupt_in(tasks, interrupts)
+            assert tasks.submit("a", int).result() == 0
+        assert signal.getsignal(signal.SIGINT) is before
+        await trio.lowlevel.checkpoint()
 
-        def __exit__(self, *exc_info: object) -> None:
-            asked.append(hook.is_being_left(inspect.currentframe()))
+    async def on_asyncio() -> None:
+        with ThreadTaskMap(instruments=()) as tasks:
+            inside.append(tasks.submit("a", int).result() == 0)
+            if fails:
+                interrupt_in(tasks, interrupts)
+        await asyncio.sleep(PATIENCE if fails else 0)
 
-    block = Block()
-    hook = Hook(block)
-    asked.append(hook.is_being_left(inspect.currentframe()))
-    with block:
-        pass
-    hook.uninstall()
-    with block:
-        pass
-    assert asked == [False, True, False]
+    runs: list[Callable[[], object]] = [lambda: trio.run(main), lambda: asyncio.run(on_asyncio())]
+    for run in runs:
+        if fails:
+            with pytest.raises(KeyboardInterrupt):
+                run()
+        else:
+            run()
+    assert inside == [True, True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_trio_map_inside_a_thread_maps_block_warns() -> None:
+    """Trio installs its own handler only where it finds the default one."""
+
+    async def main() -> None:
+        async with namedtasks.open_task_map(instruments=()):
+            pass
+
+    with ThreadTaskMap(instruments=()), pytest.warns(RuntimeWarning, match="ThreadTaskMap"):
+        trio.run(main)
+
+
+def test_an_asyncio_map_inside_a_thread_maps_block_warns() -> None:
+    """So does asyncio."""
+
+    async def main() -> None:
+        async with namedtasks.asyncio.open_task_map(instruments=()):
+            pass
+
+    with ThreadTaskMap(instruments=()), pytest.warns(RuntimeWarning, match="ThreadTaskMap"):
+        asyncio.run(main())
 
 
 def test_a_map_may_be_left_that_was_never_entered() -> None:
@@ -384,20 +730,19 @@ def test_a_map_may_be_left_that_was_never_entered() -> None:
     tasks.__exit__(None, None, None)
     assert future.done()
     assert isinstance(tasks.check("a"), ClosedError)
-    assert uninterrupted._depth == 0
+    assert deferred_sigint._blocks == 0
 
 
 def test_refusals_after_an_interrupt_are_as_before() -> None:
     with pytest.raises(KeyboardInterrupt), ThreadTaskMap(instruments=()) as tasks:
         tasks.submit("fails", boom).exception()
-        with tasks._shell.guard:
-            interrupts()
+        interrupt_in(tasks, interrupts)
     assert tasks.state("fails") is State.WAITING
     assert not isinstance(tasks.check("fails"), BackoffError), "closed comes first"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_child_that_a_task_has_forked_hears_ctrl_c() -> None:
+def test_a_child_that_a_task_has_forked_gets_ctrl_c() -> None:
     """Its main thread is the task's, wherever the parent's main thread was."""
     child = run_child(
         """
@@ -405,7 +750,6 @@ def test_a_child_that_a_task_has_forked_hears_ctrl_c() -> None:
         import signal
         import warnings
         import namedtasks
-        from namedtasks._threads.interrupts import uninterrupted
 
         def fork():
             child = os.fork()
@@ -419,25 +763,7 @@ def test_a_child_that_a_task_has_forked_hears_ctrl_c() -> None:
 
         warnings.simplefilter("ignore", DeprecationWarning)  # threads, and a fork
         with namedtasks.ThreadTaskMap() as tasks:
-            uninterrupted.enter_guard()
             print(tasks.submit("forks", fork).result())
-            uninterrupted.leave_guard()
         """
     )
     assert (child.returncode, child.stdout, child.stderr) == (0, "42\n", "")
-
-
-@pytest.mark.parametrize("forks", ["the main thread", "another"])
-def test_who_forks_is_inside_of_what_it_was_inside_before(
-    forks: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Here nothing is forked: the child's coverage could not be seen."""
-    inside = (1, 0, 1) if forks == "the main thread" else (0, 0, 0)
-    monkeypatch.setattr(main_thread._main, "ident", threading.get_ident())
-    monkeypatch.setattr(interrupts_module, "uninterrupted", fresh := Interrupts())
-    fresh.enter_guard()
-    if forks == "another":
-        InThread(interrupts_module._after_fork).result()
-    else:
-        interrupts_module._after_fork()
-    assert (fresh._depth, fresh._asleep, fresh._guards) == inside

@@ -10,7 +10,15 @@ import pytest
 
 from namedtasks import ClosedError, State, TaskCancelledError, ThreadTaskMap, current_run
 from namedtasks.instruments import Instrument, TaskSucceeded
-from tests.threads.helpers import PATIENCE, Gate, InThread, WatchedClock, reach, run_child
+from tests.threads.helpers import (
+    PATIENCE,
+    Gate,
+    InThread,
+    WatchedClock,
+    reach,
+    run_child,
+    wait_until,
+)
 
 
 def test_the_end_of_the_block_waits_for_what_runs() -> None:
@@ -139,15 +147,14 @@ def test_all_has_been_heard_when_the_block_is_left() -> None:
 
     hears, may_go = threading.Event(), threading.Event()
     slow = Slow()
-    clock = WatchedClock()
 
     def let_go() -> None:
         reach(hears)
-        clock.wait_for_sleepers()
+        wait_until(lambda: tasks._backend.block_done)
         may_go.set()
 
-    other = InThread(let_go)
-    with ThreadTaskMap(clock=clock, instruments=[slow]) as tasks:
+    with ThreadTaskMap(instruments=[slow]) as tasks:
+        other = InThread(let_go)
         tasks.submit("a", int)
         reach(hears)
     assert slow.heard == ["a"]

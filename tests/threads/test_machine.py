@@ -17,6 +17,7 @@ from namedtasks import (
     TaskFuture,
     ThreadTaskMap,
 )
+from namedtasks._base import run_due
 from namedtasks.instruments import (
     TaskCancelled,
     TaskFailed,
@@ -64,7 +65,7 @@ class ThreadMapMachine(RuleBasedStateMachine):
             retention=RETENTION,
             limit=LIMIT,
         ).__enter__()
-        self.tasks._shell.alarm._exists = True  # there is no timer but `time_goes_by`
+        self.tasks._backend._has_timer = True  # there is no timer but `time_goes_by`
         self.failed: dict[str, tuple[int, float]] = {}
         self.running: dict[str, Run] = {}
         self.pending: dict[str, Run] = {}
@@ -137,10 +138,7 @@ class ThreadMapMachine(RuleBasedStateMachine):
 
     # What users do
 
-    @rule(
-        name=NAMES,
-        if_busy=st.sampled_from(["queue", "replace", "join", "skip", "refuse"]),
-    )
+    @rule(name=NAMES, if_busy=st.sampled_from(["queue", "replace", "join", "skip", "refuse"]))
     def submit(self, name: str, if_busy: Any) -> None:
         state = self.state(name)
         if state in (State.FREE, State.READY):
@@ -192,10 +190,7 @@ class ThreadMapMachine(RuleBasedStateMachine):
             self.leave(old, "cancelled")
 
     @precondition(lambda self: any(run.job for run in self.running.values()))
-    @rule(
-        which=st.sampled_from([0, 1]),
-        end=st.sampled_from(["failed", "succeeded", "cancelled"]),
-    )
+    @rule(which=st.sampled_from([0, 1]), end=st.sampled_from(["failed", "succeeded", "cancelled"]))
     def end_body(self, which: int, end: str) -> None:
         begun = [run for run in self.running.values() if run.job is not None]
         run = begun[which % len(begun)]
@@ -250,7 +245,7 @@ class ThreadMapMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.25, 0.5, 1.0, 2.0, 6.0]))
     def time_goes_by(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        self.tasks._shell.on_time()
+        run_due(self.tasks._backend)
         due = [run for run in self.sitting if self.pending.get(run.name) is run]
         self.sitting = []
         for run in sorted(due, key=lambda run: self.failed[run.name][1]):
@@ -279,7 +274,7 @@ class ThreadMapMachine(RuleBasedStateMachine):
         assert statistics.pending == len(self.pending)
         assert statistics.waiting_for_slot == len(self.line)
         assert self.pool.jobs == [], "no job more than there are slots"
-        assert self.tasks._shell.waiting_for == {}
+        assert self.tasks._backend.waits.starters == {}
         for run in (*self.running.values(), *self.pending.values()):
             assert not any(future.done() for future in (run.future, *run.joined))
         for run in self.ended:

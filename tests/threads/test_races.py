@@ -1,15 +1,17 @@
 """Calls that come while a run ends: each interleaving is forced, not hoped for."""
 
+import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import pytest
 
-from namedtasks import AlreadyRunningError, Backoff, ClosedError, State, ThreadTaskMap
-from namedtasks._core.engine import Engine
+from namedtasks import AlreadyRunningError, ClosedError, State, ThreadTaskMap
+from namedtasks._base import cancel_run
 from namedtasks.testing import ManualClock
-from tests.threads.helpers import HandPool, InThread, boom
+from tests.threads.helpers import PATIENCE, HandPool, InThread, boom
 
 
 class Meddling:
@@ -43,14 +45,14 @@ def test_a_verdict_on_failures_that_were_forgotten_meanwhile_is_asked_for_again(
 
 def test_a_cancel_while_a_failure_is_judged_is_too_late() -> None:
     with ThreadTaskMap(instruments=()) as tasks:
-        tasks._shell.engine._policy = Meddling(lambda: tasks.cancel("a"))
+        tasks._backend.scheduler._policy = Meddling(lambda: tasks.cancel("a"))
         tasks.submit("a", boom).exception()
         assert tasks.state("a") is State.WAITING
 
 
 def test_a_close_while_a_failure_is_judged_lets_it_end() -> None:
     with ThreadTaskMap(instruments=()) as tasks:
-        tasks._shell.engine._policy = Meddling(tasks.close)
+        tasks._backend.scheduler._policy = Meddling(tasks.close)
         assert isinstance(tasks.submit("a", boom).exception(), ValueError)
         assert len(tasks) == 0
         with pytest.raises(ClosedError):
@@ -62,12 +64,11 @@ def test_a_cancel_that_finds_the_run_ended_says_so() -> None:
     pool = HandPool()
     with ThreadTaskMap(executor=pool) as tasks:
         future = tasks.submit("a", int)
-        run = tasks._shell.running_now.get("a")
+        run = tasks._backend.scheduler.running.get("a")
         assert run is not None
         pool.jobs[0].run()
-        assert not tasks._shell.cancel(run, None)
+        assert not cancel_run(tasks._backend, run, None)
         assert not future.cancel()
-        tasks._shell._roll_back(run)
         assert future.result() == 0
 
 
@@ -76,29 +77,12 @@ def test_a_pools_future_that_ends_after_its_run_was_cancelled_changes_nothing() 
     with ThreadTaskMap(executor=pool, limit=1) as tasks:
         first = tasks.submit("a", int)
         waits = tasks.submit("b", int)
-        run = tasks._shell.running_now.get("b")
+        run = tasks._backend.scheduler.running.get("b")
         assert run is not None
         assert waits.cancel()
-        tasks._shell.places.end_by(run, int, first)
-        tasks._shell.places.after_hand_over(run)
+        tasks._backend._end_by(run, int, first)
         assert waits.cancelled()
         pool.jobs[0].run()
-
-
-def test_an_end_that_goes_wrong_frees_the_name(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Whatever is broken: the first invariant."""
-
-    def broken(*args: object, **options: object) -> None:
-        raise MemoryError
-
-    with ThreadTaskMap(backoff=Backoff()) as tasks:
-        monkeypatch.setattr(Engine, "judge", broken)
-        future = tasks.submit("a", boom)
-        assert isinstance(future.exception(), ValueError)
-        assert tasks.state("a") is State.FREE
-    assert "the end of task 'a' went wrong" in caplog.text
 
 
 class Unlucky(ThreadPoolExecutor):
@@ -154,32 +138,43 @@ def test_a_body_whose_start_was_refused_never_begins() -> None:
         assert tasks.state("a") is State.FREE
 
 
-class FailsOnce:
-    fails = False
-
-    def now(self) -> float:
-        if self.fails:
-            self.fails = False
-            raise OSError("no time")
-        return 0.0
-
-    def wait(self, wake: threading.Lock, until: float) -> None:
-        wake.acquire()
+@pytest.fixture
+def tiny_switch_interval() -> Generator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
-def test_a_clock_that_raises_as_memory_is_given_back_loses_no_result(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    clock = FailsOnce()
-    with ThreadTaskMap(clock=clock, instruments=()) as tasks:
-        tasks.submit("failed", boom).exception()
+@pytest.mark.usefixtures("tiny_switch_interval")
+@pytest.mark.timeout(120)
+def test_waiting_for_many_futures_neither_hangs_nor_returns_early() -> None:
+    """`concurrent.futures` looks at the state of a future twice, while runs end."""
+    with ThreadTaskMap(instruments=()) as tasks:
+        for number in range(3_000):
+            futures = [tasks.submit((number, one), str, one) for one in range(3)]
+            if number % 3 == 0:
+                futures[1].cancel()
+            if number % 2:
+                done, not_done = wait(futures, PATIENCE)
+                assert (len(done), len(not_done)) == (3, 0)
+            else:
+                assert set(as_completed(futures, PATIENCE)) == set(futures)
+            assert all(future.done() for future in futures)
+            assert futures[0].result(0) == "0"
+            assert futures[2].result(0) == "2"
 
-        def body() -> str:
-            clock.fails = True
-            return "done"
 
-        assert tasks.submit("a", body).result() == "done"
-    for thread in threading.enumerate():
-        if thread.name == "namedtasks":  # let go of at the end of the block
-            thread.join()
-    assert "the clock of a task map raised" in caplog.text
+@pytest.mark.usefixtures("tiny_switch_interval")
+@pytest.mark.timeout(120)
+def test_callbacks_and_results_of_futures_that_just_end_are_not_lost() -> None:
+    with ThreadTaskMap(instruments=()) as tasks:
+        for number in range(1_000):
+            called = threading.Event()
+            future = tasks.submit("a", str, number)
+            joined = tasks.submit("a", str, number, if_busy="join")
+            future.add_done_callback(lambda _: called.set())  # noqa: B023
+            assert joined.result(PATIENCE) == str(number)
+            assert future.result(PATIENCE) == str(number)
+            assert called.wait(PATIENCE)
+            assert tasks.wait_free("a", PATIENCE)

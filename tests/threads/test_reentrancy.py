@@ -1,8 +1,7 @@
-"""Who calls a map from inside of a call: signal handlers, ``__del__``, names, pools."""
+"""Calls of a map from inside one of its calls: signal handlers, ``__del__``, names, pools."""
 
 import gc
 import signal
-import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -11,13 +10,14 @@ from typing import Any
 import pytest
 
 from namedtasks import AlreadyRunningError, ClosedError, State, ThreadTaskMap
-from namedtasks._threads.locking import REENTERED
-from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread
+from namedtasks._scheduler import Scheduler
+from namedtasks._threads.backend import REENTERED
+from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom
 
 MESSAGE = (
-    "a task map was called from inside of one of its own calls, by a signal handler, a "
-    "__del__, a name's __eq__, or a pool that runs functions in place: there only close() "
-    "and cancel_all() may be called"
+    "a task map was called from inside one of its own calls, by a signal handler, a "
+    "__del__, a name's __eq__, or a pool that runs functions in place: there only looks, "
+    "close() and the cancel methods may be called"
 )
 
 
@@ -50,70 +50,128 @@ def handler(does: Callable[[], object]) -> Generator[Callable[[], None]]:
         signal.signal(signal.SIGUSR1, before)
 
 
-def inside_the_guard(tasks: ThreadTaskMap, does: Callable[[], object]) -> None:
-    """Have *does* called by a signal handler while this thread is inside of the map."""
-    with handler(does) as send:
-        with tasks._shell.guard:
-            send()
+def inside_a_call(tasks: ThreadTaskMap, does: Callable[[], object]) -> None:
+    """Have *does* called by a signal handler while this thread owns the lock of the map.
+
+    The call that it interrupts changes nothing.
+    """
+    free = tasks._backend.scheduler.forget
+
+    def interrupted(_: object, *args: Any) -> Any:
+        send()
+        return free(*args)
+
+    with handler(does) as send, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scheduler, "forget", interrupted)
+        tasks.forget("nobody")
 
 
-def test_inside_of_a_call_everything_that_needs_an_answer_is_refused() -> None:
+def test_inside_a_call_starts_and_waits_are_refused() -> None:
     """At once, and never as a deadlock."""
     gate = Gate()
     called: list[int] = []
+    futures: list[Any] = []
 
     def handle() -> None:
         for call in (
             lambda: tasks.submit("b", int),
-            lambda: tasks.state("a"),
-            lambda: tasks.cancel("a"),
             lambda: tasks.forget("a"),
             lambda: tasks.wait_idle(),
+            lambda: tasks.wait_empty(),
             lambda: tasks.wait_free("b"),
             lambda: tasks.shutdown(),
-            lambda: tasks["a"],
-            lambda: len(tasks),
-            lambda: repr(tasks),
+            lambda: futures[0].result(),
+            lambda: futures[0].exception(),
+            lambda: futures[0].cancel(),
+            lambda: tasks.__enter__(),
         ):
             with pytest.raises(RuntimeError) as caught:
                 call()
             assert str(caught.value) == MESSAGE == REENTERED
             called.append(1)
 
-    with ThreadTaskMap() as tasks:
+    tasks = ThreadTaskMap()
+    futures.append(tasks.submit("a", gate))
+    inside_a_call(tasks, handle)
+    assert len(called) == 10
+    assert tasks.submit("b", int).result() == 0, "the refused shutdown has closed nothing"
+    gate.open()
+    with tasks:
+        pass
+
+
+def test_inside_a_call_a_map_can_be_looked_at() -> None:
+    gate = Gate()
+    looks: list[Any] = []
+
+    def handle() -> None:
+        looks.extend(
+            [
+                "a" in tasks,
+                len(tasks),
+                list(tasks),
+                tasks["a"].done(),
+                tasks.get("b"),
+                tasks.state("a"),
+                tasks.failure("c") is not None,
+                type(tasks.check("a")),
+                tasks.statistics().running,
+                repr(tasks),
+            ]
+        )
+
+    with ThreadTaskMap(instruments=()) as tasks:
+        tasks.submit("c", boom).exception()
         tasks.submit("a", gate)
-        inside_the_guard(tasks, handle)
-        assert len(called) == 10
-        assert tasks.submit("b", int).result() == 0, "the refused shutdown has closed nothing"
+        inside_a_call(tasks, handle)
         gate.open()
+    assert looks == [
+        True,
+        1,
+        ["a"],
+        False,
+        None,
+        State.RUNNING,
+        True,
+        AlreadyRunningError,
+        1,
+        "<namedtasks.ThreadTaskMap running=1 waiting=1>",
+    ]
 
 
-def test_close_and_cancel_all_are_noted_and_done_a_moment_later() -> None:
+def test_close_and_the_cancel_methods_are_noted_and_done_a_moment_later() -> None:
+    """They return what a look says at that moment."""
     gate = Gate()
     pool = HandPool()
     with ThreadTaskMap(limit=1, executor=pool) as tasks:
         tasks.submit("a", gate)
         waits = tasks.submit("b", int)
+        after_that = tasks.submit("a", int, if_busy="queue")
 
         def handle() -> None:
             tasks.close()
-            assert tasks.cancel_all(reason="first") == 0
-            assert tasks.cancel_all(reason="second") == 0
+            assert tasks.cancel("b", reason="first")
+            assert not tasks.cancel("nobody")
+            assert tasks.cancel_matching(lambda name: name == "b", reason="second") == 1
+            assert tasks.cancel_all(reason="third") == 2
             with pytest.raises(TypeError, match=r"^reason must be a str or None, not 5$"):
                 five: Any = 5
                 tasks.cancel_all(reason=five)
             assert not waits.done()
+            assert tasks.check("c") is None
 
-        inside_the_guard(tasks, handle)
+        inside_a_call(tasks, handle)
         assert waits.cancelled()
         assert waits._run.reason == "first"
+        assert after_that.cancelled()
+        assert after_that._run.reason == "third"
         with pytest.raises(ClosedError):
             tasks.submit("c", int)
         pool.jobs[0].future.set_result(None)
 
 
-def test_what_was_noted_is_done_by_the_thread_that_noted_it() -> None:
-    """Others that come and go at the same moment do not trip over it."""
+def test_what_was_noted_is_done_while_other_threads_call() -> None:
+    """Others that come and go at the same moment neither lose nor repeat it."""
     gate = Gate()
     with ThreadTaskMap() as tasks:
         tasks.submit("a", gate)
@@ -121,11 +179,14 @@ def test_what_was_noted_is_done_by_the_thread_that_noted_it() -> None:
 
         def come_and_go() -> None:
             while not stop.is_set():
-                tasks.state("a")
+                tasks.statistics()
 
         others = [InThread(come_and_go) for _ in range(2)]
-        for _ in range(300):
-            inside_the_guard(tasks, tasks.cancel_all)
+        for number in range(300):
+            if number == 150:
+                assert tasks._backend.scheduler.running["a"].cancelled_at is not None
+            inside_a_call(tasks, tasks.cancel_all)
+            assert not tasks._backend.postponed
         stop.set()
         for other in others:
             other.result()
@@ -220,43 +281,47 @@ def test_a_next_one_that_then_cannot_start_fails() -> None:
         pool.jobs[1].run()
 
 
-def test_another_map_may_be_called_while_a_run_is_handed_over() -> None:
-    """Two maps may share a pool, and always share the locks of `threading`: it starts later."""
+def test_another_map_is_refused_starts_too_while_a_run_is_handed_over() -> None:
+    """Two maps may share a pool, and always share the locks of `threading`."""
     pool = HandPool()
-    futures: list[Any] = []
+    called: list[int] = []
 
     def handle() -> None:
-        futures.append(other.submit("b", str, 5))
-        assert len(pool.jobs) == 1, "it was put off"
-        with pytest.raises(RuntimeError) as caught:
-            other.wait_idle()
-        assert str(caught.value) == MESSAGE
-        other.cancel_all()
+        for call in (lambda: other.submit("c", str, 5), lambda: other.wait_idle()):
+            with pytest.raises(RuntimeError) as caught:
+                call()
+            assert str(caught.value) == MESSAGE
+            called.append(1)
+        assert other.cancel_all(reason="noted") == 2
+        assert not waits.done()
 
-    with ThreadTaskMap(executor=pool) as tasks, ThreadTaskMap(executor=pool) as other:
-        other.submit("a", int)
-        pool.jobs.pop().run()
+    with ThreadTaskMap(executor=pool) as tasks, ThreadTaskMap(limit=1, executor=pool) as other:
+        runs = other.submit("a", int)
+        waits = other.submit("b", int)
         call_while_handing_over(tasks, pool, handle)
-        assert futures[0].cancelled()
-        again = InThread(other.submit, "c", str, 5).result()
+        assert len(called) == 2
+        assert waits.cancelled()
         for job in pool.jobs:
             job.run()
-        assert again.result() == "5"
+        assert runs.result() == 0
 
 
 def test_no_lock_of_threading_is_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler that comes while a thread is being started starts none in there."""
+    """A handler that interrupts the start of a thread starts none in there."""
     here = threading.local()
     deepest: list[int] = []
     start = threading.Thread.start
-    futures: list[Any] = []
-    clock_is = [0.0]
+    gate = Gate()
 
     def handle() -> None:
-        futures.append(other.submit("b", str, 5))
-        other.submit("c", str, 6, timeout=9)
+        for timeout in (None, 9):
+            with pytest.raises(RuntimeError, match="from inside one of its own calls"):
+                other.submit("b", str, 5, timeout=timeout)
+        assert other.cancel("deaf"), "which needs the timer, a moment later"
 
     with ThreadTaskMap() as tasks, ThreadTaskMap() as other, handler(handle) as send:
+        other.submit("deaf", gate)
+        gate.wait_begun()
 
         def guarded_start(self: threading.Thread) -> None:
             here.starting = getattr(here, "starting", 0) + 1
@@ -269,9 +334,9 @@ def test_no_lock_of_threading_is_asked_for_twice(monkeypatch: pytest.MonkeyPatch
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", guarded_start)
             tasks.submit("a", int).result()
-            assert futures[0].result() == "5"
-    assert set(deepest) == {1}
-    assert clock_is == [0.0]
+        assert other._backend._has_timer
+        gate.open()
+    assert deepest == [1, 1]
 
 
 def test_a_name_whose_eq_calls_the_map_is_told_so() -> None:
@@ -288,27 +353,6 @@ def test_a_name_whose_eq_calls_the_map_is_told_so() -> None:
         assert tasks.submit("y", int).result() == 0
 
 
-def test_a_name_that_raises_is_freed_all_the_same() -> None:
-    """Whatever its ``__eq__`` and ``__hash__`` do by then."""
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    one, other = Tricky(), Tricky()
-    gate = Gate()
-    with ThreadTaskMap() as tasks:
-        tasks.submit(one, gate)
-        future = tasks.submit(other, gate)
-        one.on_eq = other.on_eq = fail
-        with pytest.raises(ZeroDivisionError):
-            tasks.submit(Tricky(), int)
-        gate.open()
-        assert tasks.wait_idle()
-        assert future.result() is None
-        assert len(tasks) == 0
-        assert tasks._shell.engine.slots.used == 0
-
-
 class CallsWhenGone:
     """An object in a cycle, that calls a map when it is collected."""
 
@@ -320,7 +364,7 @@ class CallsWhenGone:
         self.call()
 
 
-def test_a_del_inside_of_a_call_may_close_and_cancel() -> None:
+def test_a_del_inside_a_call_may_close_and_cancel() -> None:
     """The garbage collector runs wherever it likes."""
     gate = Gate()
     refused: list[str] = []
@@ -336,16 +380,13 @@ def test_a_del_inside_of_a_call_may_close_and_cancel() -> None:
         tasks.submit("a", gate)
         waits = tasks.submit("b", int)
         CallsWhenGone(call)
-        name = Tricky()
+        name = Tricky(hash("a"))
         name.on_eq = gc.collect
-        other = Tricky()
-        assert tasks.state(name) is State.FREE
-        with tasks._shell.guard:
-            gc.collect()
+        assert tasks.forget(name) is False
         assert refused == [MESSAGE]
         assert waits.cancelled()
         with pytest.raises(ClosedError):
-            tasks.submit(other, int)
+            tasks.submit("d", int)
         gate.open()
 
 
@@ -368,28 +409,3 @@ def test_a_done_callback_and_a_policy_are_outside() -> None:
             lambda _: seen.append(tasks.submit("from the callback", str).result(PATIENCE))
         )
     assert seen == [0, ""]
-
-
-def test_a_call_at_any_depth_of_the_stack_leaves_the_map_whole() -> None:
-    """`RecursionError` may come anywhere in it."""
-    with ThreadTaskMap(instruments=()) as tasks:
-
-        def dig(left: int) -> None:
-            if left:
-                dig(left - 1)
-            else:
-                tasks.submit("a", int, if_busy="skip")
-
-        limit = sys.getrecursionlimit()
-        here = len(__import__("inspect").stack())
-        failed = 0
-        for depth in range(limit - here - 70, limit - here + 1):
-            try:
-                dig(depth)
-            except RecursionError:
-                failed += 1
-            assert InThread(tasks.wait_idle, PATIENCE).result()
-            assert tasks._shell._guard._owner is None
-        assert failed > 3
-        assert tasks._shell.engine.slots.used == 0
-        assert tasks._shell.engine.thread_slots.used == 0

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from namedtasks import State, TaskCancelledError, ThreadTaskMap, current_run
+from namedtasks._base import run_due
+from namedtasks._threads import backend as backend_module
 from namedtasks.abc import Instrument
 from namedtasks.instruments import TaskCancelled, TaskFailed, TaskOverdue, TaskSucceeded
 from namedtasks.testing import ManualClock, RecordingInstrument
-from tests.threads.helpers import PATIENCE, Gate, HandPool, WatchedClock, reach
+from tests.threads.helpers import PATIENCE, Gate, HandPool, WatchedClock, reach, wait_until
 
 
 def listens(gate: Gate) -> None:
@@ -95,7 +97,7 @@ def test_who_does_not_stop_is_overdue_once() -> None:
         assert tasks.statistics().overdue == 1
         assert tasks.cancel("a"), "that makes it no more overdue than it is"
         clock.advance(100)
-        tasks._shell.on_time()
+        run_due(tasks._backend)
         gate.open()
         assert future.result() == "late"
         assert tasks.statistics().overdue == 0
@@ -126,7 +128,10 @@ def test_the_timer_looks_at_who_is_due_first() -> None:
             gate.open()
 
 
-def test_the_timer_goes_when_nobody_can_be_overdue_and_comes_back() -> None:
+def test_the_timer_goes_when_nobody_can_be_overdue_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backend_module, "LINGERS", 0.001)
     clock = WatchedClock()
     with ThreadTaskMap(clock=clock) as tasks:
         for _ in range(2):
@@ -135,8 +140,7 @@ def test_the_timer_goes_when_nobody_can_be_overdue_and_comes_back() -> None:
             clock.wait_for_sleepers()
             gate.open()
             future.result()
-            while tasks._shell.alarm._exists:
-                pass
+            wait_until(lambda: not tasks._backend._has_timer)
 
 
 @pytest.mark.parametrize("at_exit", [False, True])

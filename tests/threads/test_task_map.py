@@ -207,8 +207,7 @@ def test_a_map_without_a_block_is_shut_down() -> None:
 def test_a_map_is_entered_only_once() -> None:
     with ThreadTaskMap() as tasks:
         with pytest.raises(
-            RuntimeError,
-            match=r"^a task map can be entered only once: make a new ThreadTaskMap$",
+            RuntimeError, match=r"^a task map can be entered only once: make a new ThreadTaskMap$"
         ):
             tasks.__enter__()
 

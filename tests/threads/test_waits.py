@@ -100,7 +100,7 @@ def test_wait_free_ends_with_the_names_wait_also_if_told_early() -> None:
         assert forgotten.result()
         clock.advance(0.5)
         assert all(waiter.result() for waiter in waiters)
-        assert tasks._shell.waiting_for == {}, "the lots are gone"
+        assert tasks._backend.waits.starters == {}, "the lots are gone"
 
 
 def test_wait_free_waits_for_exactly_one_operation() -> None:
@@ -109,7 +109,7 @@ def test_wait_free_waits_for_exactly_one_operation() -> None:
         tasks.submit("a", boom, operation="attach").exception()
         assert tasks.wait_free("a", operation="detach")
         assert not tasks.wait_free("a", 0, operation="attach")
-        assert tasks._shell.waiting_for == {}
+        assert tasks._backend.waits.starters == {}
 
 
 def test_wait_free_tells_of_a_name_that_was_given_up_meanwhile() -> None:
@@ -136,7 +136,7 @@ def test_close_wakes_who_waits_to_start_something() -> None:
         for waiter in waiters:
             with pytest.raises(ClosedError):
                 waiter.result()
-        assert tasks._shell.waiting_for == {}
+        assert tasks._backend.waits.starters == {}
         gate.open()
 
 
@@ -154,8 +154,8 @@ def test_a_wait_whose_clock_raises_leaves_nothing() -> None:
             tasks.wait_free("a")
         with pytest.raises(Stopped):
             tasks.wait_empty()
-        assert tasks._shell.waiting_for == {}
-        assert len(tasks._shell.quiet) == 0
+        assert tasks._backend.waits.starters == {}
+        assert len(tasks._backend.waits.idle) == 0
 
 
 MAP_WAITS: dict[str, Callable[[ThreadTaskMap], object]] = {

@@ -68,12 +68,7 @@ class Reprless:
             ValueError,
             "timeout must be at least 0, not nan",
         ),
-        (
-            lambda: ("a", noop),
-            {"timeout": 10**400},
-            ValueError,
-            "timeout is too large for a float",
-        ),
+        (lambda: ("a", noop), {"timeout": 10**400}, ValueError, "timeout is too large for a float"),
         (lambda: ("a", noop), {"timeout": "1"}, TypeError, "timeout must be a number, not '1'"),
         (
             lambda: ("a", noop),
@@ -279,9 +274,7 @@ class OddCoroutine(Coroutine[Any, Any, None]):
         return iter(())
 
 
-async def test_a_body_that_cannot_be_closed_loses_no_name(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_body_that_cannot_be_closed_loses_no_name(caplog: pytest.LogCaptureFixture) -> None:
     async with namedtasks.open_task_map(limit=1) as tasks:
         tasks.start_soon("other", noop)
         handle = tasks.start_soon("a", OddCoroutine)
@@ -289,3 +282,20 @@ async def test_a_body_that_cannot_be_closed_loses_no_name(
         assert handle.done
         await tasks.start_soon("a", OddCoroutine).wait()
     assert "closing the body of task 'a' failed" in caplog.text
+
+
+async def test_a_name_whose_comparison_raises_type_error() -> None:
+    """The error is that of the name, and nothing is started."""
+
+    class Odd:
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            raise TypeError("odd")
+
+    async with namedtasks.open_task_map() as tasks:
+        tasks.start_soon(1, noop)
+        with pytest.raises(TypeError, match="odd"):
+            tasks.start_soon(Odd(), noop)
+        assert list(tasks) == [1]

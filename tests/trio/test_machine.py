@@ -219,11 +219,7 @@ def test_the_trio_map_agrees_with_a_plain_model(
     async def main() -> None:
         heard = RecordingInstrument()
         async with namedtasks.open_task_map(
-            backoff=BACKOFF,
-            retention=RETENTION,
-            limit=limit,
-            instruments=[heard],
-            workers=workers,
+            backoff=BACKOFF, retention=RETENTION, limit=limit, instruments=[heard], workers=workers
         ) as tasks:
             play = Play(tasks, heard, Model(math.inf if limit is None else limit))
             for verb, *args in steps:

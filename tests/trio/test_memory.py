@@ -111,9 +111,9 @@ async def test_100_000_names_that_failed_once_leave_nothing(autojump_clock: Mock
         for number in range(100_000):
             tasks.start_soon(number, fail)
         await tasks.wait_idle()
-        ledger = tasks._shell.engine.ledger
+        scheduler = tasks._backend.scheduler
         assert tasks.statistics().waiting > 99_990
-        full = sys.getsizeof(ledger.records.tables[None])
+        full = sys.getsizeof(scheduler.records.tables[None].records)
         assert full > 1_000_000
         await trio.sleep(0.5 + 244)
         runs = 0
@@ -121,6 +121,6 @@ async def test_100_000_names_that_failed_once_leave_nothing(autojump_clock: Mock
             await tasks.start_soon("other", fine).wait()
             runs += 1
         assert runs <= 100_000 / 4
-        assert ledger.records.tables == {}
-        assert len(ledger.records.order) == 0
-        assert sys.getsizeof(ledger.running) < 10_000, "the running names' room went back too"
+        assert scheduler.records.tables == {}
+        assert len(scheduler.records.turn) == 0
+        assert sys.getsizeof(scheduler.running) < 10_000, "the memory of the running names is back"

@@ -52,7 +52,7 @@ async def test_the_alarm_ends_with_what_it_watches(autojump_clock: MockClock) ->
         for number in range(10):
             await tasks.start_soon(number, trio.sleep, 1, timeout=3600).wait()
             await wait_all_tasks_blocked()
-            names = {task.name for task in tasks._shell.nursery.child_tasks}
+            names = {task.name for task in tasks._backend.nursery.child_tasks}
             assert "namedtasks: the map's timer" not in names
     assert trio.current_time() == 10
 

@@ -55,9 +55,10 @@ def assert_settled(
     ended = [event for event in heard.events if isinstance(event, ends)]
     assert len(ended) == len(set(handles))
     assert len(heard.of(TaskStarted)) <= len(ended)
-    engine = tasks._shell.engine
-    assert (len(tasks), len(engine.ledger.pending), engine.slots.used) == (0, 0, 0)
-    assert (len(engine.timers), tasks._shell.waiting_for) == (0, {})
+    scheduler = tasks._backend.scheduler
+    assert (len(tasks), len(scheduler.pending)) == (0, 0)
+    assert scheduler.slots is None or scheduler.slots.used == 0
+    assert (len(scheduler.timers), tasks._backend.waits.starters) == (0, {})
 
 
 async def user(tasks: TaskMap, how: How, handles: list[TaskHandle[Any]]) -> None:

@@ -130,7 +130,7 @@ def test_posting_to_a_run_that_is_over_is_refused() -> None:
     tasks = trio.run(main)
     with pytest.raises(ClosedError):
         tasks.post("a", noop)
-    tasks._shell.engine.ledger.closed = False  # as a thread may see it that is just too late
+    tasks._backend.scheduler.closed = False  # as a thread may see it that is just too late
     with pytest.raises(ClosedError):
         tasks.post("a", noop)
 

@@ -1,7 +1,5 @@
 """Tasks, callbacks and functions that call the map while it calls them."""
 
-import inspect
-import sys
 from typing import Any
 
 import pytest
@@ -10,7 +8,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
 from namedtasks import AlreadyRunningError, State, TaskCancelledError
-from namedtasks._core.slots import Slots
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -20,7 +17,6 @@ from namedtasks.instruments import (
     TaskSucceeded,
 )
 from namedtasks.testing import RecordingInstrument
-from tests.stack import dig
 
 
 async def noop() -> None:
@@ -94,68 +90,43 @@ async def test_every_method_may_be_called_from_inside(autojump_clock: MockClock)
         await tasks.start_soon("a", body).wait()
 
 
+# The function is called before the name is taken
+
+
 @pytest.mark.parametrize("limit", [1, None])
-async def test_a_function_that_cancels_itself_before_it_gives_its_coroutine(
+async def test_a_function_that_cancels_its_own_name_finds_nothing_to_cancel(
     limit: int | None, autojump_clock: MockClock
 ) -> None:
     def cancels_itself() -> Any:
-        assert tasks.cancel("a", reason="by itself")
+        assert not tasks.cancel("a", reason="by itself")
         return noop()
 
     async with namedtasks.open_task_map(limit=limit) as tasks:
         tasks.start_soon("other", trio.sleep, 1)
-        handle = tasks.start_soon("a", cancels_itself)
-        with pytest.raises(TaskCancelledError, match="by itself"):
-            await handle.wait()
-        assert "a" not in tasks
+        await tasks.start_soon("a", cancels_itself).wait()
 
 
-async def test_a_function_that_cancels_itself_and_raises(autojump_clock: MockClock) -> None:
-    def cancels_itself() -> Any:
-        tasks.cancel("a")
-        raise ZeroDivisionError
-
-    async with namedtasks.open_task_map(limit=1) as tasks:
-        tasks.start_soon("other", trio.sleep, 1)
-        with pytest.raises(ZeroDivisionError):
-            tasks.start_soon("a", cancels_itself)
-        assert "a" not in tasks
-
-
-async def test_a_function_that_starts_another_and_raises_passes_its_slot_on(
+async def test_a_function_that_starts_another_and_raises_has_taken_nothing(
     autojump_clock: MockClock,
 ) -> None:
     def starts_another() -> Any:
         handles.append(tasks.start_soon("b", noop))
-        handles.append(tasks["a"])
+        assert "a" not in tasks
         raise ZeroDivisionError
 
     handles: list[namedtasks.TaskHandle[Any]] = []
     async with namedtasks.open_task_map(limit=1) as tasks:
         with pytest.raises(ZeroDivisionError):
             tasks.start_soon("a", starts_another)
-        other, rolled_back = handles
-        await other.wait()
-        with pytest.raises(TaskCancelledError, match="its start raised an error"):
-            await rolled_back.wait()
+        assert list(tasks) == ["b"]
+        await handles[0].wait()
 
 
-async def test_a_function_that_starts_its_own_name_is_busy(autojump_clock: MockClock) -> None:
-    def starts_itself() -> Any:
-        with pytest.raises(AlreadyRunningError) as caught:
-            tasks.start_soon("a", noop)
-        assert caught.value.started_at is None
-        return noop()
-
-    async with namedtasks.open_task_map() as tasks:
-        await tasks.start_soon("a", starts_itself).wait()
-
-
-async def test_a_function_that_gets_its_slot_while_it_is_called(autojump_clock: MockClock) -> None:
-    """Its place in line comes up before it has given its coroutine."""
-
+async def test_functions_that_start_others_get_their_slots_in_the_order_of_admission(
+    autojump_clock: MockClock,
+) -> None:
     def cancels_the_one_before() -> Any:
-        tasks.cancel("b")
+        assert tasks.cancel("b")
         return noop()
 
     def starts_two() -> Any:
@@ -289,56 +260,3 @@ async def test_a_policy_that_forgets_the_name_is_asked_again() -> None:
         assert failure is not None
         assert failure.failures == 1
     assert asked == [1, 2, 1]
-
-
-@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
-@pytest.mark.parametrize("limit", [None, 2])
-async def test_a_start_at_any_depth_of_the_stack_leaves_the_map_whole(limit: int | None) -> None:
-    """`RecursionError` may come anywhere in it, and then nothing was started."""
-    room = sys.getrecursionlimit() - len(inspect.stack())
-    failed = 0
-    for depth in range(room - 50, room):
-        async with namedtasks.open_task_map(limit=limit, instruments=()) as tasks:
-            try:
-                dig(depth, lambda: tasks.start_soon("a", noop))
-            except RecursionError:
-                failed += 1
-            with trio.fail_after(5):
-                await tasks.wait_idle()
-            assert len(tasks) == 0
-            assert tasks._shell.engine.slots.used == 0
-    assert failed > 3
-
-
-async def test_a_start_that_could_not_be_undone_is_undone_by_who_comes_next() -> None:
-    """At the very end of the stack not even the loop can be asked to."""
-    async with namedtasks.open_task_map(instruments=()) as tasks:
-        own_thread = tasks._shell.own_thread
-        room = sys.getrecursionlimit() - len(inspect.stack())
-        depth = room
-        while own_thread.to_undo is None:
-            depth -= 1
-            with pytest.raises(RecursionError):
-                dig(depth, lambda: tasks.start_soon("a", noop))
-        assert "a" in tasks
-        assert not tasks.cancel("a")
-        assert "a" not in tasks
-
-
-async def test_a_start_that_came_to_the_end_of_the_stack_at_its_slot_is_undone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It has its name by then, and no slot: neither stays behind."""
-    kind: Any = Slots
-
-    def take_at_the_end_of_the_stack(slots: Any, run: Any) -> None:
-        monkeypatch.undo()
-        raise RecursionError
-
-    async with namedtasks.open_task_map(limit=1) as tasks:
-        monkeypatch.setattr(kind, "take", take_at_the_end_of_the_stack)
-        with pytest.raises(RecursionError):
-            tasks.start_soon("a", trio.sleep, 0)
-        assert len(tasks) == 0
-        assert tasks._shell.engine.slots.used == 0
-        await tasks.start_soon("a", trio.sleep, 0).wait()

@@ -103,5 +103,5 @@ async def test_a_check_of_a_name_with_any_changes_nothing() -> None:
         assert isinstance(refusal, AlreadyRunningError)
         assert refusal.holders == (("a", 1),)
         assert tasks.check(("b", ANY)) is None
-        assert not tasks._shell.engine.ledger.overlaps.in_use
+        assert not tasks._backend.scheduler.overlaps.in_use
         tasks.cancel_all()

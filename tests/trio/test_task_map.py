@@ -344,23 +344,6 @@ async def test_names_that_are_equal_are_one_name(autojump_clock: MockClock) -> N
         assert isinstance(tasks.check(1.0), AlreadyRunningError)
 
 
-async def test_a_name_whose_hash_changes_does_not_leak(autojump_clock: MockClock) -> None:
-    """Nobody should use such a name; the map must not hang on it all the same."""
-
-    class Shifty:
-        value = 1
-
-        def __hash__(self) -> int:
-            return self.value
-
-    name = Shifty()
-    async with namedtasks.open_task_map() as tasks:
-        tasks.start_soon(name, double, 1)
-        name.value = 2
-        await tasks.wait_idle()
-        assert len(tasks) == 0
-
-
 async def test_at_most_limit_bodies_at_once_in_order_of_admission(
     autojump_clock: MockClock,
 ) -> None:
@@ -405,9 +388,7 @@ async def test_a_run_that_waits_for_a_slot_can_be_cancelled_at_once(
             await waiting.wait()
 
 
-async def test_cancelling_all_starts_nobody_who_waits_for_a_slot(
-    autojump_clock: MockClock,
-) -> None:
+async def test_cancelling_all_starts_nobody_who_waits_for_a_slot(autojump_clock: MockClock) -> None:
     heard = RecordingInstrument()
     async with namedtasks.open_task_map(limit=1, instruments=[heard]) as tasks:
         for name in "abc":

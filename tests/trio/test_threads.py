@@ -11,13 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
-from namedtasks import (
-    AlreadyRunningError,
-    State,
-    TaskCancelledError,
-    TaskFailedError,
-    current_run,
-)
+from namedtasks import AlreadyRunningError, State, TaskCancelledError, TaskFailedError, current_run
 from namedtasks.executors import from_pool
 from namedtasks.instruments import TaskOverdue
 from namedtasks.testing import RecordingInstrument

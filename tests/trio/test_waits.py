@@ -238,13 +238,13 @@ async def test_a_waiter_that_leaves_takes_its_traces_along(autojump_clock: MockC
         with trio.move_on_after(1):
             await tasks.wait_free("a")
         tasks.cancel("a")
-        assert tasks._shell.waiting_for == {}
+        assert tasks._backend.waits.starters == {}
         await start_failed(tasks, "b")
         with trio.move_on_after(0.1):
             await tasks.wait_free("b")
-        assert tasks._shell.waiting_for == {}
+        assert tasks._backend.waits.starters == {}
         await tasks.wait_free("b")
-        assert tasks._shell.waiting_for == {}
+        assert tasks._backend.waits.starters == {}
 
 
 async def test_a_waiter_that_leaves_leaves_the_others_their_place(

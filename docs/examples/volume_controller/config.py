@@ -345,10 +345,7 @@ def _check_unique(kind: str, names: Sequence[str]) -> None:
 
 
 def _check_keys(
-    where: str,
-    table: Mapping[str, object],
-    needed: Collection[str],
-    optional: Collection[str] = (),
+    where: str, table: Mapping[str, object], needed: Collection[str], optional: Collection[str] = ()
 ) -> None:
     known = sorted([*needed, *optional])
     for key in table:

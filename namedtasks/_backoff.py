@@ -1,0 +1,205 @@
+"""Backoff policies: the wait of a name after its failures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol, cast, final
+
+import attrs
+
+from namedtasks._logging import log_error
+from namedtasks._validation import check_count, check_finite, check_number, safe_repr
+from namedtasks._version import publish
+
+
+class BackoffPolicy(Protocol):
+    """A rule for the wait of a name after each failure.
+
+    A policy may also have a float attribute ``maximum``, its longest wait in
+    seconds: the default retention is twice that.
+
+    Example:
+        The wait grows by half a minute. A missing permission does not come with
+        time, so the name is given up.
+
+        >>> import math
+        >>> from namedtasks import ThreadTaskMap
+        >>> class Patient:
+        ...     def delay(self, failures, error):
+        ...         return math.inf if isinstance(error, PermissionError) else 30 * failures
+        >>> def attach(error):
+        ...     raise error
+        >>> with ThreadTaskMap(backoff=Patient(), instruments=()) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach, OSError("device busy")).exception()
+        ...     _ = tasks.submit("pvc-2", attach, PermissionError("forbidden")).exception()
+        ...     tasks.state("pvc-1"), tasks.state("pvc-2")
+        (<State.WAITING: 'waiting'>, <State.GAVE_UP: 'gave up'>)
+
+    .. versionadded:: 0.1
+    """
+
+    def delay(self, failures: int, error: BaseException, /) -> float | None:
+        """Return the wait after *failures* failures in a row, of which *error* is the last.
+
+        If it raises, or returns a negative number, NaN or no number, that is
+        logged, and the default `Backoff` applies to this failure.
+
+        Returns:
+            Seconds; `math.inf` to give the name up until it is forgotten; None
+            for no wait, and to not count this failure.
+        """
+        ...
+
+
+def _initial(value: object) -> float:
+    return check_finite("initial", value)
+
+
+def _factor(value: object) -> float:
+    return check_finite("factor", value, least=1.0)
+
+
+def _maximum(value: object) -> float:
+    return check_finite("maximum", value)
+
+
+def _share(value: object) -> float:
+    return check_number("jitter", value, most=1.0)
+
+
+def _attempts(value: object) -> int | None:
+    return check_count("give_up_after", value, none_means="never")
+
+
+def _error_types(value: object) -> tuple[type[BaseException], ...]:
+    kinds = cast("tuple[object, ...]", value)
+    if isinstance(value, tuple) and all(
+        isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
+    ):
+        return cast("tuple[type[BaseException], ...]", kinds)
+    raise TypeError(
+        f"exempt must be a tuple of exception types, not {safe_repr(kinds)}: "
+        "one type is written exempt=(NotReady,)"
+    )
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Backoff:
+    """Exponential backoff: the wait doubles with each failure in a row, up to a maximum.
+
+    The default figures are those of Kubernetes' exponentialbackoff package:
+    0.5 s, doubled, at most 2 min 2 s.
+
+    Raises:
+        TypeError: a figure is no number, or *exempt* no tuple of exception types.
+        ValueError: a figure is out of its range.
+
+    Example:
+        >>> [Backoff().delay(n, OSError()) for n in (1, 2, 3, 8, 9)]  # seconds
+        [0.5, 1.0, 2.0, 64.0, 122.0]
+        >>> policy = Backoff(initial=1, factor=3, give_up_after=4)
+        >>> [policy.delay(n, OSError()) for n in (1, 2, 3, 4)]
+        [1.0, 3.0, 9.0, inf]
+
+    .. versionadded:: 0.1
+    """
+
+    initial: float = attrs.field(default=0.5, converter=_initial)
+    """The wait after the first failure, in seconds."""
+    factor: float = attrs.field(default=2.0, converter=_factor)
+    """The factor by which each further failure multiplies the wait; at least 1."""
+    maximum: float = attrs.field(default=122.0, converter=_maximum)
+    """The longest wait, in seconds."""
+    jitter: float = attrs.field(default=0.0, converter=_share)
+    """The largest share of a wait, from 0 to 1, that is taken off at random.
+
+    Names that failed together then do not start again together. The map applies
+    it, with the ``random`` that it was opened with.
+    """
+    give_up_after: int | None = attrs.field(default=None, converter=_attempts)
+    """The number of failures in a row after which a name is given up; None for never."""
+    exempt: tuple[type[BaseException], ...] = attrs.field(default=(), converter=_error_types)
+    """Errors that cause no wait and are not counted, for example "not ready yet".
+
+    A group of errors is exempt if all its errors are.
+    """
+
+    def delay(self, failures: int, error: BaseException, /) -> float | None:
+        """Return the wait of a name, without jitter: ``min(maximum, initial * factor**(n-1))``.
+
+        Returns:
+            Seconds after *failures* failures in a row; `math.inf` once
+            `give_up_after` is reached; None for an exempt *error*.
+
+        Raises:
+            ValueError: *failures* is below 1.
+
+        Example:
+            >>> policy = Backoff(initial=1, exempt=(FileNotFoundError,))
+            >>> policy.delay(3, OSError("device busy"))
+            4.0
+            >>> policy.delay(3, FileNotFoundError("not there yet")) is None
+            True
+        """
+        if failures < 1:
+            raise ValueError(f"failures must be at least 1, not {failures}")
+        if self.exempt and _is_exempt(error, self.exempt):
+            return None
+        if self.give_up_after is not None and failures >= self.give_up_after:
+            return math.inf
+        try:
+            return min(self.maximum, self.initial * self.factor ** (failures - 1))
+        except OverflowError:
+            return self.maximum if self.initial else 0.0
+
+
+def _is_exempt(error: BaseException, exempt: tuple[type[BaseException], ...]) -> bool:
+    if isinstance(error, exempt):
+        return True
+    if not isinstance(error, BaseExceptionGroup):
+        return False
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return group.split(exempt)[1] is None
+
+
+_DEFAULT = Backoff()
+
+
+def default_retention(policy: BackoffPolicy | None) -> float:
+    """Return twice the *policy*'s maximum, in seconds; 244 for a policy without one."""
+    longest = getattr(policy, "maximum", _DEFAULT.maximum)
+    return 2 * check_number("the policy's maximum", longest)
+
+
+def compute_backoff(
+    policy: BackoffPolicy | None, failures: int, error: BaseException, random: Callable[[], float]
+) -> float | None:
+    """Return the wait after a failure, with jitter; never raise.
+
+    An error of *policy* or *random* is logged: the name must become free
+    whatever they do.
+
+    Returns:
+        Seconds; `math.inf` to give the name up; None for no wait.
+    """
+    if policy is None:
+        return None
+    try:
+        delay = policy.delay(failures, error)
+        if delay is not None and not isinstance(policy, Backoff):
+            delay = check_number("the delay", delay)
+    except BaseException as broken:
+        log_error(f"backoff policy {safe_repr(policy)} failed; the default figures apply", broken)
+        delay = _DEFAULT.delay(failures, error)
+    if not isinstance(policy, Backoff) or not policy.jitter or not delay or delay == math.inf:
+        return delay
+    try:
+        return delay * (1 - policy.jitter * check_number("a random number", random(), most=1.0))
+    except BaseException as broken:
+        log_error("the map's source of randomness failed; there is no jitter", broken)
+        return delay
+
+
+publish(Backoff)

@@ -1,0 +1,522 @@
+"""Events and instruments: each event is a record, and has a method of `Instrument`.
+
+The records are frozen and take their fields by keyword, so that fields can be
+added. All times are seconds on the map's clock.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from threading import Lock
+from typing import Any, ClassVar, final
+
+import attrs
+
+from namedtasks._errors import RefusedError
+from namedtasks._logging import log_error
+from namedtasks._validation import safe_repr
+
+
+@attrs.frozen(kw_only=True)
+class TaskEvent:
+    """The fields that all events have.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import ManualClock, RecordingInstrument
+        >>> clock, recorder = ManualClock(), RecordingInstrument()
+        >>> with ThreadTaskMap(clock=clock, instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("pvc-1", clock.advance, 5, operation="attach")
+        >>> for event in recorder.events:
+        ...     print(f"{event.at:g} s: {event.hook} ({event.operation} {event.name})")
+        0 s: task_started (attach pvc-1)
+        5 s: task_succeeded (attach pvc-1)
+
+    .. versionadded:: 0.1
+    """
+
+    hook: ClassVar[str]
+    """The name of the method of `Instrument` for events of this type."""
+
+    name: Hashable
+    """The task's name."""
+    operation: str | None
+    """The operation that the start named, if any: a bounded label for metrics."""
+    at: float
+    """The time of the event."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskStarted(TaskEvent):
+    """A run's body is about to begin.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import ManualClock, RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> clock, recorder = ManualClock(), RecordingInstrument()
+        >>> with ThreadTaskMap(clock=clock, instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     clock.advance(0.5)
+        ...     _ = tasks.submit("pvc-1", attach)
+        >>> [(event.at, event.failures) for event in recorder.of(TaskStarted)]
+        [(0.0, 0), (0.5, 1)]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_started"
+
+    failures: int
+    """The number of runs of the name that failed in a row before this one."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskSucceeded(TaskEvent):
+    """A run returned a value.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import ManualClock, RecordingInstrument
+        >>> clock, recorder = ManualClock(), RecordingInstrument()
+        >>> with ThreadTaskMap(clock=clock, instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("pvc-1", clock.advance, 5)
+        >>> recorder.of(TaskSucceeded)
+        [TaskSucceeded(name='pvc-1', operation=None, at=5.0, duration=5.0)]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_succeeded"
+
+    duration: float
+    """Seconds since its body began."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskFailed(TaskEvent):
+    """A run ended with an error.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> recorder = RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach)
+        >>> [(event.error, event.retry_in) for event in recorder.of(TaskFailed)]
+        [(OSError('device busy'), 0.5)]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_failed"
+
+    duration: float
+    """Seconds since its body began."""
+    error: BaseException
+    """The original error with its traceback; keeping it keeps its frames alive."""
+    failures: int
+    """The number of runs that have failed in a row; this one counts unless it is exempt."""
+    retry_at: float | None
+    """The time when the name may start again; None if at once, `math.inf` if it gave up."""
+    retry_in: float | None
+    """The seconds until then; None if at once, `math.inf` if it gave up."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskCancelled(TaskEvent):
+    """A run was cancelled, and either ended for that reason or had not begun.
+
+    Example:
+        >>> import trio
+        >>> from namedtasks import open_task_map
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> from trio.testing import MockClock
+        >>> recorder = RecordingInstrument()
+        >>> async def main():
+        ...     async with open_task_map(instruments=[recorder]) as tasks:
+        ...         tasks.start_soon("pvc-1", trio.sleep, 60)
+        ...         await trio.sleep(5)
+        ...         tasks.cancel("pvc-1", reason="the pod is gone")
+        >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+        >>> [(event.duration, event.reason) for event in recorder.of(TaskCancelled)]
+        [(5.0, 'the pod is gone')]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_cancelled"
+
+    duration: float | None
+    """Seconds since its body began; None if it never did."""
+    reason: str | None
+    """The reason that was given for the cancellation, if any."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskRefused(TaskEvent):
+    """A start was refused, or skipped.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import ManualClock, RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> recorder = RecordingInstrument()
+        >>> with ThreadTaskMap(clock=ManualClock(), instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     _ = tasks.submit("pvc-1", attach, if_busy="skip")
+        >>> [(type(event.error), event.skipped) for event in recorder.of(TaskRefused)]
+        [(<class 'namedtasks.BackoffError'>, True)]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_refused"
+
+    error: RefusedError
+    """The error of the refusal, which may not have been raised."""
+    skipped: bool
+    """True if the caller asked to skip, and got None in place of the error."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskGaveUp(TaskEvent):
+    """The policy gave a name up; the event `TaskFailed` came just before.
+
+    Example:
+        >>> from namedtasks import Backoff, ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("no such volume")
+        >>> recorder = RecordingInstrument()
+        >>> with ThreadTaskMap(backoff=Backoff(give_up_after=1), instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach)
+        >>> [(event.failures, event.error) for event in recorder.of(TaskGaveUp)]
+        [(1, OSError('no such volume'))]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_gave_up"
+
+    failures: int
+    """The number of runs that failed in a row."""
+    error: BaseException
+    """The original error of the last one."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskOverdue(TaskEvent):
+    """A run was asked to stop, or reached its deadline, and still runs.
+
+    The event comes once for a run, ``overdue_after`` seconds after `asked_at`.
+
+    Example:
+        >>> import trio
+        >>> from namedtasks import open_task_map
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> from trio.testing import MockClock
+        >>> async def detach():
+        ...     with trio.CancelScope(shield=True):  # half of it would be worse
+        ...         await trio.sleep(60)
+        >>> recorder = RecordingInstrument()
+        >>> async def main():
+        ...     async with open_task_map(instruments=[recorder]) as tasks:
+        ...         tasks.start_soon("pvc-1", detach, timeout=30)
+        >>> trio.run(main, clock=MockClock(autojump_threshold=0))
+        >>> recorder.of(TaskOverdue)
+        [TaskOverdue(name='pvc-1', operation=None, at=31.0, duration=31.0, asked_at=30.0)]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_overdue"
+
+    duration: float
+    """Seconds since its body began."""
+    asked_at: float
+    """The time when the run was asked to stop.
+
+    It was cancelled then, reached its deadline, or its pool had shortly before
+    lost a worker and asked the others to terminate.
+    """
+
+
+@attrs.frozen(kw_only=True)
+class TaskForgotten(TaskEvent):
+    """The failures of a name, or of one operation of it, were forgotten on request.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> recorder = RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach, operation="attach").exception()
+        ...     _ = tasks.forget("pvc-1")
+        >>> [(event.name, event.operation, event.failures) for event in recorder.of(TaskForgotten)]
+        [('pvc-1', 'attach', 1)]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_forgotten"
+
+    failures: int
+    """The number of failures that were forgotten."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskQueued(TaskEvent):
+    """A start was deferred until its name is free: to replace a run, or to follow it.
+
+    Example:
+        >>> import threading
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> synced, recorder = threading.Event(), RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("node-3", synced.wait)
+        ...     _ = tasks.submit("node-3", synced.wait, if_busy="queue")
+        ...     synced.set()
+        >>> [(event.name, event.if_busy) for event in recorder.of(TaskQueued)]
+        [('node-3', 'queue')]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_queued"
+
+    if_busy: str
+    """The value that the start was given: ``"replace"`` or ``"queue"``."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskSuperseded(TaskEvent):
+    """A deferred run will never begin: a newer start of its name took its place.
+
+    Example:
+        >>> import threading
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> done, recorder = threading.Event(), RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[recorder]) as tasks:
+        ...     for operation in ("attach", "detach", "resize"):
+        ...         _ = tasks.submit("pvc-1", done.wait, if_busy="queue", operation=operation)
+        ...     done.set()
+        >>> [event.operation for event in recorder.of(TaskSuperseded)]
+        ['detach']
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_superseded"
+
+
+class Instrument:
+    """Base class of instruments: a map calls one method for each event.
+
+    Override the methods for the events that you want; the others cost nothing.
+    The methods are plain functions, called in the map's own thread while it
+    waits: they must be quick. A `ThreadTaskMap` calls them in many threads at
+    once. If a method raises, that is logged, and the map does not call that
+    instrument again.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> class Pager(Instrument):
+        ...     def task_failed(self, event):
+        ...         print(f"{event.operation} of {event.name} failed: {event.error}")
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> with ThreadTaskMap(instruments=[Pager()]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach, operation="attach")
+        attach of pvc-1 failed: device busy
+
+    .. versionadded:: 0.1
+    """
+
+    def task_started(self, event: TaskStarted, /) -> None:
+        """Handle the start of a run, just before its body begins."""
+
+    def task_succeeded(self, event: TaskSucceeded, /) -> None:
+        """Handle the end of a run that returned a value."""
+
+    def task_failed(self, event: TaskFailed, /) -> None:
+        """Handle the end of a run that failed."""
+
+    def task_cancelled(self, event: TaskCancelled, /) -> None:
+        """Handle the end of a run that was cancelled, or its cancellation before it began."""
+
+    def task_refused(self, event: TaskRefused, /) -> None:
+        """Handle a start that was refused or skipped."""
+
+    def task_gave_up(self, event: TaskGaveUp, /) -> None:
+        """Handle a name that its policy gave up."""
+
+    def task_overdue(self, event: TaskOverdue, /) -> None:
+        """Handle a run that was asked to stop, and still runs."""
+
+    def task_forgotten(self, event: TaskForgotten, /) -> None:
+        """Handle a name whose failures were forgotten on request."""
+
+    def task_queued(self, event: TaskQueued, /) -> None:
+        """Handle a start that was deferred until its name is free."""
+
+    def task_superseded(self, event: TaskSuperseded, /) -> None:
+        """Handle a deferred start whose place a newer one took."""
+
+
+_RECORDS = (TaskStarted, TaskSucceeded, TaskFailed, TaskCancelled, TaskRefused, TaskGaveUp)
+EVENTS: dict[str, type[TaskEvent]] = {
+    event.hook: event
+    for event in (*_RECORDS, TaskOverdue, TaskForgotten, TaskQueued, TaskSuperseded)
+}
+"""All events, by the methods of `Instrument` that take them."""
+
+_Queued = tuple[Instrument, TaskEvent, Any]
+"""An instrument, an event that it gets, and the run that the event is about, or None."""
+
+
+@final
+class EventBus:
+    """Delivers events to the instruments, one at a time and in the order of their emission.
+
+    Emitting only queues an event: it runs no code of the user's. The thread, or the call, that
+    finds nobody delivering delivers. So an instrument that calls the map gets the events of
+    that call after those before, and not inside the call.
+    """
+
+    def __init__(self, instruments: Iterable[Instrument]) -> None:
+        given = tuple(instruments)
+        for instrument in given:
+            check_instrument(instrument)
+        self.listeners: dict[str, tuple[Instrument, ...]] = {}
+        """The instruments that override a method, by its name; no entry is empty."""
+        for hook in EVENTS:
+            listeners = tuple(one for one in given if _overrides(one, hook))
+            if listeners:
+                self.listeners[hook] = listeners
+        self._queue: deque[_Queued] = deque()
+        self._delivering = Lock()
+        self._removed: list[Instrument] = []
+
+    def emit(
+        self,
+        hook: str,
+        name: Hashable,
+        operation: str | None,
+        at: float,
+        run: Any = None,
+        **fields: Any,
+    ) -> None:
+        """Queue an event about *run* for the instruments that override *hook*, if there are any."""
+        if hook in self.listeners:
+            self.queue(EVENTS[hook](name=name, operation=operation, at=at, **fields), run)
+
+    def queue(self, event: TaskEvent, run: Any = None) -> None:
+        """Queue *event*, which is about *run*."""
+        for instrument in self.listeners.get(event.hook, ()):
+            self._queue.append((instrument, event, run))
+
+    def deliver(self, most: float = math.inf, keep: Callable[[Any], bool] | None = None) -> None:
+        """Deliver the queued events, unless a call further out or another thread does.
+
+        Args:
+            most: Leave the rest to the next caller after so many deliveries.
+            keep: Returns whether the events of a run must wait for a later call. Such an event
+                holds back all later ones, so their order does not change.
+        """
+        queue = self._queue
+        while most > 0 and self._delivering.acquire(blocking=False):
+            try:
+                while most > 0:
+                    entry = queue.popleft()
+                    if keep is not None and entry[2] is not None and keep(entry[2]):
+                        queue.appendleft(entry)
+                        return
+                    self.call(*entry)
+                    most -= 1
+            except IndexError:
+                pass
+            finally:
+                self._delivering.release()
+            if self._is_empty():
+                return
+
+    def join(self, check: Callable[[], object] = int) -> None:
+        """Deliver the queued events, and wait while another thread does.
+
+        Args:
+            check: Called every 0.1 s of that wait. What it raises ends the wait.
+        """
+        while True:
+            self.deliver()
+            if self._delivering.acquire(timeout=0.1):
+                self._delivering.release()
+                if self._is_empty():
+                    return
+            check()
+
+    def _is_empty(self) -> bool:
+        """Return whether no event came before the release: its emitter has left it to us.
+
+        Reading an entry locks the deque, which its length does not.
+        """
+        try:
+            _ = self._queue[0]
+        except IndexError:
+            return True
+        return False
+
+    def call(self, instrument: Instrument, event: TaskEvent, _: Any) -> None:
+        """Call the method of *instrument* for *event*; unplug an instrument that raises."""
+        if any(one is instrument for one in self._removed):
+            return
+        try:
+            getattr(instrument, event.hook)(event)
+        except BaseException as error:  # whatever it is, the map goes on
+            self._remove(instrument)
+            what = f"instrument {safe_repr(instrument)} raised in {event.hook}()"
+            log_error(f"{what} and was unplugged", error)
+
+    def _remove(self, broken: Instrument) -> None:
+        self._removed.append(broken)
+        left = {
+            hook: tuple(one for one in listeners if one is not broken)
+            for hook, listeners in self.listeners.items()
+        }
+        self.listeners = {hook: listeners for hook, listeners in left.items() if listeners}
+
+    def after_fork(self) -> None:
+        """Drop the events of the parent process, and a lock that one of its threads held."""
+        self._queue.clear()
+        self._delivering = Lock()
+
+
+def check_instrument(instrument: object) -> None:
+    """Raise if *instrument* cannot be one.
+
+    Raises:
+        TypeError: it is no `Instrument`, or one of its methods is async.
+    """
+    if not isinstance(instrument, Instrument):
+        raise TypeError(f"an instrument must be an Instrument, not {safe_repr(instrument)}")
+    for hook in EVENTS:
+        if inspect.iscoroutinefunction(getattr(instrument, hook)):
+            raise TypeError(
+                f"{hook}() of {safe_repr(instrument)} must be a plain function, not async"
+            )
+
+
+def _overrides(instrument: Instrument, hook: str) -> bool:
+    method = getattr(instrument, hook)
+    return getattr(method, "__func__", method) is not getattr(Instrument, hook)

@@ -1,0 +1,908 @@
+"""The thread backend: begins, cancels and ends runs in threads and pools, and keeps the timer.
+
+One re-entrant lock guards the scheduler. It is held for a few steps of our own code, with no
+code of the user's under it but ``__hash__`` and ``__eq__`` of names and the clock's ``now``, and
+no other lock is asked for under it. A signal handler or a finalizer that interrupts its owner
+finds the lock owned by its own thread, and is refused or postponed. A thread that waits
+registers under the lock, in the step that found a reason to wait, and sleeps outside. Nothing
+leans on the GIL: all that is shared is under the lock, but for the hand-overs of the thread pool
+and the event bus, which have their own.
+
+Three kinds of place run a function. The map's *own threads*, and a pool of threads of
+somebody's, run our code: a body begins under the lock, so one that was cancelled before never
+does. Any *other pool* does not tell when a body begins: there a run has begun when it was
+submitted, and can be cancelled after that only if the pool can be believed.
+"""
+
+# ruff: noqa: SLF001 - the lock of `threading`, and the futures of this package
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Executor, Future
+from functools import partial
+from threading import get_ident
+from types import FrameType
+from typing import Any, TypeVar, final
+
+import namedtasks._base as _base
+from namedtasks._base import WaitCondition, Waits
+from namedtasks._context import running_in
+from namedtasks._errors import ClosedError
+from namedtasks._events import EventBus
+from namedtasks._executors import (
+    PoolJob,
+    PoolOrFactory,
+    is_in_process,
+    log_failed_submit,
+    pool_of,
+    submit,
+)
+from namedtasks._logging import log_error
+from namedtasks._scheduler import NO_EFFECTS, Effects, IfBusy, Scheduler, StartAction
+from namedtasks._state import Run, RunStatus, TaskMapStatistics
+from namedtasks._thread_pool import LINGERS, MonotonicClock, ThreadPool, make_daemon
+from namedtasks._threads.future import DONE, TaskFuture
+from namedtasks._threads.sigint import PLACES, SHARED, Place, critical, deferred_sigint, get_frame
+from namedtasks._validation import coroutine_error, error_text, remove_tb_frames, task_text
+from namedtasks.abc import Clock
+
+T = TypeVar("T")
+
+VERB, CURE = "submit()", "use a TaskMap or namedtasks.asyncio"
+"""The method and the cure that the error for an async function names."""
+
+REENTERED = (
+    "a task map was called from inside one of its own calls, by a signal handler, a "
+    "__del__, a name's __eq__, or a pool that runs functions in place: there only looks, "
+    "close() and the cancel methods may be called"
+)
+
+_MOST_EVENTS = 1_000
+"""Events that a caller of a map delivers; then it leaves the rest to the next one."""
+
+_SUCCEEDED, _ADMITTED, _BEGUN = RunStatus.SUCCEEDED, RunStatus.ADMITTED, RunStatus.BEGUN
+
+_submitting: dict[int, list[Callable[[], object]]] = {}
+"""The threads that are inside the `submit` of a pool or inside `Thread.start`, by their ids, each
+with the calls that were postponed. Those take locks that a thread must not ask for again."""
+
+
+_REAL_CLOCK = MonotonicClock()
+"""The clock of the timeouts of futures, whatever the map's own clock is."""
+
+
+def check_threading_is_as_imported() -> None:
+    """Raise if the functions of `threading` were replaced after the import.
+
+    Locks and thread-local objects of both kinds do not go together: what is stored for one
+    thread would be found by another.
+
+    Raises:
+        RuntimeError: gevent, or a library like it, has replaced them.
+    """
+    if threading.get_ident is not get_ident:
+        raise RuntimeError(
+            "the functions of threading were replaced after namedtasks was imported: "
+            "call gevent.monkey.patch_all(), or what else replaces them, before the import"
+        )
+
+
+@final
+class WaitQueue(dict[threading.Lock, None]):
+    """The threads that wait for one thing, each on a lock of its own. Under the map's lock."""
+
+    __slots__ = ()
+
+    def unpark_all(self) -> None:
+        """Wake all threads that wait now."""
+        while self:
+            try:
+                self.popitem()[0].release()
+            except RuntimeError:  # its clock has released it as well
+                continue
+
+
+def _make_wake() -> threading.Lock:
+    """Return a lock for the calling thread to wait on."""
+    wake = threading.Lock()
+    wake.acquire()
+    return wake
+
+
+class _Here(threading.local):
+    run: ThreadRun | None = None
+    """The run that the calling thread works for."""
+    telling: tuple[ThreadBackend, ...] = ()
+    """The maps whose instruments or callbacks the thread is calling."""
+
+
+_here = _Here()
+
+
+@final
+class ThreadRun(Run):
+    """A run with what a thread, or somebody's pool, needs to run it."""
+
+    status = RunStatus.ADMITTED
+    record = cancelled_at = followers = waiters = None
+
+    joined: list[TaskFuture[Any]] | None = None
+    """The futures of the starts that joined it."""
+    job: PoolJob | Future[Any] | None = None
+    """The job of a pool, which may take it back."""
+    in_pool: bool = False
+    """True if a pool has it that does not tell when a body begins: it may have."""
+    is_claimed: bool = False
+    """True if a thread is about to end it: no other may cancel it as unbegun."""
+    outer: ThreadRun | None = None
+    """The run inside which this thread runs this one: in a pool that runs it in place."""
+
+    def __init__(
+        self,
+        backend: ThreadBackend,
+        name: Hashable,
+        operation: str | None,
+        fn: Callable[..., object],
+        args: tuple[object, ...],
+        executor: PoolOrFactory | None,
+        timeout: float,
+    ) -> None:
+        # Not the base's: its call and what it writes cost 0.3 us of the 4 of a run. These defaults
+        # are those of the class, above.
+        self.backend, self.name, self.operation, self.timeout = backend, name, operation, timeout
+        scheduler = backend.scheduler
+        self.semaphore = scheduler.thread_slots if executor is None else scheduler.slots
+        self.fn: Any = fn
+        self.args: tuple[object, ...] = args
+        self.executor: PoolOrFactory | None = executor
+        self.context: Any = contextvars.copy_context()
+        self.handle: TaskFuture[Any] | None = TaskFuture(self)
+
+    @property
+    def has_run(self) -> bool:
+        """True if its body is known to have begun."""
+        return self.started_at is not None and not self.in_pool
+
+    def drop_body(self) -> None:
+        """Drop all that was kept for a body that begins elsewhere, or never."""
+        self.fn = self.context = None
+        self.args = ()
+
+
+@final
+class ThreadBackend:
+    """The state that a `ThreadTaskMap` and its futures share."""
+
+    defers_sigint = True
+
+    def __init__(self, scheduler: Scheduler[ThreadRun], clock: Clock) -> None:
+        self.scheduler: Scheduler[ThreadRun] = scheduler
+        self.clock: Clock = clock
+        self.now: Callable[[], float] = clock.now
+        self.lock: Any = threading.RLock()
+        self.waits: Waits[ThreadRun, WaitQueue] = Waits(scheduler, self.now, WaitQueue, _complete)
+        self.pool: ThreadPool[ThreadRun] = ThreadPool("namedtasks", self.work, _start_thread)
+        self.block_done: bool = False
+        """True once the map's block is done: the map closes with its last run."""
+        self.postponed: deque[Callable[[], object]] = deque()
+        """Calls that have interrupted a call of this map in the same thread."""
+        self._callbacks = 0
+        """The number of threads that call callbacks of futures."""
+        self._has_timer = False
+        self._timer_due = math.inf
+        self._timer_queue = WaitQueue()
+
+    # Calls from outside
+
+    def refuse_inside(self) -> None:
+        """Raise if the caller has interrupted a call of the map, or a thread's start.
+
+        Raises:
+            RuntimeError: it has.
+        """
+        if self.lock._is_owned() or _postponed_here() is not None:
+            raise RuntimeError(REENTERED)
+
+    @critical
+    def statistics(self) -> TaskMapStatistics:
+        """Count what is in the map, at one moment."""
+        try:
+            with self.lock:
+                return self.scheduler.statistics()
+        finally:
+            self.after_call(get_frame(1))
+
+    def call(self, verb: Callable[[], T]) -> T:
+        """Call *verb*, unless the caller has interrupted a call of the map."""
+        try:
+            self.refuse_inside()
+            return verb()
+        finally:
+            self.after_call()
+
+    def call_or_postpone(self, verb: Callable[[], T], answer: T) -> T:
+        """Call *verb*, or postpone it if the caller has interrupted a call of the map."""
+        if self.lock._is_owned():
+            self.postponed.append(verb)
+        elif (postponed := _postponed_here()) is not None:
+            postponed.append(partial(self.call, verb))
+        else:
+            return self.call(verb)
+        return answer
+
+    def after_call(self, frame: FrameType | None = None) -> None:
+        """Make the calls that have interrupted this one, and pass a deferred Ctrl-C on.
+
+        The *frame* is that of a caller that is not critical; by default the direct caller's.
+        """
+        try:
+            while self.postponed and not self.lock._is_owned():
+                self.postponed.popleft()()
+        finally:
+            if deferred_sigint.pending:
+                deferred_sigint.deliver(frame or get_frame(1))
+
+    # Starting
+
+    @critical
+    def submit(  # noqa: C901 - calls would cost more
+        self, run: ThreadRun, if_busy: IfBusy
+    ) -> TaskFuture[Any] | None:
+        """Start *run*, or answer as *if_busy* says for a busy name."""
+        if self.lock._is_owned() or _submitting:
+            self.refuse_inside()
+        if (run.timeout != math.inf or if_busy == "queue") and not self._has_timer:
+            self._start_timer()
+        scheduler = self.scheduler
+        future, effects, error, begins = run.handle, NO_EFFECTS, None, False
+        action = StartAction.ADMIT
+        try:
+            with self.lock:
+                holder: Any = scheduler.find_conflict(run.name, run.operation, self.now)
+                if holder is None:
+                    holder = run
+                    scheduler.admit(run, self.now)
+                    begins = run.status is _ADMITTED  # it may get its slot, and begin, after this
+                else:
+                    action, error = scheduler.resolve(
+                        holder, run.name, run.operation, if_busy, self.now
+                    )
+                if action is StartAction.DEFER:
+                    effects = scheduler.defer(run, if_busy, self.now())
+                    self.waits.note_ended(*effects.dropped)
+                elif if_busy == "join" and error is None:
+                    future = TaskFuture[Any](holder)
+                    holder.joined = [*(holder.joined or ()), future]
+                elif action is not StartAction.ADMIT:
+                    future = run.handle = None
+            if not begins:
+                pass
+            elif run.executor is None:
+                self.pool.submit(run)
+            else:
+                self._submit_to_pool(run, run.executor)
+        except BaseException as failed:
+            if self._roll_back(run) or not isinstance(failed, Exception):
+                raise
+            log_failed_submit(failed)
+        if action is not StartAction.ADMIT:
+            _base.apply_effects(self, effects)
+        if action is not StartAction.REFUSE or error is None:
+            return future
+        try:
+            raise error
+        finally:
+            del error  # no cycle through the traceback
+
+    @critical
+    def _roll_back(self, run: ThreadRun) -> bool:
+        """Undo the admission of *run*; return False if it has begun or ended for all that.
+
+        A pool queues a job before it starts a thread: another one may have come for it.
+        """
+        with self.lock:
+            if run.done or run.has_run:
+                return False
+            if self.scheduler.running.get(run.name) is not run:
+                return True
+            effects = self.scheduler.roll_back(run, self.now)
+            run.in_pool = False
+            run.started_at = None
+            self.waits.note_ended(run, *effects.dropped)
+        _base.apply_effects(self, effects, run)
+        return True
+
+    @critical
+    def spawn(self, run: ThreadRun) -> BaseException | None:
+        """Submit *run* to its pool, or return the error why it never will begin."""
+        postponed = _postponed_here()
+        if postponed is not None:
+            postponed.append(partial(_base.apply_effects, self, Effects((run,))))
+            return None
+        try:
+            if run.executor is None:
+                self.pool.submit(run)
+            else:
+                self._submit_to_pool(run, run.executor)
+        except BaseException as error:
+            with self.lock:
+                run.is_claimed = not run.done and not run.has_run  # as in `_roll_back`
+            if run.is_claimed:
+                return error
+            log_failed_submit(error)
+        return None
+
+    @critical
+    def _submit_to_pool(self, run: ThreadRun, executor: PoolOrFactory) -> None:
+        pool = executor if isinstance(executor, Executor) else _call_user_code(pool_of, executor)
+        job: PoolJob | Future[Any]
+        if is_in_process(pool):
+            job = _call_submit(pool.submit, self._work_in_pool, [run])
+        else:
+            with self.lock:
+                if run.done:
+                    return
+                fn, args = run.fn, run.args
+                run.in_pool = True
+                run.drop_body()
+            lost = {"lost": run.note_lost_worker, "overdue_after": run.overdue_after}
+            job = _call_submit(submit, pool, fn, args, partial(self._end_by, run, fn), **lost)
+        with self.lock:
+            if not run.done:
+                run.job = job
+        if isinstance(job, Future):  # it ends a run whose body the pool has dropped
+            job.add_done_callback(partial(self._end_by, run, None))
+        if run.in_pool:
+            self._begin(run)
+        if run.done or run.cancelled_at is not None:  # as quick as that, or cancelled meanwhile
+            job.cancel()
+
+    # Running
+
+    @critical
+    def work(self, run: ThreadRun) -> None:
+        """Run *run* in the calling thread, from beginning to end. Raises nothing."""
+        if not self._begin(run):
+            return
+        fn, args, context = run.fn, run.args, run.context
+        run.fn = run.context = None  # no `drop_body`: a call costs as much as all this
+        run.args = ()
+        here = _here
+        run.outer, here.run = here.run, run
+        try:
+            run.value = context.run(_call_body, run, fn, args)
+        except BaseException as error:
+            # From the body's frame on: no frame of ours may keep the run, which keeps the error.
+            error = remove_tb_frames(error, _OUR_FRAMES)
+            del fn, args, context
+            _base.finish_run(self, run, error)
+            del error
+        else:
+            with self.lock:
+                effects = self.scheduler.finish(run, _SUCCEEDED, self.now)
+                self.waits.note_end(run)
+                if effects is not NO_EFFECTS:
+                    self.waits.note_ended(*effects.dropped)
+            if (
+                effects is not NO_EFFECTS
+                or run.handle is not None
+                or self.scheduler.timers.changed
+                or self.scheduler.events.listeners
+                or self.postponed
+                or self.block_done
+            ):
+                _base.apply_effects(self, effects, run)
+        finally:
+            here.run, run.outer = run.outer, None
+            del run  # an error's traceback leads to this frame
+
+    @critical
+    def _begin(self, run: ThreadRun) -> bool:
+        """Note that the body of *run* begins; return False if it must not any more."""
+        scheduler = self.scheduler
+        with self.lock:
+            if run.status is not _ADMITTED or (run.is_claimed and not run.in_pool):
+                return False
+            scheduler.begin(run, self.now())
+        if scheduler.timers.changed or scheduler.events.listeners:
+            self.finished()
+        return True
+
+    def _work_in_pool(self, box: list[ThreadRun]) -> None:
+        """Run the run in *box*: a pool's frames must not keep it, so they have only the box."""
+        # In the place of the submitter, if it is the same thread: the body is outside the submit.
+        mark = _submitting.pop(get_ident(), None) if _submitting else None
+        try:
+            self.work(box.pop())
+        finally:
+            if mark is not None:
+                _submitting[get_ident()] = mark
+
+    @critical
+    def _end_by(
+        self, run: ThreadRun, fn: Callable[..., object] | None, future: Future[Any]
+    ) -> None:
+        """End *run* by its pool's *future*, unless it was run by us and has ended.
+
+        The pool was given *fn*; None if it was given our code.
+        """
+        with self.lock:
+            run.job = None  # no cycle
+            if run.done:
+                return
+            run.is_claimed = True
+        run.outer, _here.run = _here.run, run
+        try:
+            if future.cancelled():
+                with self.lock:
+                    reason = "it was taken back from its pool"
+                    self.scheduler.request_cancel(run, reason, self.now())
+                _base.finish_run(self, run, None, cancelled=True)
+                return
+            if run.in_pool:
+                self._begin(run)  # it may end before the submitter has noted that
+            error = future.exception()
+            if error is None:
+                run.value = future.result()
+                error = coroutine_error(VERB, fn, run.value, CURE)
+            _base.finish_run(self, run, error)
+        finally:
+            _here.run, run.outer = run.outer, None
+
+    @critical
+    def note_lost_worker(self, run: ThreadRun) -> None:
+        """Note that the pool of *run* has lost a worker: the run has failed, and goes on."""
+        self._begin(run)  # the worker may be lost before the submitter has noted that
+        with self.lock:
+            self.scheduler.request_cancel(run, "a worker of its pool was lost", self.now())
+        self.finished()
+
+    # Acting for the scheduler
+
+    def can_drop(self, run: ThreadRun) -> bool:
+        """Return whether the body of *run* can be kept from beginning. Under the lock."""
+        return run.status < _BEGUN and not run.in_pool and not run.is_claimed
+
+    def interrupt(self, run: ThreadRun) -> None:
+        """Take *run* back from a pool, if that can be; a thread asks for itself."""
+        if run.in_pool and run.job is not None:
+            run.job.cancel()
+
+    def discard(self, run: ThreadRun) -> None:
+        """Let go of all that *run* has kept for a body that never begins."""
+        run.drop_body()
+        if run.job is not None:
+            run.job.cancel()
+
+    def timeout_error(self, message: str) -> Exception:
+        """Return the error of a run that its own deadline has stopped."""
+        return TimeoutError(message)
+
+    @critical
+    def finished(self, *ended: ThreadRun) -> None:
+        """Publish the futures of runs that have *ended*, set the timer, deliver events."""
+        for run in ended:
+            if run.handle is not None:
+                with self.lock:
+                    futures = [one for one in (run.handle, *(run.joined or ())) if one is not None]
+                    run.handle = run.joined = None
+                self._publish(run, futures, has_ended=True)
+        if self.scheduler.timers.changed:
+            self._set_timer()
+        if self.scheduler.events.listeners:
+            most = math.inf if _here.run is not None else _MOST_EVENTS
+            self._tell("the delivery of events", self.scheduler.events.deliver, most)
+        if self.postponed:
+            self.after_call()
+        if self.block_done:
+            with self.lock:
+                if self.until_told() is None:
+                    _base.mark_closed(self)
+
+    @critical
+    def _publish(self, run: ThreadRun, futures: list[Any], *, has_ended: bool) -> None:
+        """Complete *futures* of *run*, wake the callers that wait, and call callbacks."""
+        with self.lock:
+            self._callbacks += 1
+            for future in futures:
+                if future._made_condition is None:
+                    future._write()
+            futures = [future for future in futures if future._made_condition is not None]
+        for future in futures:
+            future._publish()
+        with self.lock:
+            if has_ended:
+                self.waits.ending.pop(run, None)
+            self.waits.wake(run)
+        for future in futures:
+            what = f"a callback of the future of {task_text(future.name, future.operation)}"
+            for callback in future._done_callbacks:
+                self._tell(what, _call_user_code, callback, future)
+        with self.lock:
+            self._callbacks -= 1
+            self.waits.wake()
+
+    @critical
+    def _tell(self, what: str, fn: Callable[..., object], *args: object) -> None:
+        """Call instruments or a callback, and log what is raised."""
+        outer, _here.telling = _here.telling, (*_here.telling, self)
+        try:
+            fn(*args)
+        except BaseException as error:
+            log_error(f"{what} failed", error)
+        finally:
+            _here.telling = outer
+
+    @critical
+    def cancel_future(self, future: Any) -> bool:
+        """Cancel the run of *future* if its body has not begun; return whether it was.
+
+        A future that shares the run only leaves it.
+        """
+        if self.lock._is_owned():
+            raise RuntimeError(REENTERED)
+        run: Any = future._run
+        effects: Effects[ThreadRun] = NO_EFFECTS
+        with self.lock:
+            if future.done() or future._has_left or run.done:
+                has_begun = run.status is not RunStatus.CANCELLED or run.has_run
+                return future.cancelled() or future._has_left or not has_begun
+            if run.joined is not None and future in run.joined:
+                run.joined.remove(future)
+                future._has_left = True
+            elif self.can_drop(run):
+                effects = self.scheduler.drop(run, None, self.now())
+                self.waits.note_ended(*effects.dropped)
+        if future._has_left:
+            self._publish(run, [future], has_ended=False)
+            return True
+        if effects is not NO_EFFECTS:
+            _base.apply_effects(self, effects)
+            return True
+        return run.in_pool and run.job is not None and run.job.cancel()
+
+    # The timer
+
+    @critical
+    def _start_timer(self) -> None:
+        """Start the timer's thread, unless there is one.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        with self.lock:
+            if self._has_timer:
+                return
+            self._has_timer = True
+        try:
+            _start_thread(make_daemon("namedtasks: the map's timer", self._keep_time))
+        except BaseException:
+            self._note_no_timer()
+            raise
+
+    @critical
+    def _set_timer(self) -> None:
+        """Wake the timer's thread if something falls due before it looks again."""
+        postponed = _postponed_here()
+        if postponed is not None:
+            postponed.append(self._set_timer)
+            return
+        with self.lock:
+            self.scheduler.timers.changed = False
+            due = self.scheduler.timers.next_due()
+            if due is None and self._timer_due != math.inf:
+                self._timer_queue.unpark_all()  # or it would sleep on, for nothing
+            if due is None or due >= self._timer_due:
+                return
+            self._timer_queue.unpark_all()
+        try:
+            self._start_timer()
+        except Exception as error:
+            self.scheduler.timers.changed = True  # the next call tries again
+            # At the interpreter's exit there are none to be had, from Python 3.12 on.
+            if threading.main_thread().is_alive():
+                what = "no thread can be started for a map's timer: overdue runs are not told"
+                log_error(what, error)
+
+    def _keep_time(self) -> None:
+        """Do what falls due, until nothing does for some time."""
+        try:
+            while self._sleep_until_due():
+                _base.run_due(self)
+        except BaseException as error:  # the clock's, as a rule
+            self._note_no_timer()
+            log_error("a map's timer has failed; the next change of a timer starts it again", error)
+
+    @critical
+    def _sleep_until_due(self) -> bool:
+        """Sleep until something is due; return False if nothing will be for some time."""
+        wake = _make_wake()
+        with self.lock:
+            due = self.scheduler.timers.next_due()
+            self._timer_due = math.inf if due is None else due
+            self._timer_queue[wake] = None
+        stays = True
+        if due is not None:
+            self.clock.wait(wake, due)
+        else:
+            stays = not self.pool.closed and wake.acquire(timeout=LINGERS)
+        with self.lock:
+            self._timer_queue.pop(wake, None)
+            if not stays and self.scheduler.timers.next_due() is None:
+                self._note_no_timer()
+                return False
+        return True
+
+    @critical
+    def _note_no_timer(self) -> None:
+        with self.lock:
+            self._has_timer = False
+            self._timer_due = math.inf
+
+    # Waiting
+
+    @critical
+    def wait(
+        self, condition: Callable[[], WaitCondition[WaitQueue] | None], deadline: float = math.inf
+    ) -> bool:
+        """Wait until there is no *condition* any more; return False if the *deadline* came first.
+
+        The step that finds the condition registers the thread: so what ends the condition cannot
+        come in between.
+        """
+        wake = _make_wake()
+        while True:
+            with self.lock:
+                found = condition()
+                if found is None or self.now() >= deadline:
+                    return found is None
+                found.queue[wake] = None
+            try:
+                _sleep(self.clock, wake, min(found.until, deadline))
+            finally:
+                with self.lock:
+                    found.queue.pop(wake, None)
+
+    @critical
+    def wait_free(self, name: Hashable, operation: str | None, deadline: float) -> bool:
+        """Wait until nothing is in the way of a start of *name*."""
+        with self.lock:
+            holders = self.scheduler.find_holders(name)
+        for run in holders:
+            self.refuse_inside_run(run, "wait_free()")
+        try:
+            return self.wait(lambda: self.waits.until_free(name, operation), deadline)
+        finally:
+            with self.lock:
+                self.waits.leave(name)
+
+    def _refuse_to_wait_for_itself(self, run: Any, verb: str) -> None:
+        """Raise where this thread runs *run*, or the run before it in the queue."""
+        self.refuse_inside_run(run, f"{verb} of its own future")
+        if run.deferred == "queue" and run.blocker is not None:
+            self.refuse_inside_run(run.blocker, f"{verb} of what is queued behind it")
+
+    @critical
+    def wait_for_future(self, future: Any, verb: str, timeout: float | None) -> None:
+        """Wait until *future* is done, at most *timeout* seconds."""
+        if self.lock._is_owned() or _submitting:
+            self.refuse_inside()
+        run: Any = future._run
+        if _here.run is not None:
+            self._refuse_to_wait_for_itself(run, verb)
+        until = math.inf if timeout is None else _REAL_CLOCK.now() + timeout
+        wake = threading.Lock()
+        wake.acquire()
+        try:
+            while True:
+                with self.lock:
+                    if future._state in DONE:
+                        return
+                    if self.scheduler.forked:
+                        raise ClosedError(run.name, run.operation, True)
+                    if run.waiters is None:
+                        run.waiters = WaitQueue()
+                    run.waiters[wake] = None
+                _sleep(_REAL_CLOCK, wake, until)
+                if future._state in DONE or (timeout is not None and _REAL_CLOCK.now() >= until):
+                    return
+        finally:
+            if future._state not in DONE and run.waiters is not None:
+                with self.lock:
+                    run.waiters.pop(wake, None)
+            if self.postponed or deferred_sigint.pending:
+                self.after_call(get_frame(1))  # this frame is critical
+
+    @critical
+    def shutdown(self, seconds: float) -> tuple[Hashable, ...]:
+        """Wait *seconds* for the runs of a closed map, and cancel the rest."""
+        if not self.wait(self.waits.until_idle, self.now() + seconds):
+            _base.cancel_names(self, _base.all_names(self), "the map is shutting down")
+            overdue_after = self.scheduler.overdue_after
+            if not self.wait(self.waits.until_idle, self.now() + overdue_after):
+                _base.run_due(self)  # the runs become overdue at this very moment
+                # Or the map's timer was first, and a program that ends now cuts its thread short.
+                self.scheduler.events.join(_check_sigint)
+        self._dismiss_threads()
+        return tuple(self.scheduler.running.copy())
+
+    def until_told(self) -> WaitCondition[WaitQueue] | None:
+        """Return what keeps the map from being idle, with all callbacks of futures called."""
+        if self._callbacks:
+            return WaitCondition(self.waits.idle, math.inf)
+        return self.waits.until_idle()
+
+    def refuse_inside_map(self, verb: str) -> None:
+        """Raise if *verb* would wait for its caller.
+
+        Raises:
+            RuntimeError: the caller is inside a task of the map, or of a call to it.
+        """
+        self.refuse_inside()
+        if any(run.backend is self for run in _runs_here()):
+            raise _base.waits_for_its_map(verb)
+
+    def refuse_inside_run(self, run: Run, verb: str) -> None:
+        """Raise if *verb* would wait for its caller.
+
+        Raises:
+            RuntimeError: the caller is inside *run*.
+        """
+        if any(one is run for one in _runs_here()):
+            raise _base.waits_for_its_run(run, verb)
+
+    def refuse_block(self) -> None:
+        """Raise if the end of the block would wait for its caller.
+
+        Raises:
+            RuntimeError: the caller is inside a task of the map, of a call to it, or of a
+                callback or an instrument that it is just calling.
+        """
+        self.refuse_inside_map("the end of its block")
+        if self in _here.telling:
+            raise RuntimeError(
+                "the end of its block from inside a callback of a future, or an instrument, of the "
+                "same map would wait for itself: call it from outside"
+            )
+
+    # Leaving the block
+
+    @critical
+    def leave(self, exc: BaseException | None) -> None:
+        """Leave the block, whose body has raised *exc*, if anything.
+
+        Raises:
+            BaseException: what a signal handler raised while it waited: Ctrl-C, as a rule.
+        """
+        if self.scheduler.forked:
+            return
+        self.block_done = True
+        raised = exc
+        try:
+            _base.drain(self)
+            try:
+                if exc is None:
+                    self.wait(self.until_told)
+            except BaseException as interrupt:
+                raised = interrupt
+            if raised is not None:
+                reason = f"the map's block raised {error_text(raised)}"
+                _base.cancel_names(self, _base.all_names(self), reason)
+                self.wait(self.until_told)
+            self.scheduler.events.join(_check_sigint)
+            if raised is not exc and raised is not None:
+                raise raised
+        finally:
+            del raised, exc  # no cycle through the traceback
+            _base.close(self)
+            self._dismiss_threads()
+
+    @critical
+    def _dismiss_threads(self) -> None:
+        """Make the threads of the map leave that have nothing to do, now and from now on."""
+        self.pool.close()
+        with self.lock:
+            self._timer_queue.unpark_all()
+
+
+def _complete(run: ThreadRun) -> bool:
+    """Complete the future of *run*, which has ended, unless that needs a Condition."""
+    future: Any = run.handle
+    if run.joined is not None or future is None or future._made_condition is not None:
+        return False
+    future._write()
+    run.handle = None
+    return True
+
+
+def _runs_here() -> Iterator[ThreadRun]:
+    """Yield the runs that the calling thread works for and that have not ended, innermost first."""
+    run = _here.run
+    while run is not None:
+        if not run.done:
+            yield run
+        run = run.outer
+
+
+def _postponed_here() -> list[Callable[[], object]] | None:
+    """Return the list of postponed calls if this thread is inside a pool's submit; else None."""
+    return _submitting.get(get_ident()) if _submitting else None
+
+
+@critical
+def _call_submit(fn: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Call *fn*, the `submit` of a pool or `Thread.start`.
+
+    They take locks that a thread must not ask for again while it holds them, and a signal handler
+    or a finalizer may come in between. So inside the call the starts of this thread are refused,
+    and what would start something is postponed.
+    """
+    me = get_ident()
+    is_outermost = me not in _submitting
+    try:
+        _submitting.setdefault(me, [])
+        return _call_interruptibly(fn, *args, **options)
+    finally:
+        if is_outermost:
+            for call in _submitting.pop(me, ()):
+                call()
+
+
+def _call_interruptibly(fn: Callable[..., T], *args: Any, **options: Any) -> T:
+    return fn(*args, **options)
+
+
+def _start_thread(thread: threading.Thread) -> None:
+    _call_submit(thread.start)
+
+
+# These call code of the user's, or sleep. Ctrl-C may interrupt them.
+
+
+def _call_body(run: ThreadRun, fn: Callable[..., object], args: tuple[object, ...]) -> object:
+    running_in.set(run)
+    try:
+        value = fn(*args)
+        if value is not None:
+            error = coroutine_error(VERB, fn, value, CURE)
+            if error is not None:
+                raise error
+        return value
+    finally:
+        error = None
+        del run, fn, args  # an error's traceback leads to this frame
+
+
+def _call_user_code(fn: Callable[..., T], *args: Any) -> T:
+    return fn(*args)
+
+
+def _sleep(clock: Clock, wake: threading.Lock, until: float) -> None:
+    if deferred_sigint.pending:
+        deferred_sigint.deliver()
+    clock.wait(wake, until)
+
+
+def _check_sigint() -> None:
+    if deferred_sigint.pending:
+        deferred_sigint.deliver()
+
+
+_OUR_FRAMES = frozenset({_call_body.__code__})
+"""The frames between the place where a body's error is caught and the body."""
+
+PLACES[_call_interruptibly.__code__] = Place.SUBMIT
+PLACES[_call_body.__code__] = PLACES[_call_user_code.__code__] = Place.USER_CODE
+PLACES[EventBus.call.__code__] = Place.USER_CODE
+PLACES[_sleep.__code__] = PLACES[_check_sigint.__code__] = Place.SLEEP
+SHARED.update(
+    fn.__code__
+    for fn in vars(_base).values()
+    if inspect.isfunction(fn) and fn.__code__.co_varnames[:1] == ("backend",)
+)

@@ -1,0 +1,357 @@
+"""Checks of what callers pass in, and safe text for messages.
+
+Every check raises at the call that made the mistake, and its message names the
+cure. Most checks run on every start, so the usual case comes first.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import types
+from collections.abc import Callable, Coroutine, Hashable, Set as AbstractSet
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast
+
+from namedtasks._logging import log_error
+
+Body: TypeAlias = Coroutine[Any, Any, Any]
+"""The coroutine that an async function returns."""
+
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+class Words(NamedTuple):
+    """The names of the two methods with which a dialect starts a task."""
+
+    start: str
+    """The method that takes an async function, for example ``start_soon``."""
+    start_plain: str
+    """The method that takes a plain function, for example ``start_thread_soon``."""
+
+
+# Text
+
+
+def safe_repr(value: object, convert: Callable[[object], str] = repr) -> str:
+    """Return the repr of *value*, or a replacement text if that raises."""
+    try:
+        return convert(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return f"<{type(value).__name__} whose {convert.__name__} raises>"
+
+
+def safe_str(value: object) -> str:
+    """Return the str of *value*, or a replacement text if that raises."""
+    return safe_repr(value, str)
+
+
+def error_text(error: BaseException) -> str:
+    """Return the last line of the error's traceback, for example ``ValueError: boom``."""
+    text = safe_str(error)
+    kind = type(error).__qualname__
+    return f"{kind}: {text}" if text else kind
+
+
+def task_text(name: Hashable, operation: str | None) -> str:
+    """Return a task's description, for example ``task 'vol-1' (operation 'mount')``."""
+    if operation is None:
+        return f"task {safe_repr(name)}"
+    return f"task {safe_repr(name)} (operation {safe_repr(operation)})"
+
+
+def name_text(name: Hashable) -> str:
+    """Return the name for the framework's own task object: *name* as it is, or its repr."""
+    return name if isinstance(name, str) else safe_repr(name)
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a duration with three significant digits and no exponent, for example ``0.5 s``."""
+    digits = 0 if seconds >= 100 else 1 if seconds >= 10 else 2 if seconds >= 1 else 3
+    text = f"{seconds:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} s"
+
+
+# Arguments
+
+
+def check_number(what: str, value: object, *, least: float = 0.0, most: float = math.inf) -> float:
+    """Return *value* as a float in [*least*, *most*].
+
+    Raises:
+        TypeError: it is no number (a bool is none).
+        ValueError: it is NaN, or outside of the range.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a number, not {safe_repr(value)}")
+    if not least <= value <= most:
+        upper = "" if most == math.inf else f" and at most {most:g}"
+        raise ValueError(f"{what} must be at least {least:g}{upper}, not {safe_repr(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{what} is too large for a float") from None
+
+
+def check_finite(what: str, value: object, *, least: float = 0.0) -> float:
+    """Return *value* as a finite float that is at least *least*.
+
+    Raises:
+        TypeError: it is no number (a bool is none).
+        ValueError: it is infinite, NaN, or below *least*.
+    """
+    checked = check_number(what, value, least=least)
+    if checked == math.inf:
+        raise ValueError(f"{what} must be finite, not inf")
+    return checked
+
+
+def check_timeout(value: float | None) -> float:
+    """Return a timeout in seconds, infinite for None.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative or NaN.
+    """
+    return math.inf if value is None else check_number("timeout", value)
+
+
+def check_count(what: str, value: object, *, none_means: str) -> int | None:
+    """Return *value*, which must be a whole number of at least 1, or None.
+
+    Raises:
+        TypeError: it is neither None nor a whole number (a bool is none).
+        ValueError: it is below 1.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be a whole number or None, not {safe_repr(value)}")
+    if value < 1:
+        raise ValueError(f"{what} must be at least 1, or None for {none_means}, not {value}")
+    return value
+
+
+def check_flag(what: str, value: object) -> bool:
+    """Return *value*, which must be True or False.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f"{what} must be True or False, not {safe_repr(value)}")
+
+
+def check_if_busy(value: object) -> None:
+    """Raise `ValueError` if *value* is none of the five values of ``if_busy``."""
+    if value not in ("refuse", "skip", "join", "replace", "queue"):
+        raise ValueError(
+            "if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not "
+            f"{safe_repr(value)}"
+        )
+
+
+def check_reason(value: object) -> None:
+    """Raise `TypeError` if *value*, the reason of a cancellation, is neither a str nor None."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"reason must be a str or None, not {safe_repr(value)}")
+
+
+def check_hashable(name: object, operation: object) -> None:
+    """Raise `TypeError` if *name* has no hash, or *operation* is neither a str nor None."""
+    if operation is not None and not isinstance(operation, str):
+        raise TypeError(f"operation must be a str or None, not {safe_repr(operation)}")
+    try:
+        hash(name)
+    except TypeError as error:
+        raise TypeError(
+            f"a task's name must be hashable, and {type(name).__name__} is not: {safe_repr(name)}; "
+            "use a str, a tuple or a frozen class"
+        ) from error
+
+
+def check_callable(what: str, value: object) -> None:
+    """Raise `TypeError` if *value* cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{what} must be callable, not {safe_repr(value)}")
+
+
+def check_executor(value: object) -> None:
+    """Raise `TypeError` if *value* is neither callable nor None."""
+    if value is not None and not callable(value):
+        raise TypeError(
+            "executor must be an async callable such as trio.to_thread.run_sync, "
+            f"not {safe_repr(value)}"
+        )
+
+
+def check_policy(value: object) -> None:
+    """Raise `TypeError` if *value* is neither a backoff policy nor None."""
+    is_class = isinstance(value, type)
+    if value is not None and (is_class or not callable(getattr(value, "delay", None))):
+        raise TypeError(
+            f"backoff must be a Backoff, None, or have a method delay(), not {safe_repr(value)}"
+        )
+
+
+# Functions and their results
+
+
+def check_plain_fn(verb: str, fn: object, cure: str) -> None:
+    """Raise `TypeError` if *fn* cannot be called, or is async, also inside `functools.partial`.
+
+    Args:
+        verb: The method that was given *fn*, for example ``submit()``.
+        fn: The function, which should be a plain one.
+        cure: What to do with an async function, for the message.
+    """
+    if type(fn) is types.FunctionType:
+        if not fn.__code__.co_flags & _ASYNC and not fn.__dict__:
+            return
+    elif type(fn) is type or type(fn) is types.BuiltinFunctionType:
+        return
+    if not callable(fn):
+        if is_coroutine(fn):
+            fn.close()
+        raise TypeError(f"{verb} takes a plain function, not {safe_repr(fn)}")
+    inner: object = fn
+    while isinstance(inner, functools.partial):
+        inner = cast("functools.partial[object]", inner).func
+    # A call of a class makes an instance: that is plain, even if calling the instance is async.
+    call = None if isinstance(inner, type) else type(inner).__call__
+    if _is_async(inner) or _is_async(call):
+        raise TypeError(f"{verb} takes a plain function, and {safe_repr(fn)} is async: {cure}")
+
+
+def _is_async(fn: object) -> bool:
+    """Return whether a call of *fn* is known to return a coroutine or an async generator."""
+    if isinstance(fn, types.MethodType):
+        fn = fn.__func__
+    if type(fn) is types.FunctionType and fn.__code__.co_flags & _ASYNC:
+        return True
+    if "__wrapped__" in getattr(fn, "__dict__", ()):
+        # functools.wraps() also copies the mark of inspect.markcoroutinefunction(), so the mark
+        # says nothing about a wrapper: coroutine_error() looks at its result instead.
+        return False
+    return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
+
+
+def coroutine_error(verb: str, fn: object, value: object, cure: str) -> TypeError | None:
+    """Return the error for a plain function that returned a coroutine, and close that.
+
+    Args:
+        verb: The method that was given *fn*, for example ``submit()``.
+        fn: The function.
+        value: The value that it returned.
+        cure: What to do with an async function, for the message.
+
+    Returns:
+        None if *value* is no coroutine.
+    """
+    # Not isinstance(), which asks the value for its __class__: that may be expensive, or raise.
+    kind = type(value)
+    if not issubclass(kind, Coroutine) and not (
+        kind is types.GeneratorType and _is_generator_based(value)
+    ):
+        return None
+    close_unbegun(cast("Body", value), lambda: safe_repr(fn))
+    return TypeError(
+        f"{verb} takes a plain function, and {safe_repr(fn)} returned a coroutine, "
+        f"which was not awaited: {cure}"
+    )
+
+
+def _is_generator_based(value: object) -> bool:
+    """Return whether *value* is a coroutine of a generator function under `types.coroutine`."""
+    return inspect.isgenerator(value) and inspect.isawaitable(cast("object", value))
+
+
+def plain_result(verb: str, fn: object, value: object, cure: str) -> object:
+    """Return *value*, which *fn* returned, or raise the `coroutine_error`."""
+    error = coroutine_error(verb, fn, value, cure)
+    if error is None:
+        return value
+    try:
+        raise error
+    finally:
+        del error  # no cycle through its traceback
+
+
+def check_async_fn(words: Words, async_fn: object) -> None:
+    """Raise `TypeError` if *async_fn* cannot be called; a coroutine in its place is closed."""
+    if callable(async_fn):
+        return
+    if is_coroutine(async_fn):
+        async_fn.close()
+        raise TypeError(
+            f"{words.start}() takes an async function and its arguments, not a coroutine: "
+            f"write {words.start}(name, fn, arg), not {words.start}(name, fn(arg))"
+        )
+    raise TypeError(f"{words.start}() takes an async function, not {safe_repr(async_fn)}")
+
+
+def check_body(words: Words, async_fn: Callable[..., object], body: object) -> Body:
+    """Return *body*, which *async_fn* returned, or raise `TypeError` if it is no coroutine."""
+    if is_coroutine(body):
+        return body
+    if isinstance(body, types.AsyncGeneratorType):
+        mistake = "is an async generator: it must not yield"
+    elif _is_generator_based(body):
+        mistake = (
+            "gives generator-based coroutines (types.coroutine): await it in an async function"
+        )
+    else:
+        mistake = f"gave {safe_repr(body)}; for a plain function use {words.start_plain}()"
+    raise TypeError(f"{words.start}() takes an async function, and {safe_repr(async_fn)} {mistake}")
+
+
+# Coroutines and tracebacks
+
+
+def is_coroutine(value: object) -> TypeGuard[Body]:
+    """Return whether *value* is a coroutine, also one of a class of the user's own."""
+    return type(value) is types.CoroutineType or isinstance(value, Coroutine)
+
+
+def is_begun(body: object) -> bool:
+    """Return whether *body* has taken its first step; False for a class of the user's own."""
+    if inspect.iscoroutine(body):
+        return inspect.getcoroutinestate(body) != inspect.CORO_CREATED
+    return inspect.isgenerator(body) and inspect.getgeneratorstate(body) != inspect.GEN_CREATED
+
+
+def close_unbegun(body: Body | None, what: Callable[[], str]) -> None:
+    """Close a *body* that never began, so that Python does not warn that it was never awaited.
+
+    An error of ``close()`` is logged.
+
+    Args:
+        body: The coroutine; None if there is none.
+        what: Returns the owner of the body, for the log.
+    """
+    if body is None or is_begun(body):
+        return  # An async function may return one coroutine twice: the other run has begun it.
+    try:
+        body.close()
+    except BaseException as error:
+        log_error(f"closing the body of {what()} failed", error)
+
+
+def remove_tb_frames(error: BaseException, codes: AbstractSet[types.CodeType]) -> BaseException:
+    """Remove the frame that caught *error*, and those that follow and run one of the *codes*.
+
+    The traceback then begins in the task's own code. It is shorter to read, and
+    there is no reference cycle through frames of this package.
+
+    Returns:
+        The same error.
+    """
+    assert error.__traceback__ is not None
+    traceback = error.__traceback__.tb_next
+    while traceback is not None and traceback.tb_frame.f_code in codes:
+        traceback = traceback.tb_next
+    # The error's class may override with_traceback().
+    return BaseException.with_traceback(error, traceback)
