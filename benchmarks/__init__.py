@@ -1,1 +1,1 @@
-"""What namedtasks costs, measured beside what it is compared with: see README.md."""
+"""The benchmarks of namedtasks: see README.md."""

@@ -1,4 +1,4 @@
-"""Measures what things cost, each beside its floor, and prints a table."""
+"""Measures operations of namedtasks, each beside its floor, and prints a table."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from benchmarks import docs, report, svg
 from benchmarks.case import Case
 from benchmarks.cases import CASES
+from benchmarks.instructions import INSTRUCTIONS
 from benchmarks.measure import Comparison
-from benchmarks.settings import HAS_WORKERS, Settings
+from benchmarks.settings import Settings
 
 
 def main() -> None:
@@ -24,7 +25,8 @@ def main() -> None:
         quick=args.quick,
         workers=not args.no_workers,
     )
-    cases = [case for case in CASES if matches(case, args.only)]
+    rows_of_kind = INSTRUCTIONS if args.instructions else CASES
+    cases = [case for case in rows_of_kind if matches(case, args.only)]
     if args.list:
         print(*(f"{case.section}: {case.name}" for case in cases), sep="\n")
         return
@@ -32,13 +34,11 @@ def main() -> None:
         sys.exit("--quick gives figures that mean little: not for the documentation")
     if not cases:
         sys.exit(f"no row matches {args.only!r}: see --list")
-    if args.no_workers and not HAS_WORKERS:
-        print("--no-workers: these maps have no workers to do without", file=sys.stderr)
     rows = list(measured(cases, settings))
     on = report.conditions(settings)
     if args.json:
-        told = {"on": on, "rows": [report.as_json(row) for row in rows]}
-        args.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        kept = {"on": on, "rows": [report.as_json(row) for row in rows]}
+        args.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     if args.plot:
         result = docs.Result(on, rows)
         svg.write_both(args.plot, docs.PICTURE, lambda theme: docs.picture(result, theme))
@@ -50,40 +50,45 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What may be asked for."""
-    told = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    told.add_argument("--rounds", type=int, help="rounds of each row (default 60)")
-    told.add_argument("--quick", action="store_true", help="few rounds and small sizes: a trial")
-    told.add_argument(
+    """Return the parser of the arguments."""
+    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    made.add_argument("--rounds", type=int, help="rounds of each row (default 60)")
+    made.add_argument("--quick", action="store_true", help="few rounds and small sizes: a trial")
+    made.add_argument(
         "--only",
         default="",
         metavar="PATTERN",
         help="only rows whose section or name has PATTERN in it; * and ? as in file names",
     )
-    told.add_argument("--list", action="store_true", help="print the rows, and measure nothing")
-    told.add_argument(
+    made.add_argument(
+        "--instructions",
+        action="store_true",
+        help="count instructions under valgrind, instead of taking the time",
+    )
+    made.add_argument("--list", action="store_true", help="print the rows, and measure nothing")
+    made.add_argument(
         "--no-workers", action="store_true", help="open maps on trio with workers=False"
     )
-    told.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows to FILE")
-    told.add_argument(
+    made.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows to FILE")
+    made.add_argument(
         "--plot", type=pathlib.Path, metavar="DIR", help="draw the rows, in a light and a dark SVG"
     )
-    told.add_argument(
+    made.add_argument(
         "--write-docs",
         action="store_true",
         help="keep the rows in benchmarks/results, and write docs/explanation/performance.*",
     )
-    told.add_argument("--check", action="store_true", help="fail if a row misses its target")
-    return told
+    made.add_argument("--check", action="store_true", help="fail if a row misses its target")
+    return made
 
 
 def matches(case: Case, pattern: str) -> bool:
-    """Whether *pattern* is in the section and name of *case*."""
+    """Return True if *pattern* is in the section and name of *case*."""
     return fnmatch.fnmatch(f"{case.section}: {case.name}".lower(), f"*{pattern.lower()}*")
 
 
 def verdict(rows: list[Comparison]) -> str | None:
-    """What to complain of; None if no target is missed."""
+    """Return a message that lists the missed targets; None if there is none."""
     missed = [row.name for row in rows if row.is_met is False]
     if not missed:
         return None
@@ -91,7 +96,7 @@ def verdict(rows: list[Comparison]) -> str | None:
 
 
 def measured(cases: list[Case], settings: Settings) -> Iterator[Comparison]:
-    """Measure *cases*, and print each row as it comes."""
+    """Measure *cases*, and print each row when it is measured."""
     print(*(f"{name} {value}" for name, value in report.conditions(settings).items()), sep="  ")
     print(report.HEAD)
     section = ""
@@ -99,8 +104,8 @@ def measured(cases: list[Case], settings: Settings) -> Iterator[Comparison]:
         if case.section != section:
             section = case.section
             print(f"\n{section}")
-        if not case.is_possible:
-            print(f"{case.name}: skipped, {case.needs} is not installed")
+        if case.obstacle is not None:
+            print(f"{case.name}: skipped, {case.obstacle}")
             continue
         row = case.row(settings)
         print(report.line(row), flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -11,7 +11,7 @@ import attrs
 
 import namedtasks.asyncio
 from benchmarks.measure import Work, each
-from benchmarks.settings import Settings
+from benchmarks.settings import Kind, Settings
 from benchmarks.starts import noop
 
 
@@ -22,9 +22,9 @@ class Loop:
     settings: Settings
     tasks: namedtasks.asyncio.TaskMap
 
-    def names(self, count: int = 1000) -> list[str]:
-        """The names of a batch of *count*."""
-        return self.settings.names(count)
+    def names(self, count: int = 1000, kind: Kind = "text") -> list[Hashable]:
+        """Return the names of a batch of *count*."""
+        return self.settings.names(count, kind)
 
 
 @asynccontextmanager
@@ -34,26 +34,34 @@ async def loop(settings: Settings) -> AsyncGenerator[Loop]:
         yield Loop(settings, tasks)
 
 
-def batch(stage: Loop) -> Work:
+def batch(kind: Kind) -> Callable[[Loop], Work]:
     """Start a batch, and await each Task."""
-    tasks, names = stage.tasks, stage.names()
 
-    async def do() -> None:
-        for task in [tasks.create_task(name, noop) for name in names]:
-            await task
+    def work(stage: Loop) -> Work:
+        tasks, names = stage.tasks, stage.names(kind=kind)
 
-    return each(len(names), do)
+        async def do() -> None:
+            for task in [tasks.create_task(name, noop) for name in names]:
+                await task
+
+        return each(len(names), do)
+
+    return work
 
 
-def bare_batch(stage: Loop) -> Work:
-    """The same in a TaskGroup, with a dict of names that is kept by callbacks."""
-    names = stage.names()
+def bare_batch(kind: Kind) -> Callable[[Loop], Work]:
+    """Start the same in a TaskGroup, with a dict of names that callbacks keep."""
 
-    async def do() -> None:
-        running: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as group:
-            for name in names:
-                task = running[name] = group.create_task(noop())
-                task.add_done_callback(partial(running.pop, name))
+    def work(stage: Loop) -> Work:
+        names = stage.names(kind=kind)
 
-    return each(len(names), do)
+        async def do() -> None:
+            running: dict[Hashable, asyncio.Task[None]] = {}
+            async with asyncio.TaskGroup() as group:
+                for name in names:
+                    task = running[name] = group.create_task(noop())
+                    task.add_done_callback(partial(running.pop, name))
+
+        return each(len(names), do)
+
+    return work

@@ -1,4 +1,4 @@
-"""The picture of the table: for each row how much of its target it uses."""
+"""The picture of the table: the share of its target that each row uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.report import limit, reached
 _LEFT, _WIDTH, _RIGHT = 440.0, 400.0, 160.0
 _TOP, _STEP, _THICK = 44.0, 22.0, 12.0
 _MOST = 2.0
-"""Where a bar is cut off, in targets."""
+"""The length at which a bar is cut off, in targets."""
 
 
 def picture(title: str, rows: Iterable[Comparison], theme: svg.Theme) -> str:
@@ -58,6 +58,6 @@ def _bar(row: Comparison, top: float, theme: svg.Theme) -> Iterable[str]:
 
 
 def share(rows: Iterable[Comparison]) -> tuple[int, int]:
-    """How many of the targets of *rows* are met, and how many there are."""
+    """Return the number of targets of *rows* that are met, and the number of all."""
     told = [row.is_met for row in rows if row.is_met is not None]
     return sum(told), len(told)

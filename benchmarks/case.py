@@ -1,13 +1,15 @@
-"""A row of the table before it is measured, and the worlds that one is measured in."""
+"""A row of the table before it is measured, and the loops that it can be measured in."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import importlib.util
+import shutil
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import attrs
 import trio
@@ -17,16 +19,17 @@ from benchmarks.settings import Settings
 
 StageT = TypeVar("StageT")
 Stage = Callable[[Settings], AbstractAsyncContextManager[StageT]]
-"""Opens what both sides of a row need: a map, a nursery, names."""
+"""Opens the things that both sides of a row need: a map, a nursery, names."""
 Measured = dict[str, Pairs]
-"""What was measured, by the names of the rows."""
+"""The rounds of each row, by the rows' names."""
 Run = Callable[[Callable[[], Awaitable[Measured]]], Measured]
-"""Runs an async function in some world."""
+"""Runs an async function on trio, on asyncio, or without a loop."""
+Side = Literal["ours", "theirs"]
 
 
 @attrs.frozen(kw_only=True)
 class Case:
-    """What is measured, beside what, and what is hoped for."""
+    """A row before it is measured: its two sides and its target."""
 
     name: str
     floor: str
@@ -35,12 +38,20 @@ class Case:
     unit: str
     section: str = ""
     needs: str | None = None
-    """The module of somebody else's that it is measured beside."""
+    """The module of another package that it is measured beside."""
+    program: str | None = None
+    """The program that measures it, if it is not Python's own clock."""
+    repeat: Callable[[Settings, Side], None] | None = None
+    """Does one side alone, as many rounds as the settings say, for a count of instructions."""
 
     @property
-    def is_possible(self) -> bool:
-        """Whether what it needs is installed."""
-        return self.needs is None or importlib.util.find_spec(self.needs) is not None
+    def obstacle(self) -> str | None:
+        """The reason that it cannot be measured here, with the cure; None if it can."""
+        if self.needs is not None and importlib.util.find_spec(self.needs) is None:
+            return f"{self.needs} is not installed: pip install -e '.[bench]'"
+        if self.program is not None and shutil.which(self.program) is None:
+            return f"{self.program} is not installed: for example apt-get install {self.program}"
+        return None
 
     def row(self, settings: Settings) -> Comparison:
         """Measure it."""
@@ -50,39 +61,31 @@ class Case:
 
 @attrs.frozen(kw_only=True)
 class Row(Generic[StageT]):
-    """Two things that are done in turn on the same stage."""
+    """Two operations that are done in turn on the same stage."""
 
     name: str
-    """What is measured."""
     ours: Callable[[StageT], Work]
-    """Makes, from the stage, what does it."""
+    """Returns our side for a stage."""
     floor: str
-    """What it is compared with."""
+    """The name of the other side."""
     theirs: Callable[[StageT], Work]
-    """Makes what does that."""
+    """Returns the other side for a stage."""
     most: float | None
-    """The ratio that it should not exceed."""
+    """The target for the ratio."""
     unit: str = "us"
-    """What to print it in."""
     share: float = 1.0
-    """Of the rounds, for what takes long."""
+    """The share of the rounds to measure; less than 1 for a row that takes long."""
     needs: str | None = None
-    """The module of somebody else's that *theirs* uses."""
+    """The module of another package that *theirs* uses."""
 
 
 def together(rows: Iterable[Row[StageT]], stage: Stage[StageT], run: Run) -> list[Case]:
-    """Rows on one *stage*, which takes long to open: all are measured when the first is asked for.
-
-    Args:
-        rows: What to measure.
-        stage: Opens the stage.
-        run: The world that all of this is done in.
-    """
+    """Return rows on one *stage* that takes long to open: the first one measures all of them."""
     listed = list(rows)
 
     @functools.cache
     def measured(settings: Settings) -> Measured:
-        async def in_the_world() -> Measured:
+        async def on_stage() -> Measured:
             async with stage(settings) as staged:
                 return {
                     row.name: await compare(
@@ -93,7 +96,7 @@ def together(rows: Iterable[Row[StageT]], stage: Stage[StageT], run: Run) -> lis
                     for row in listed
                 }
 
-        return run(in_the_world)
+        return run(on_stage)
 
     return [
         Case(
@@ -103,6 +106,7 @@ def together(rows: Iterable[Row[StageT]], stage: Stage[StageT], run: Run) -> lis
             target=None if row.most is None else Target(row.most),
             unit=row.unit,
             needs=row.needs,
+            repeat=functools.partial(_repeat, row, stage, run),
         )
         for row in listed
     ]
@@ -112,8 +116,22 @@ def _of(measured: Callable[[Settings], Measured], name: str, settings: Settings)
     return measured(settings)[name]
 
 
+def _repeat(
+    row: Row[StageT], stage: Stage[StageT], run: Run, settings: Settings, side: Side
+) -> None:
+    async def on_stage() -> Measured:
+        async with stage(settings) as staged:
+            work = row.ours(staged) if side == "ours" else row.theirs(staged)
+            for _ in range(settings.rounds):
+                await work()
+        return {}
+
+    gc.disable()  # as in `compare`
+    run(on_stage)
+
+
 def alone(row: Row[StageT], stage: Stage[StageT], run: Run) -> Case:
-    """A row with a *stage* of its own."""
+    """Return a row with a *stage* of its own."""
     return together([row], stage, run)[0]
 
 
@@ -132,7 +150,7 @@ def run_trio(async_fn: Callable[[], Awaitable[Measured]]) -> Measured:
 
 
 def run_plain(async_fn: Callable[[], Awaitable[Measured]]) -> Measured:
-    """Run what waits only as threads do, without any loop."""
+    """Run a function that never awaits anything, without a loop."""
     steps = async_fn().__await__()
     try:
         next(steps)

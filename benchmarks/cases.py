@@ -1,4 +1,4 @@
-"""Every row of the table: what is measured, beside what, and the most that it may be of that."""
+"""The rows of the table, each with its floor and its target."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from benchmarks.case import Case, Row, alone, run_asyncio, run_plain, run_trio, 
 from benchmarks.imports import importing
 from benchmarks.measure import Target, Work
 from benchmarks.peers import PEERS
+from benchmarks.settings import KINDS
 
 BARE = "bare nursery.start_soon and drain"
 RAISED = "call + dict look-up + bare raise and catch"
 RETURNED = "call + dict look-up + return"
 TO_THREAD = "trio.to_thread.run_sync"
 POOL = "ThreadPoolExecutor.submit + result"
-SOON = "TrioToken.run_sync_soon per start"
+SOON = "TrioToken.run_sync_soon for each start"
 HANDLE_FLOOR = "bare start + an Event that the parent waits for"
 GROUP = "create_task in a TaskGroup + a done-callback that pops a dict"
 TUPLE = "a hand-written tuple with the exception"
@@ -33,7 +34,7 @@ def idle(
     most: float | None,
     share: float = 1.0,
 ) -> Case:
-    """A row of a map on trio in which nothing runs."""
+    """Return a row of a map on trio in which nothing runs."""
     row = Row(name=name, ours=ours, floor=floor, theirs=theirs, most=most, share=share)
     return alone(row, starts.idle, run_trio)
 
@@ -45,7 +46,7 @@ def busy(
     theirs: Callable[[refusals.Busy], Work],
     most: float | None,
 ) -> Case:
-    """A row of a map on trio in which one name runs and one waits."""
+    """Return a row of a map on trio in which one name runs and one waits."""
     row = Row(name=name, ours=ours, floor=floor, theirs=theirs, most=most, unit="ns")
     return alone(row, refusals.busy, run_trio)
 
@@ -56,7 +57,7 @@ def pool(
     theirs: Callable[[threads.Pools], Work],
     most: float | None,
 ) -> Case:
-    """A row of a thread map, beside a pool."""
+    """Return a row of a thread map, beside a pool."""
     row = Row(name=name, ours=ours, floor=POOL, theirs=theirs, most=most)
     return alone(row, threads.pools, run_plain)
 
@@ -68,13 +69,13 @@ def on_asyncio(
     theirs: Callable[[aio.Loop], Work],
     most: float | None,
 ) -> Case:
-    """A row of a map on asyncio in which nothing runs."""
+    """Return a row of a map on asyncio in which nothing runs."""
     row = Row(name=name, ours=ours, floor=floor, theirs=theirs, most=most)
     return alone(row, aio.loop, run_asyncio)
 
 
 def while_names_wait(count: int) -> list[Case]:
-    """Rows of what is done beside *count* waiting names, each beside itself with none."""
+    """Return rows of operations while *count* names wait, each beside itself while none does."""
     told, floor = f"{spaced(count)} names wait", "itself, none waits"
     rows = [
         flat.grown(f"wait_idle() on an idle map, {told}", flat.wait_idle, floor, 2.0),
@@ -93,14 +94,14 @@ def while_names_wait(count: int) -> list[Case]:
 
 
 def while_names_lapse(count: int) -> Case:
-    """A row of what takes lapsed records out."""
+    """Return a row of removing lapsed records."""
     told = f"sweep, {spaced(count)} have lapsed"
     row = flat.grown(told, flat.sweep, "itself, 1 000 have lapsed", 2.0)
     return alone(row, flat.waiting(count, flat.FEW_LAPSED), flat.run_in_mock_time)
 
 
 def while_names_overlap(count: int) -> list[Case]:
-    """Rows of names that overlap *count* others, each beside itself with 10."""
+    """Return rows of names that overlap *count* others, each beside itself with 10."""
     told, floor = f"{spaced(count)} run", "itself, 10 run"
     rows = [
         flat.grown(f"start + finish of overlapping names, {told}", flat.start_pods, floor, 1.3),
@@ -110,29 +111,32 @@ def while_names_overlap(count: int) -> list[Case]:
 
 
 def price_of_any() -> list[Case]:
-    """Rows of what a tuple costs in a map that knows ANY, beside a map that does not."""
+    """Return rows of tuples in a map with ANY in use, beside a map without."""
     floor = "(a, b), no ANY yet"
     rows = [
-        flat.grown("start + finish of (a, b), ANY is in use", flat.start_pods, floor, None),
+        flat.grown("start + finish of (a, b), ANY is in use", flat.start_pods, floor, 1.6),
         flat.grown("start + finish of (a, ANY)", flat.start_volumes, floor, None),
     ]
     return together(rows, flat.running(1, flat.overlapping, flat.apart, 1), run_trio)
 
 
 def spaced(number: int) -> str:
-    """A number that can be read: 1 000 000."""
+    """Return a number with its thousands apart: 1 000 000."""
     return f"{number:,}".replace(",", " ")
 
 
-# The rows. A new one is a line here, and a function that does it once or many times.
+# The rows. A new one is an entry here, and a function for each side.
 
 RUNS = [
-    idle(
-        "start + finish of a no-op, batches of 1 000, warm",
-        starts.batch,
-        BARE,
-        starts.bare_batch,
-        0.75,
+    *(
+        idle(
+            f"start + finish, warm, names as {kind}",
+            starts.batch(kind),
+            BARE,
+            starts.bare_batch,
+            0.87,
+        )
+        for kind in KINDS
     ),
     idle(
         "start + finish, cold: open, 10 000 runs in batches, close",
@@ -152,7 +156,7 @@ RUNS = [
     ),
     idle(
         "start + finish, warm, beside a map written by hand",
-        starts.batch,
+        starts.batch(),
         "25 lines, one cancel scope per task",
         starts.batch_by_hand,
         0.4,
@@ -169,7 +173,7 @@ RUNS = [
         starts.failing,
         "bare spawn of a no-op",
         starts.bare_batch,
-        1.5,
+        1.6,
     ),
     idle(
         "end of the last of 1 000 runs to the return of wait_idle",
@@ -179,19 +183,26 @@ RUNS = [
         1.3,
         0.5,
     ),
-    on_asyncio(
-        "asyncio map, create_task + await, batches of 1 000", aio.batch, GROUP, aio.bare_batch, 0.8
+    *(
+        on_asyncio(
+            f"asyncio map, create_task + await, names as {kind}",
+            aio.batch(kind),
+            GROUP,
+            aio.bare_batch(kind),
+            0.95,
+        )
+        for kind in KINDS
     ),
 ]
 
 REFUSALS = [
-    busy("refuse a running name", refusals.refuse("runs"), RAISED, refusals.raise_and_catch, 1.4),
-    busy("refuse a waiting name", refusals.refuse("waits"), RAISED, refusals.raise_and_catch, 1.9),
-    busy("skip a running name", refusals.skip("runs"), RETURNED, refusals.look_up, 2.0),
-    busy("skip a waiting name", refusals.skip("waits"), RETURNED, refusals.look_up, 4.0),
-    busy("name in tasks", refusals.contains, RETURNED, refusals.look_up, 1.5),
+    busy("refuse a running name", refusals.refuse("runs"), RAISED, refusals.raise_and_catch, 1.5),
+    busy("refuse a waiting name", refusals.refuse("waits"), RAISED, refusals.raise_and_catch, 2.3),
+    busy("skip a running name", refusals.skip("runs"), RETURNED, refusals.look_up, 3.5),
+    busy("skip a waiting name", refusals.skip("waits"), RETURNED, refusals.look_up, 7.0),
+    busy("name in tasks", refusals.contains, RETURNED, refusals.look_up, 1.3),
     busy("tasks.state(name), running", refusals.state("runs"), RETURNED, refusals.look_up, 2.5),
-    busy("tasks.state(name), waiting", refusals.state("waits"), RETURNED, refusals.look_up, 2.5),
+    busy("tasks.state(name), waiting", refusals.state("waits"), RETURNED, refusals.look_up, 6.5),
     busy("join a running name", refusals.join, RETURNED, refusals.look_up, None),
     busy("queue a running name, superseding", refusals.queue, BARE, refusals.bare_starts, None),
     busy(
@@ -204,8 +215,29 @@ REFUSALS = [
 ]
 
 THREADS = [
+    *(
+        pool(
+            f"thread map, submit + result, batches of 500, names as {kind}",
+            threads.submit("tasks", kind),
+            threads.bare_submit,
+            0.8,
+        )
+        for kind in KINDS
+    ),
+    pool(
+        "thread map, submit + result, one by one",
+        threads.submit_one_by_one("tasks"),
+        threads.bare_submit_one_by_one,
+        1.2,
+    ),
+    pool(
+        "thread map on a foreign executor, batches of 500",
+        threads.submit("on_pool"),
+        threads.bare_submit,
+        2.5,
+    ),
     idle(
-        "start_thread_soon, bursts of 500", threads.burst, TO_THREAD, threads.bare_burst, 0.15, 0.2
+        "start_thread_soon, bursts of 500", threads.burst, TO_THREAD, threads.bare_burst, 1.1, 0.2
     ),
     idle(
         "start_thread_soon, one by one",
@@ -215,26 +247,8 @@ THREADS = [
         0.8,
         0.5,
     ),
-    pool(
-        "thread map, submit + result, batches of 500",
-        threads.submit("tasks"),
-        threads.bare_submit,
-        0.6,
-    ),
-    pool(
-        "thread map, submit + result, one by one",
-        threads.submit_one_by_one("tasks"),
-        threads.bare_submit_one_by_one,
-        1.25,
-    ),
-    pool(
-        "thread map on a foreign executor, batches of 500",
-        threads.submit("on_pool"),
-        threads.bare_submit,
-        1.8,
-    ),
     idle(
-        "post from a foreign thread, bursts of 5 000: the poster's time",
+        "post from another thread, bursts of 5 000: the poster's time",
         threads.posted("poster"),
         SOON,
         threads.bare_posted("poster"),
@@ -242,7 +256,7 @@ THREADS = [
         0.5,
     ),
     idle(
-        "post from a foreign thread, bursts of 5 000: end to end",
+        "post from another thread, bursts of 5 000: end to end",
         threads.posted("whole"),
         SOON,
         threads.bare_posted("whole"),
@@ -258,7 +272,7 @@ MEMORY = [
         memory.shared,
         "the ancestor, in Go (read off)",
         165.0,
-        Target(130, "ours"),
+        Target(190, "ours"),
         MILLION,
     ),
     memory.in_processes(
@@ -276,7 +290,7 @@ MEMORY = [
         memory.running,
         "a bare trio task blocked on an event",
         memory.bare,
-        Target(1.7),
+        Target(1.75),
         100_000,
     ),
     memory.in_processes(
@@ -289,7 +303,9 @@ MEMORY = [
         MILLION,
         "ms",
     ),
-    importing("namedtasks", "trio", Target(15, "difference")),
+    importing("from namedtasks import ThreadTaskMap", "import trio", 0.5),
+    importing("from namedtasks.asyncio import open_task_map", "import trio", 0.65),
+    importing("from namedtasks import open_task_map", "import trio", 1.2),
 ]
 
 FLATNESS = [

@@ -1,9 +1,9 @@
-"""Keeps what was measured, and writes it into the documentation.
+"""Keeps measured rows, and writes them into the documentation.
 
-What was measured on a Python is kept in ``benchmarks/results/``, one file for
-each; the page ``docs/explanation/performance.md`` and its pictures are made of
-all of them. ``python -m benchmarks --write-docs`` measures and writes;
-``python -m benchmarks.docs`` only writes.
+The rows of each Python are kept in a file of ``benchmarks/results/``; the page
+``docs/explanation/performance.md`` and its pictures are made of all of them.
+``python -m benchmarks --write-docs`` measures and writes; ``python -m
+benchmarks.docs`` only writes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 
 import attrs
 
-from benchmarks import bars, svg
+from benchmarks import bars, instructions, svg
 from benchmarks.cases import CASES, SECTIONS
+from benchmarks.instructions import INSTRUCTIONS
 from benchmarks.measure import Comparison
-from benchmarks.report import as_json, figure, from_json, limit, reached
+from benchmarks.report import as_json, figure, from_json, limit
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -27,13 +28,13 @@ FOLDER = ROOT / "docs" / "explanation"
 PAGE = FOLDER / "performance.md"
 PICTURE = "performance"
 _WITHIN_FIGURE = re.compile(
-    r"(?<=\d) (?=\d{3}\b|µs|ms|ns|B\b|\N{MULTIPLICATION SIGN})|(?<=\+) (?=\d)"
+    r"(?<=\d) (?=\d{3}\b|µs|ms|ns|B\b|k\b|\N{MULTIPLICATION SIGN})|(?<=\+) (?=\d)"
 )
 
 
 @attrs.frozen
 class Result:
-    """What was measured on one Python."""
+    """The rows of one Python."""
 
     on: dict[str, Any]
     """The conditions: see `report.conditions`."""
@@ -41,18 +42,28 @@ class Result:
     """In the order of the cases."""
 
     @property
+    def timed(self) -> list[Comparison]:
+        """The rows of seconds and bytes."""
+        return [row for row in self.rows if row.section != instructions.SECTION]
+
+    @property
+    def counted(self) -> list[Comparison]:
+        """The rows of instructions."""
+        return [row for row in self.rows if row.section == instructions.SECTION]
+
+    @property
     def python(self) -> str:
-        """The version, without what is of no interest: 3.11."""
+        """The version, as in 3.11."""
         return ".".join(self.on["python"].split(".")[:2])
 
     @property
     def has_workers(self) -> bool:
-        """Whether the maps on trio were as they are by default."""
+        """True if the maps on trio reused their tasks, as they do by default."""
         return self.on["workers"] is not False
 
     @property
     def label(self) -> str:
-        """What the column says."""
+        """The head of the column."""
         return f"Python {self.python}" + ("" if self.has_workers else ", `workers=False`")
 
     @property
@@ -61,18 +72,21 @@ class Result:
         return f"python-{self.python}" + ("" if self.has_workers else "-no-workers") + ".json"
 
 
-# What was measured
+# The rows that were measured
 
 
 def load(folder: pathlib.Path) -> list[Result]:
-    """What was measured so far, by Python and kind; what is no row any more is left out."""
-    order = {case.name: number for number, case in enumerate(CASES)}
+    """Return the kept results, by Python, of the rows and with the targets of today."""
     results: list[Result] = []
     for file in folder.glob("python-*.json"):
-        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        rows = [from_json(row) for row in told["rows"] if row["name"] in order]
-        rows.sort(key=lambda row: order[row.name])
-        results.append(Result(told["on"], rows))
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        by_name = {row["name"]: from_json(row) for row in kept["rows"]}
+        rows = [
+            attrs.evolve(by_name[case.name], target=case.target)
+            for case in (*CASES, *INSTRUCTIONS)
+            if case.name in by_name
+        ]
+        results.append(Result(kept["on"], rows))
     return sorted(results, key=_column)
 
 
@@ -81,30 +95,33 @@ def _column(result: Result) -> tuple[bool, tuple[int, ...]]:
 
 
 def save(folder: pathlib.Path, on: dict[str, Any], rows: list[Comparison]) -> None:
-    """Keep *rows*; those that were not measured this time stay as they are."""
+    """Keep *rows*; rows that were not measured this time stay as they are."""
     new = Result(on, rows)
     kept = {row.name: row for old in load(folder) if old.file == new.file for row in old.rows}
     kept.update((row.name, row) for row in rows)
-    told = {"on": on, "rows": [as_json(row) for row in kept.values()]}
+    written = {"on": on, "rows": [as_json(row) for row in kept.values()]}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / new.file).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (folder / new.file).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
 # The page
 
 
 def tables(results: list[Result]) -> str:
-    """All that was measured, section by section, the worst first."""
+    """Return the tables of all sections, the worst rows first."""
     parts = [*_summary(results)]
-    for section in SECTIONS:
-        parts += ["", f"### {section}", "", *_table(section, results)]
+    for section in (instructions.SECTION, *SECTIONS):
+        if any(row.section == section for result in results for row in result.rows):
+            parts += ["", f"### {section}", "", *_table(section, results)]
     return "\n".join(parts) + "\n"
 
 
 def _summary(results: list[Result]) -> Iterable[str]:
     for result in results:
-        met, of = bars.share(result.rows)
-        yield f"- {result.label} ({_versions(result.on)}): {met} of {of} targets are met."
+        met, of = bars.share(result.timed)
+        line = f"- {result.label} ({_versions(result.on)}): {met} of {of} targets are met"
+        met, of = bars.share(result.counted)
+        yield f"{line}, {met} of {of} by instructions." if of else f"{line}."
 
 
 def _versions(on: dict[str, Any]) -> str:
@@ -132,24 +149,22 @@ def _cell(row: Comparison | None) -> str:
         return ""
     spread = f" ({row.low:.2f} to {row.high:.2f})" if row.rounds > 1 else ""
     missed = ", missed" if row.is_met is False else ""
-    of_ours = row.target is not None and row.target.of == "ours"
-    told = f"{row.ratio:.2f} x" if of_ours else reached(row)
-    return pretty(f"{figure(row.ours, row.unit)}, **{told}**{spread}{missed}")
+    return pretty(f"{figure(row.ours, row.unit)}, **{row.ratio:.2f} x**{spread}{missed}")
 
 
 def pretty(words: str) -> str:
-    """Figures as they are printed in a text, with their units and thousands on one line."""
+    """Return *words* with the signs for micro and times, and each figure on one line."""
     words = words.replace(" us", " µs").replace(" x", " \N{MULTIPLICATION SIGN}")
     return unbroken(words)
 
 
 def unbroken(words: str) -> str:
-    """Have each figure in *words*, with its thousands and its unit, stay on one line."""
+    """Return *words* with each figure kept on one line with its thousands and its unit."""
     return _WITHIN_FIGURE.sub("\N{NO-BREAK SPACE}", words)
 
 
 def between_marks(name: str, block: str, page: str) -> str:
-    """The *page* with *block* in the place that is marked for *name*."""
+    """Return *page* with *block* in the place that is marked for *name*."""
     begin, end = f"<!-- made by {name} -->\n", "<!-- end of what was made -->\n"
     before, rest = page.split(begin)
     after = rest.split(end, 1)[1]
@@ -157,22 +172,22 @@ def between_marks(name: str, block: str, page: str) -> str:
 
 
 def page_with(results: list[Result], page: str) -> str:
-    """The *page* with what was measured."""
+    """Return *page* with the tables."""
     return between_marks("python -m benchmarks --write-docs", tables(results), page)
 
 
 def drawn(results: list[Result]) -> Result:
-    """What the pictures show: the newest Python, as it is by default."""
+    """Return the result that the pictures show: the newest Python, with default settings."""
     return [result for result in results if result.has_workers][-1]
 
 
 def picture(result: Result, theme: svg.Theme) -> str:
-    """The picture of one result."""
-    return bars.picture(f"namedtasks on Python {result.python}", result.rows, theme)
+    """Return the picture of one result."""
+    return bars.picture(f"namedtasks on Python {result.python}", result.timed, theme)
 
 
 def main() -> None:
-    """Write the page and its pictures from what was measured."""
+    """Write the page and its pictures from the kept results."""
     results = load(RESULTS)
     page = page_with(results, PAGE.read_text(encoding="utf-8"))
     PAGE.write_text(page, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Whether a thing gets slower with very many names in the map: beside itself with few."""
+"""Operations on a map with very many names, beside the same on a map with few."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from benchmarks.starts import noop
 from namedtasks import ANY, RefusedError, TaskMap
 
 BATCH = 200
-"""Runs, or waits, in a row: few beside those names that are there already."""
+"""Runs, or waits, in a row; few beside the names that are already there."""
 
 AT_ONCE = 1000
-"""Failing runs that are started before their end is waited for: few beside a million."""
+"""Failing runs that are started before their end is waited for; few beside a million."""
 
 FEW_LAPSED = 1000
-"""Records that have lapsed in the map with few of them."""
+"""Lapsed records in the map with few of them."""
 
 SHARED = ValueError("the disk is full")
 
 VOLUME = ("volume-0", ANY)
-"""What overlaps all that runs meanwhile."""
+"""The name that overlaps all that runs meanwhile."""
 
 Name = Callable[[int], Hashable]
 
@@ -42,7 +42,7 @@ async def fail() -> None:
 async def fill_waiting(
     tasks: TaskMap, names: list[str], body: Callable[[], Awaitable[object]] = fail
 ) -> None:
-    """Have each of *names* fail once."""
+    """Fail a run of each of *names*."""
     for start in range(0, len(names), AT_ONCE):
         for name in names[start : start + AT_ONCE]:
             tasks.start_soon(name, body)
@@ -56,9 +56,9 @@ class Sizes:
     many: TaskMap
     few: TaskMap
     count: int
-    """How many names the one with many has."""
+    """The number of names in the map with many."""
     calls: int
-    """How many calls to make in a row."""
+    """The number of calls in a row."""
 
 
 Opened = Callable[[Settings], AbstractAsyncContextManager[Sizes]]
@@ -68,7 +68,7 @@ Operation = Callable[[TaskMap, Sizes], Work]
 def grown(
     name: str, operation: Operation, floor: str, most: float | None, unit: str = "us"
 ) -> Row[Sizes]:
-    """A row of one *operation* on the map with many names, beside the same on that with few."""
+    """Return a row of one *operation* on the map with many names, beside the map with few."""
     return Row(
         name=name,
         ours=lambda sizes: operation(sizes.many, sizes),
@@ -111,7 +111,7 @@ def wait_idle(tasks: TaskMap, sizes: Sizes) -> Work:
 
 
 def statistics(tasks: TaskMap, sizes: Sizes) -> Work:
-    """Count, which looks for what has lapsed."""
+    """Count the names, which sweeps lapsed records first."""
 
     async def do() -> None:
         for _ in range(sizes.calls):
@@ -146,7 +146,7 @@ def _started(tasks: TaskMap, sizes: Sizes, part: Literal["start", "settle"]) -> 
 
 
 def look_up_waiting(tasks: TaskMap, sizes: Sizes) -> Work:
-    """Look at names all over the map: the machine's caches get smaller, so to speak."""
+    """Look up names all over a dict: shows the effect of the machine's caches."""
     count = max(1, sizes.count if tasks is sizes.many else 10)
     table = dict.fromkeys(_waiting_names(count))
     names = [f"waiting-{number * 7919 % count}" for number in range(sizes.calls)]
@@ -159,12 +159,12 @@ def look_up_waiting(tasks: TaskMap, sizes: Sizes) -> Work:
 
 
 def run_in_mock_time(async_fn: Callable[[], Awaitable[Measured]]) -> Measured:
-    """Run it on trio, where the time stands still until somebody turns it forward."""
+    """Run it on trio with a clock that stands still until it is set forward."""
     return trio.run(async_fn, clock=trio.testing.MockClock())
 
 
 def sweep(tasks: TaskMap, sizes: Sizes) -> Work:
-    """Take out what has lapsed, bit by bit."""
+    """Remove lapsed records, some at each call."""
     count = sizes.count if tasks is sizes.many else FEW_LAPSED
     names = _waiting_names(count)
 
@@ -186,12 +186,12 @@ def sweep(tasks: TaskMap, sizes: Sizes) -> Work:
 
 
 def overlapping(number: int) -> Hashable:
-    """The name of a run that goes on: one of many pods of one volume."""
+    """Return the name of one of many pods of one volume."""
     return ("volume-0", f"pod-{number}")
 
 
 def apart(number: int) -> Hashable:
-    """The same, in a map in which no name has ANY."""
+    """Return a name that overlaps no other."""
     return f"volume-{number}"
 
 
@@ -229,7 +229,7 @@ def start_pods(tasks: TaskMap, sizes: Sizes) -> Work:
 
 
 def start_volumes(tasks: TaskMap, sizes: Sizes) -> Work:
-    """The same for names with ANY; where those are not in use, for pods."""
+    """Start a batch of names with ANY; in the map without ANY, a batch of pods."""
     if tasks is sizes.few:
         return start_pods(tasks, sizes)
     return _batch(tasks, [(f"volume-{number}", ANY) for number in range(1, sizes.calls + 1)])
@@ -245,7 +245,7 @@ def _batch(tasks: TaskMap, names: list[tuple[Hashable, ...]]) -> Work:
 
 
 def refuse_volume(tasks: TaskMap, sizes: Sizes) -> Work:
-    """Be refused the name that overlaps all that runs."""
+    """Start the name that overlaps all that runs, and catch the refusal."""
 
     async def do() -> None:
         for _ in range(sizes.calls):

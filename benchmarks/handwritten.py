@@ -1,8 +1,8 @@
-"""The keyed map that a user of trio would write by hand: the floor that hurts."""
+"""The keyed map that a user of trio would write by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 import trio
@@ -17,17 +17,21 @@ class HandWrittenMap:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._scopes: dict[str, trio.CancelScope] = {}
+        self._scopes: dict[Hashable, trio.CancelScope] = {}
         self._idle = trio.Event()
 
-    def start_soon(self, name: str, async_fn: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    def start_soon(
+        self, name: Hashable, async_fn: Callable[..., Awaitable[Any]], *args: Any
+    ) -> None:
         """Start a run, unless the name has one."""
         if name in self._scopes:
             raise BusyError(name)
         self._scopes[name] = trio.CancelScope()
         self._nursery.start_soon(self._run, name, async_fn, args)
 
-    async def _run(self, name: str, async_fn: Callable[..., Awaitable[Any]], args: Any) -> None:
+    async def _run(
+        self, name: Hashable, async_fn: Callable[..., Awaitable[Any]], args: Any
+    ) -> None:
         try:
             with self._scopes[name]:
                 await async_fn(*args)
@@ -38,7 +42,7 @@ class HandWrittenMap:
             if not self._scopes:
                 self._idle.set()
 
-    def cancel(self, name: str) -> None:
+    def cancel(self, name: Hashable) -> None:
         """Cancel the run of a name."""
         self._scopes[name].cancel()
 

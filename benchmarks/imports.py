@@ -1,4 +1,4 @@
-"""How long the first import takes, in new processes."""
+"""The time of a first import, in new processes."""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ from benchmarks.case import Case
 from benchmarks.measure import Pairs, Target
 from benchmarks.settings import Settings
 
-TIMED = "import time; begin = time.perf_counter(); import {}; print(time.perf_counter() - begin)"
-"""What a process does."""
+TIMED = "import time; begin = time.perf_counter(); {}; print(time.perf_counter() - begin)"
+"""The program of a process."""
 
 
-def importing(name: str, floor: str, target: Target) -> Case:
-    """A row of importing one module beside another."""
+def importing(statement: str, floor: str, most: float) -> Case:
+    """Return a row of one import statement beside another.
+
+    The statement names the class or function that a user needs: ``import namedtasks`` alone
+    imports hardly anything, because the package imports a name when it is first used.
+    """
 
     def measure(settings: Settings) -> Pairs:
         pairs: Pairs = []
         for number in range(settings.rounds + 1):
             if number % 2:
-                mine, its = seconds_to_import(name), seconds_to_import(floor)
+                mine, its = seconds_to_run(statement), seconds_to_run(floor)
             else:
-                its, mine = seconds_to_import(floor), seconds_to_import(name)
+                its, mine = seconds_to_run(floor), seconds_to_run(statement)
             if number:  # the first has to read from the disk, or even to compile
                 pairs.append((mine, its))
         return pairs
 
-    return Case(
-        name=f"import {name}",
-        floor=f"import {floor}",
-        measure=measure,
-        target=target,
-        unit="ms",
-    )
+    return Case(name=statement, floor=floor, measure=measure, target=Target(most), unit="ms")
 
 
-def seconds_to_import(name: str) -> float:
-    """How long a new process takes to import the module *name*."""
-    return float(subprocess.check_output([sys.executable, "-c", TIMED.format(name)], text=True))
+def seconds_to_run(statement: str) -> float:
+    """Return the seconds that *statement* takes in a new process."""
+    command = [sys.executable, "-c", TIMED.format(statement)]
+    return float(subprocess.check_output(command, text=True))

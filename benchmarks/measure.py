@@ -1,4 +1,4 @@
-"""Measures a thing beside its floor: interleaved rounds in one process, medians, spread."""
+"""Measures an operation beside its floor: interleaved rounds in one process, medians, spread."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 Work = Callable[[], Awaitable[float]]
-"""Does something a number of times; gives the seconds that each took, or what its row is in."""
+"""Does an operation a number of times; returns the seconds that each took."""
 
 Pairs = list[tuple[float, float]]
-"""Ours and the floor's, one pair for each round."""
+"""Our figure and the floor's, one pair for each round."""
 
-UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9, "B": 1.0}
-"""What a row may be in, and how many of it are in what a `Work` gives: a second, a byte."""
+UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9, "B": 1.0, "k": 1e-3}
+"""Units of rows, each with its number in a second, a byte or an instruction."""
 
 
 @attrs.frozen
 class Target:
-    """What a row should not exceed."""
+    """A limit for a row."""
 
     most: float
-    """The limit."""
     of: str = "ratio"
-    """What it limits: the ``ratio``, what is ``ours``, or the ``difference`` of the two."""
+    """The figure that it limits: the ``ratio``, or ``ours``."""
 
-    def reached(self, ours: float, theirs: float, ratio: float) -> float:
-        """What there is of what the target limits."""
-        return {"ratio": ratio, "ours": ours, "difference": ours - theirs}[self.of]
+    def reached(self, ours: float, ratio: float) -> float:
+        """Return the figure that the target limits."""
+        return ours if self.of == "ours" else ratio
 
 
 @attrs.frozen(kw_only=True)
@@ -38,13 +37,10 @@ class Comparison:
     """One row of the table."""
 
     name: str
-    """What is measured."""
     floor: str
-    """What it is compared with."""
     section: str
-    """Which part of the table it is in."""
     unit: str
-    """What the figures are in."""
+    """A key of `UNITS`, for both figures."""
     ours: float
     """The median of ours."""
     theirs: float
@@ -56,25 +52,24 @@ class Comparison:
     high: float
     """A quarter of the rounds had a ratio above this."""
     rounds: int
-    """How many rounds there were."""
+    """The number of rounds."""
     target: Target | None
-    """What it should not exceed, if anything."""
 
     @property
     def used(self) -> float | None:
-        """How much of what the target allows is used: 1.0 is all of it."""
+        """The share of the target that is used; 1.0 is all of it. None without a target."""
         if self.target is None:
             return None
-        return self.target.reached(self.ours, self.theirs, self.ratio) / self.target.most
+        return self.target.reached(self.ours, self.ratio) / self.target.most
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the target is met; None if there is none."""
+        """True if the target is met; None without a target."""
         return None if self.used is None else self.used <= 1
 
 
 def each(count: int, do: Callable[[], Awaitable[object]]) -> Work:
-    """Time *do*, which does something *count* times."""
+    """Return a work that times *do*, which does its operation *count* times."""
 
     async def work() -> float:
         begin = time.perf_counter()
@@ -85,10 +80,10 @@ def each(count: int, do: Callable[[], Awaitable[object]]) -> Work:
 
 
 async def compare(ours: Work, theirs: Work, rounds: int) -> Pairs:
-    """Run *ours* and *theirs* in turn, in turning order, after a round that does not count."""
+    """Run *ours* and *theirs* in alternating order, after a first round that does not count."""
     pairs: Pairs = []
     gc.collect()
-    gc.disable()  # a collection that falls into one of them is neither's fault
+    gc.disable()  # a collection that falls into one of them is the fault of neither
     try:
         for number in range(rounds + 1):
             if number % 2:
@@ -107,7 +102,7 @@ async def compare(ours: Work, theirs: Work, rounds: int) -> Pairs:
 def summary(
     name: str, floor: str, section: str, unit: str, target: Target | None, pairs: Pairs
 ) -> Comparison:
-    """The row for *pairs* of ours and the floor's."""
+    """Return the row for *pairs* of our figures and the floor's."""
     ratios = [mine / its for mine, its in pairs]
     low, ratio, high = quartiles(ratios)
     return Comparison(
@@ -126,7 +121,7 @@ def summary(
 
 
 def quartiles(figures: list[float]) -> list[float]:
-    """What a quarter, a half and three quarters of *figures* are below."""
+    """Return the quartiles of *figures*."""
     if len(figures) == 1:
         return figures * 3
     return statistics.quantiles(figures, n=4, method="inclusive")

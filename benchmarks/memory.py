@@ -1,9 +1,9 @@
-"""Bytes per name, and what they mean to the garbage collector: each in a process of its own.
+"""Bytes per name, and the time of a garbage collection: each in a process of its own.
 
-The process fills a map, and prints what it found: ``python -m benchmarks.memory waiting 1000000``.
-Bytes are the growth of what the process has in memory (its resident set), after
-a first fill that was thrown away, so that what is only used meanwhile is there
-already. The names are made before, and not counted.
+The process fills a map, and prints a figure: ``python -m benchmarks.memory waiting 1000000``.
+Bytes are the growth of the process's resident set, after a first fill that was
+thrown away, so that memory that is used only while filling is there already.
+The names are made before, and not counted.
 """
 
 from __future__ import annotations
@@ -25,37 +25,34 @@ from benchmarks.flat import AT_ONCE, fail, fill_waiting
 from benchmarks.measure import Pairs, Target
 from benchmarks.settings import Settings
 
-Kept = object
-"""What has to live until the end of the measurement."""
-
 Fill = Callable[[Settings, list[str], Callable[[], None]], Awaitable[None]]
 """Fills something with names, and calls back when all are in it."""
 
 COLLECTIONS = 5
-"""How many full collections to time: the fastest counts, as nothing else is in it."""
+"""Full collections to time; the fastest counts, as nothing else is in it."""
 
 
 async def own_error() -> None:
-    """Fail with an error of one's own."""
+    """Fail with a new error."""
     raise ValueError("the disk is full")
 
 
 async def shared(settings: Settings, names: list[str], look: Callable[[], None]) -> None:
-    """Names that wait in our map, all after one and the same error."""
+    """Fill our map with names that wait, all after one and the same error."""
     async with settings.open_map() as tasks:
         await fill_waiting(tasks, names, fail)
         look()
 
 
 async def own(settings: Settings, names: list[str], look: Callable[[], None]) -> None:
-    """Names that wait in our map, each after an error of its own."""
+    """Fill our map with names that wait, each after an error of its own."""
     async with settings.open_map() as tasks:
         await fill_waiting(tasks, names, own_error)
         look()
 
 
 async def tuples(settings: Settings, names: list[str], look: Callable[[], None]) -> None:
-    """Names in a dict, each with a tuple that holds the exception as it was caught."""
+    """Fill a dict with names, each with a tuple that holds the exception as it was caught."""
     del settings
     table: dict[str, tuple[int, float, BaseException]] = {}
 
@@ -71,7 +68,7 @@ async def tuples(settings: Settings, names: list[str], look: Callable[[], None])
 
 
 async def running(settings: Settings, names: list[str], look: Callable[[], None]) -> None:
-    """Names that run in our map, and wait for an event."""
+    """Fill our map with runs that wait for an event."""
     event = trio.Event()
     async with settings.open_map() as tasks:
         for name in names:
@@ -82,7 +79,7 @@ async def running(settings: Settings, names: list[str], look: Callable[[], None]
 
 
 async def bare(settings: Settings, names: list[str], look: Callable[[], None]) -> None:
-    """Bare tasks that wait for an event."""
+    """Start bare tasks that wait for an event."""
     del settings
     event = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -100,7 +97,7 @@ FILLS: dict[str, Fill] = {fill.__name__: fill for fill in (shared, own, tuples, 
 
 
 async def bytes_each(fill: Fill, settings: Settings, count: int) -> float:
-    """By how much the process grows for each of *count* names."""
+    """Return the growth of the process for each of *count* names."""
     names = [f"volume-{number}" for number in range(count)]
     await fill(
         settings, [f"other-{number}" for number in range(min(count // 10, 2 * AT_ONCE))], _nothing
@@ -118,7 +115,7 @@ async def bytes_each(fill: Fill, settings: Settings, count: int) -> float:
 
 
 async def collection(fill: Fill, settings: Settings, count: int) -> float:
-    """The seconds that a full garbage collection takes with *count* names."""
+    """Return the seconds of a full garbage collection with *count* names."""
     names = [f"volume-{number}" for number in range(count)]
     taken: list[float] = []
 
@@ -138,7 +135,7 @@ def _nothing() -> None:
 
 
 def resident() -> int:
-    """Bytes that this process has in memory; where the system does not tell, the most it had."""
+    """Return the resident bytes of this process; on systems without /proc, the most it had."""
     try:
         pages = int(pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
@@ -148,17 +145,17 @@ def resident() -> int:
 
 
 def main() -> None:
-    """Measure what the arguments say, and print it."""
+    """Measure the figure that the arguments name, and print it."""
     what, fill, count, workers = sys.argv[1:]
     measure = {"bytes": bytes_each, "collection": collection}[what]
     settings = Settings(workers=json.loads(workers))
     print(trio.run(measure, FILLS[fill], settings, int(count)))
 
 
-# Out of it
+# The rows
 
 ROUNDS = 3
-"""Processes for each side at most: what they find differs by little."""
+"""Processes for each side at most; their figures differ by little."""
 
 
 def in_processes(
@@ -171,7 +168,7 @@ def in_processes(
     count: int,
     unit: str = "B",
 ) -> Case:
-    """A row of *what* (bytes, or a collection) two fills take, in turn, each in a new process."""
+    """Return a row of *what* (bytes, or a collection) two fills take, each in a new process."""
 
     def measure(settings: Settings) -> Pairs:
         def once(fill: Fill | float) -> float:

@@ -1,15 +1,14 @@
-"""The same jobs done by what users would pick instead, where that is installed.
+"""The same jobs done by the packages that users would pick instead, where they are installed.
 
-Each is measured in its own world: on asyncio, on trio or with threads. They
-are imported where they are used, as nobody needs to have them:
-``pip install -e '.[bench]'``.
+Each is measured where it runs: on asyncio, on trio or with threads. They are
+imported where they are used, as they are optional: ``pip install -e '.[bench]'``.
 """
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +23,7 @@ from benchmarks.threads import nothing
 from namedtasks import RefusedError, ThreadTaskMap
 
 JOBS = 100
-"""Jobs for a scheduler in a row: it sorts all that it has for each of them."""
+"""Jobs for a scheduler in a row; few, as it sorts all of its jobs for each of them."""
 
 
 def beside(
@@ -37,7 +36,7 @@ def beside(
     run: Run,
     unit: str = "us",
 ) -> Case:
-    """A row beside the module *peer*, without a target."""
+    """Return a row beside the module *peer*, without a target."""
     row = Row(name=name, ours=ours, floor=floor, theirs=theirs, most=None, unit=unit, needs=peer)
     return alone(row, stage, run)
 
@@ -92,14 +91,14 @@ def start_handles(stage: starts.Idle) -> Work:
 
 
 def with_tenacity(stage: starts.Idle) -> Work:
-    """Call what would be called again, after a growing wait, if it failed."""
+    """Call a function that would be called again, after a growing wait, if it failed."""
     tenacity: Any = importlib.import_module("tenacity")
     wait = tenacity.wait_exponential(multiplier=0.5, max=122)
     return _called(stage, tenacity.retry(wait=wait)(noop))
 
 
 def with_stamina(stage: starts.Idle) -> Work:
-    """The same."""
+    """Call the same under stamina."""
     stamina: Any = importlib.import_module("stamina")
     again = stamina.retry(on=Exception, wait_initial=0.5, wait_max=122, wait_jitter=0)
     return _called(stage, again(noop))
@@ -120,7 +119,7 @@ def _called(stage: starts.Idle, async_fn: Callable[[], Any]) -> Work:
 
 @attrs.frozen
 class Threads:
-    """A thread map in which a name runs and one waits, and the others' things."""
+    """A thread map in which a name runs or waits, with a breaker or a scheduler beside it."""
 
     settings: Settings
     tasks: ThreadTaskMap
@@ -129,7 +128,7 @@ class Threads:
 
     @property
     def calls(self) -> int:
-        """How many calls to make in a row."""
+        """The number of calls in a row."""
         return self.settings.batch(refusals.CALLS)
 
 
@@ -166,7 +165,7 @@ async def scheduler(settings: Settings) -> AsyncGenerator[Threads]:
 
 
 def refuse(name: str) -> Callable[[Threads], Work]:
-    """Be refused *name* by the thread map."""
+    """Start *name* in the thread map, and catch the refusal."""
 
     def work(stage: Threads) -> Work:
         tasks, calls = stage.tasks, range(stage.calls)
@@ -184,7 +183,7 @@ def refuse(name: str) -> Callable[[Threads], Work]:
 
 
 def refused_by_breaker(stage: Threads) -> Work:
-    """Be refused a call by an open circuit breaker."""
+    """Call an open circuit breaker, and catch the refusal."""
     error: Any = importlib.import_module("pybreaker").CircuitBreakerError
     call, calls = stage.breaker.call, range(stage.calls)
 
@@ -199,7 +198,7 @@ def refused_by_breaker(stage: Threads) -> Work:
 
 
 def refused_by_scheduler(stage: Threads) -> Work:
-    """Be refused a job whose id is there already."""
+    """Add a job whose id is taken, and catch the refusal."""
     error: Any = importlib.import_module("apscheduler.jobstores.base").ConflictingIdError
     add_job, calls = stage.scheduler.add_job, range(stage.settings.batch(JOBS))
 
@@ -219,12 +218,12 @@ def submit(stage: Threads) -> Work:
 
 
 def add_jobs(stage: Threads) -> Work:
-    """The same with jobs that are to run now."""
+    """Add jobs that are due now, and wait until the last has run."""
     add_job = stage.scheduler.add_job
-    return _until_all_ran(stage, lambda name, fn: add_job(fn, id=name))
+    return _until_all_ran(stage, lambda name, fn: add_job(fn, id=str(name)))
 
 
-def _until_all_ran(stage: Threads, start: Callable[[str, Callable[[], None]], object]) -> Work:
+def _until_all_ran(stage: Threads, start: Callable[[Hashable, Callable[[], None]], object]) -> Work:
     names = stage.settings.names(JOBS)
 
     async def do() -> None:
@@ -243,7 +242,7 @@ def _until_all_ran(stage: Threads, start: Callable[[str, Callable[[], None]], ob
 
     async def work() -> float:
         taken = await measured()
-        while any(name in stage.tasks for name in names):  # the last may just be ending
+        while any(name in stage.tasks for name in names):  # the last run may not have ended yet
             pass
         return taken
 
@@ -254,7 +253,7 @@ PEERS = [
     beside(
         "aiojobs",
         "asyncio map, create_task + await, beside aiojobs",
-        aio.batch,
+        aio.batch("text"),
         "Scheduler.spawn + Job.wait",
         spawn,
         jobs,
@@ -317,4 +316,4 @@ PEERS = [
         run_plain,
     ),
 ]
-"""The rows: what we do, beside who does it otherwise."""
+"""The rows."""

@@ -1,4 +1,4 @@
-"""Starts that are refused, and questions, each beside its floor."""
+"""Refused starts and looks, each beside its floor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CALLS = 5000
 
 
 class SmallError(Exception):
-    """What raising costs at least."""
+    """The smallest exception."""
 
     __slots__ = ()
 
@@ -36,7 +36,7 @@ class Busy:
 
     @property
     def calls(self) -> int:
-        """How many calls to make in a row."""
+        """The number of calls in a row."""
         return self.settings.batch(CALLS)
 
 
@@ -52,7 +52,7 @@ async def busy(settings: Settings) -> AsyncGenerator[Busy]:
 
 
 def refuse(name: Name) -> Callable[[Busy], Work]:
-    """Be refused *name*, and catch that."""
+    """Start *name*, and catch the refusal."""
 
     def work(stage: Busy) -> Work:
         tasks, calls = stage.tasks, range(stage.calls)
@@ -70,7 +70,7 @@ def refuse(name: Name) -> Callable[[Busy], Work]:
 
 
 def skip(name: Name) -> Callable[[Busy], Work]:
-    """Be refused *name* with ``if_busy="skip"``."""
+    """Start *name* with ``if_busy="skip"``."""
 
     def work(stage: Busy) -> Work:
         tasks, calls = stage.tasks, range(stage.calls)
@@ -96,7 +96,7 @@ def join(stage: Busy) -> Work:
 
 
 def queue(stage: Busy) -> Work:
-    """Put off one more run of a name, each in the place of the one before; drop the last."""
+    """Defer one more run of a name, each in place of the one before; drop the last."""
     tasks, calls = stage.tasks, range(stage.calls)
 
     async def do() -> None:
@@ -114,7 +114,7 @@ def queue(stage: Busy) -> Work:
 
 
 def contains(stage: Busy) -> Work:
-    """Ask whether a name runs."""
+    """Look for a running name."""
     tasks, calls = stage.tasks, range(stage.calls)
 
     async def do() -> None:
@@ -125,7 +125,7 @@ def contains(stage: Busy) -> Work:
 
 
 def state(name: Name) -> Callable[[Busy], Work]:
-    """Ask for the state of *name*."""
+    """Look at the state of *name*."""
 
     def work(stage: Busy) -> Work:
         tasks, calls = stage.tasks, range(stage.calls)
@@ -147,12 +147,12 @@ def _raise_if_busy(name: str) -> None:
         raise SmallError
 
 
-def _tell_if_busy(name: str) -> bool:
+def _is_busy(name: str) -> bool:
     return name in _BUSY
 
 
 def raise_and_catch(stage: Busy) -> Work:
-    """A call, a look-up in a dict, and an exception of the smallest kind."""
+    """Call, look up in a dict, raise the smallest exception and catch it."""
     calls = range(stage.calls)
 
     async def do() -> None:
@@ -166,12 +166,12 @@ def raise_and_catch(stage: Busy) -> Work:
 
 
 def look_up(stage: Busy) -> Work:
-    """A call and a look-up in a dict."""
+    """Call, and look up in a dict."""
     calls = range(stage.calls)
 
     async def do() -> None:
         for _ in calls:
-            _tell_if_busy("runs")
+            _is_busy("runs")
 
     return each(len(calls), do)
 

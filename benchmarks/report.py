@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as JSON for programs."""
+"""Measured rows as a table for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import trio
 
 import namedtasks
 from benchmarks.measure import Comparison, Target
-from benchmarks.settings import HAS_WORKERS, Settings
+from benchmarks.settings import Settings
 
-_COLUMNS = "{:<66} {:>10} {:>10}  {:<62} {:>6}  {:<13}  {:<9} {}"
+_COLUMNS = "{:<77} {:>10} {:>10}  {:<62} {:>6}  {:<13}  {:<9} {}"
 HEAD = _COLUMNS.format("", "ours", "floor", "", "ratio", "half of rounds", "at most", "").rstrip()
 
 
 def line(row: Comparison) -> str:
-    """A row of the table."""
+    """Return a line of the table."""
     return _COLUMNS.format(
         row.name,
         figure(row.ours, row.unit),
@@ -32,65 +32,56 @@ def line(row: Comparison) -> str:
 
 
 def figure(value: float, unit: str) -> str:
-    """A figure with three digits and its unit."""
+    """Return a figure with three digits and its unit."""
     return f"{digits(value)} {unit}"
 
 
 def digits(value: float) -> str:
-    """A number with three digits, and no power of ten."""
+    """Return a number with three digits, and without a power of ten."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def spread(row: Comparison) -> str:
-    """Between which ratios half of the rounds lie."""
+    """Return the range in which half of the ratios lie."""
     return f"{row.low:.2f} .. {row.high:.2f}" if row.rounds > 1 else ""
 
 
 def limit(row: Comparison) -> str:
-    """What the row may be at most."""
+    """Return the target of the row."""
     if row.target is None:
         return ""
-    if row.target.of == "ratio":
-        return f"{row.target.most:g} x"
-    return _in_words(row.target.most, row)
+    if row.target.of == "ours":
+        return figure(row.target.most, row.unit)
+    return f"{row.target.most:g} x"
 
 
 def reached(row: Comparison) -> str:
-    """What there is of what its target limits; the ratio, if it has none."""
-    if row.target is None:
-        return f"{row.ratio:.2f} x"
-    return _in_words(row.target.reached(row.ours, row.theirs, row.ratio), row)
-
-
-def _in_words(value: float, row: Comparison) -> str:
-    of = "ratio" if row.target is None else row.target.of
-    if of == "ratio":
-        return f"{value:.2f} x"
-    if of == "difference":
-        return f"{'+' if value >= 0 else '-'} {figure(abs(value), row.unit)}"
-    return figure(value, row.unit)
+    """Return the figure that the target limits; the ratio, if there is no target."""
+    if row.target is not None and row.target.of == "ours":
+        return figure(row.ours, row.unit)
+    return f"{row.ratio:.2f} x"
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
-    """What the figures depend on, beside the machine."""
+    """Return the conditions that the figures depend on, beside the machine."""
     return {
         "python": platform.python_version(),
         "trio": trio.__version__,
         "namedtasks": namedtasks.__version__,
         "platform": sys.platform,
-        "workers": settings.workers if HAS_WORKERS else None,
+        "workers": settings.workers,
         "instruments": [],
         "quick": settings.quick,
     }
 
 
 def as_json(row: Comparison) -> dict[str, Any]:
-    """A row for programs."""
+    """Return a row for programs."""
     return {**attrs.asdict(row), "met": row.is_met}
 
 
-def from_json(told: dict[str, Any]) -> Comparison:
-    """The row that `as_json` told."""
-    fields = {field.name: told[field.name] for field in attrs.fields(Comparison)}
+def from_json(read: dict[str, Any]) -> Comparison:
+    """Return the row that `as_json` was given."""
+    fields = {field.name: read[field.name] for field in attrs.fields(Comparison)}
     target = fields.pop("target")
     return Comparison(**fields, target=None if target is None else Target(**target))

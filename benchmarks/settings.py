@@ -1,10 +1,10 @@
-"""How a measurement is made: how often, how large, and how our maps are opened."""
+"""The settings of a measurement: rounds, sizes, and our maps, opened in the same way each time."""
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -13,42 +13,51 @@ import namedtasks.asyncio
 from namedtasks import Backoff, TaskMap
 
 FOR_A_DAY = Backoff(initial=86_400.0, maximum=86_400.0)
-"""So that a name that failed waits for as long as anything is measured."""
+"""Keeps a name that failed waiting for as long as anything is measured."""
 
-HAS_WORKERS = "workers" in inspect.signature(namedtasks.open_task_map).parameters
-"""Whether a map on trio can be told to reuse its tasks, or not to."""
+Kind = Literal["text", "integers", "tuples"]
+
+KINDS: dict[Kind, Callable[[int], Hashable]] = {
+    "text": "volume-{}".format,
+    "integers": int,
+    "tuples": lambda number: (f"volume-{number}", "node-1"),
+}
+"""Kinds of names, each with a function that makes the name of a number."""
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What the command line asked for."""
+    """The choices of the command line."""
 
     rounds: int = 60
-    """How often each side of a row is measured."""
+    """Measurements of each side of a row."""
     quick: bool = False
-    """Whether it is a trial: everything small."""
+    """True for a trial, with everything small."""
     workers: bool = True
-    """Whether maps on trio reuse their tasks, where they know how to."""
+    """True if maps on trio reuse their tasks."""
+    size: int | None = None
+    """Operations in each batch; None for as many as the row asks for."""
 
     def batch(self, count: int) -> int:
-        """How many to do in a row, in place of *count*."""
+        """Return the number of operations in a batch, in place of *count*."""
+        if self.size is not None:
+            return self.size
         return max(10, count // 20) if self.quick else count
 
     def many(self, count: int) -> int:
-        """How many names to fill a map with, in place of *count*."""
+        """Return the number of names to fill a map with, in place of *count*."""
         return min(count, max(10, count // 1000)) if self.quick else count
 
-    def names(self, count: int) -> list[str]:
-        """The names of a batch of *count*."""
-        return [f"volume-{number}" for number in range(self.batch(count))]
+    def names(self, count: int, kind: Kind = "text") -> list[Hashable]:
+        """Return the names of a batch of *count*."""
+        return [KINDS[kind](number) for number in range(self.batch(count))]
 
     def open_map(
         self, backoff: Backoff = FOR_A_DAY, retention: float | None = None
     ) -> AbstractAsyncContextManager[TaskMap, None]:
         """Open a map on trio: no instruments, and a failed name waits for a day."""
-        more: dict[str, Any] = {"workers": self.workers} if HAS_WORKERS else {}
         return namedtasks.open_task_map(
-            backoff=backoff, retention=retention, instruments=(), **more
+            backoff=backoff, retention=retention, instruments=(), workers=self.workers
         )
 
     def open_thread_map(
@@ -60,11 +69,7 @@ class Settings:
     ) -> namedtasks.ThreadTaskMap:
         """Open the same for threads, on threads of its own or on *executor*."""
         return namedtasks.ThreadTaskMap(
-            backoff=backoff,
-            instruments=(),
-            executor=executor,
-            limit=limit,
-            retention=retention,
+            backoff=backoff, instruments=(), executor=executor, limit=limit, retention=retention
         )
 
     def open_asyncio_map(self) -> AbstractAsyncContextManager[namedtasks.asyncio.TaskMap, None]:

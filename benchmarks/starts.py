@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -13,7 +14,7 @@ import trio.testing
 
 from benchmarks.handwritten import HandWrittenMap
 from benchmarks.measure import Work, each
-from benchmarks.settings import Settings
+from benchmarks.settings import Kind, Settings
 from namedtasks import TaskMap
 
 
@@ -25,9 +26,9 @@ class Idle:
     tasks: TaskMap
     nursery: trio.Nursery
 
-    def names(self, count: int = 1000) -> list[str]:
-        """The names of a batch of *count*."""
-        return self.settings.names(count)
+    def names(self, count: int = 1000, kind: Kind = "text") -> list[Hashable]:
+        """Return the names of a batch of *count*."""
+        return self.settings.names(count, kind)
 
 
 @asynccontextmanager
@@ -38,24 +39,28 @@ async def idle(settings: Settings) -> AsyncGenerator[Idle]:
 
 
 async def noop() -> None:
-    """The body that costs nothing."""
+    """Do nothing, as a body."""
 
 
 async def boom() -> None:
-    """The body that fails."""
+    """Fail, as a body."""
     raise ValueError("boom")
 
 
-def batch(stage: Idle) -> Work:
+def batch(kind: Kind = "text") -> Callable[[Idle], Work]:
     """Start a batch, and wait until nothing runs."""
-    tasks, names = stage.tasks, stage.names()
 
-    async def do() -> None:
-        for name in names:
-            tasks.start_soon(name, noop)
-        await tasks.wait_idle()
+    def work(stage: Idle) -> Work:
+        tasks, names = stage.tasks, stage.names(kind=kind)
 
-    return each(len(names), do)
+        async def do() -> None:
+            for name in names:
+                tasks.start_soon(name, noop)
+            await tasks.wait_idle()
+
+        return each(len(names), do)
+
+    return work
 
 
 def bare_batch(stage: Idle) -> Work:
@@ -71,7 +76,7 @@ def bare_batch(stage: Idle) -> Work:
 
 
 def batch_by_hand(stage: Idle) -> Work:
-    """Start a batch in the map that one would write by hand."""
+    """Start a batch in the hand-written map."""
     by_hand, names = HandWrittenMap(stage.nursery), stage.names()
 
     async def do() -> None:
@@ -97,7 +102,7 @@ def cold(stage: Idle) -> Work:
 
 
 def bare_cold(stage: Idle) -> Work:
-    """The same tasks, in the same batches."""
+    """Start as many bare tasks, in the same batches."""
     batches = _batches(stage)
 
     async def do() -> None:
@@ -109,14 +114,14 @@ def bare_cold(stage: Idle) -> Work:
     return each(sum(map(len, batches)), do)
 
 
-def _batches(stage: Idle) -> list[list[str]]:
+def _batches(stage: Idle) -> list[list[Hashable]]:
     names = stage.names(10_000)
     size = len(stage.names())
     return [names[start : start + size] for start in range(0, len(names), size)]
 
 
 def cold_at_once(stage: Idle) -> Work:
-    """Open a map for 10 000 runs that are all started before the first one begins."""
+    """Open a map for 10 000 runs, all started before the first one begins."""
     settings, names = stage.settings, stage.names(10_000)
 
     async def do() -> None:
@@ -168,33 +173,33 @@ def bare_one_by_one(stage: Idle) -> Work:
 
 
 def failing(stage: Idle) -> Work:
-    """Start a batch that fails; have the failures forgotten when nobody looks at the clock."""
-    tasks, names = stage.tasks, stage.names()
-
-    async def do() -> None:
-        for name in names:
-            tasks.start_soon(name, boom)
-        await tasks.wait_idle()
-
-    measured = each(len(names), do)
+    """Start a batch of new names that fail."""
+    tasks, names, numbers = stage.tasks, stage.names(), itertools.count()
 
     async def work() -> float:
-        taken = await measured()
-        for name in names:
-            tasks.forget(name)
-        return taken
+        number = next(numbers)
+        fresh = [f"{name}-{number}" for name in names]
+        begin = time.perf_counter()
+        for name in fresh:
+            tasks.start_soon(name, boom)
+        await tasks.wait_idle()
+        taken = time.perf_counter() - begin
+        if stage.settings.size is None:  # a count of instructions would have this in it
+            for name in fresh:
+                tasks.forget(name)
+        return taken / len(fresh)
 
     return work
 
 
-# From the end of the last run to whoever waits for that
+# From the end of the last run to the wait
 
 _TRIES = 5
-"""How often the end of a batch is looked at in a round: the median counts."""
+"""Batches in a round, of which the median counts."""
 
 
 def end_to_wait_idle(stage: Idle) -> Work:
-    """Let a batch end at once, and look when `wait_idle` returns."""
+    """End a batch at once, and time the return of `wait_idle`."""
     tasks, names = stage.tasks, stage.names()
 
     async def once() -> float:
@@ -216,7 +221,7 @@ def end_to_wait_idle(stage: Idle) -> Work:
 
 
 def end_to_event(stage: Idle) -> Work:
-    """Let a batch of bare tasks end at once; the last one sets an event."""
+    """End a batch of bare tasks at once; the last one sets an event."""
     count = len(stage.names())
 
     async def once() -> float:

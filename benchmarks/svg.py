@@ -1,4 +1,4 @@
-"""Pictures as text: the few elements of SVG that ours are made of, in a light and a dark theme."""
+"""Pictures as text: the few elements of SVG that are used, in a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ FONT = "font-family='system-ui, sans-serif'"
 
 @attrs.frozen
 class Theme:
-    """The colours of a picture: its background is the page's own."""
+    """The colours of a picture, whose background is that of the page."""
 
     name: str
     text: str
     faint: str
-    """Of the grid; words in it could hardly be read."""
+    """For the grid; too faint for words."""
     good: str
     bad: str
     failed: str
     quiet: str
-    """Of words that are not the matter itself, and of what came to nothing."""
+    """For words beside the point, and for starts that were refused."""
     inside: str
-    """Of words on a bar."""
+    """For words on a bar."""
     box: str
-    """Of what has a ground of its own."""
+    """For the background of a box."""
 
 
 LIGHT = Theme(
@@ -57,7 +57,7 @@ DARK = Theme(
 def document(
     width: float, height: float, title: str, elements: Iterable[str], desc: str = ""
 ) -> str:
-    """A whole picture; *title*, and *desc* at length, are for those who do not see it."""
+    """Return a whole picture; *title* and *desc* describe it to screen readers."""
     head = (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:g} {height:g}' "
         f"width='{width:g}' height='{height:g}' role='img' {FONT}>"
@@ -69,7 +69,7 @@ def document(
 def text(
     x: float, y: float, words: str, colour: str, anchor: str = "start", size: float = 12
 ) -> str:
-    """Some words at a point."""
+    """Return words at a point."""
     return (
         f"<text x='{x:.1f}' y='{y:.1f}' fill='{colour}' font-size='{size:g}' "
         f"text-anchor='{anchor}'>{escape(words)}</text>"
@@ -77,7 +77,7 @@ def text(
 
 
 def bar(x: float, y: float, width: float, height: float, colour: str) -> str:
-    """A filled bar."""
+    """Return a filled bar."""
     return (
         f"<rect x='{x:.1f}' y='{y:.1f}' width='{width:.1f}' height='{height:.1f}' "
         f"rx='2' fill='{colour}'/>"
@@ -85,13 +85,13 @@ def bar(x: float, y: float, width: float, height: float, colour: str) -> str:
 
 
 def tip(x: float, y: float, height: float, colour: str) -> str:
-    """The tip of an arrow to the right."""
+    """Return the tip of an arrow to the right."""
     half = height / 2
     return f"<path d='M{x:.1f},{y:.1f} l{half:g},{half:g} l-{half:g},{half:g} z' fill='{colour}'/>"
 
 
 def line(points: Iterable[tuple[float, float]], colour: str, width: float = 1) -> str:
-    """A line from point to point."""
+    """Return a line from point to point."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='{width:g}'/>"
 

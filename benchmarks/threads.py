@@ -1,10 +1,10 @@
-"""Work in threads: from trio, in the thread map, and starts that come from a foreign thread."""
+"""Work in threads: from trio, in the thread map, and starts that come from another thread."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -13,22 +13,22 @@ import trio
 
 from benchmarks.measure import Work, each
 from benchmarks.refusals import Busy
-from benchmarks.settings import Settings
+from benchmarks.settings import Kind, Settings
 from benchmarks.starts import Idle
 from namedtasks import RefusedError, ThreadTaskMap
 
 BURST = 500
-"""Functions that are handed to threads before the first of them is waited for."""
+"""Functions that are started before the first of them is waited for."""
 
 ONE_BY_ONE = 200
-"""How many to wait for one after the other: each takes long."""
+"""Functions that are waited for one by one; few, as each takes long."""
 
 POSTS = 5000
-"""Starts that a foreign thread makes in a row."""
+"""Starts that another thread makes in a row."""
 
 
 def nothing() -> None:
-    """The function that costs nothing."""
+    """Do nothing, as a function."""
 
 
 # Threads of a map on trio
@@ -47,7 +47,7 @@ def burst(stage: Idle) -> Work:
 
 
 def bare_burst(stage: Idle) -> Work:
-    """The same with a task for each, which waits for its thread."""
+    """Start a task for each, which waits for its thread."""
     names = stage.names(BURST)
 
     async def do() -> None:
@@ -70,7 +70,7 @@ def one_by_one(stage: Idle) -> Work:
 
 
 def bare_one_by_one(stage: Idle) -> Work:
-    """The same in trio's own words."""
+    """Wait for each function in a thread of trio's."""
     names = stage.names(ONE_BY_ONE)
 
     async def do() -> None:
@@ -92,9 +92,9 @@ class Pools:
     on_pool: ThreadTaskMap
     pool: concurrent.futures.ThreadPoolExecutor
 
-    def names(self, count: int) -> list[str]:
-        """The names of a batch of *count*."""
-        return self.settings.names(count)
+    def names(self, count: int, kind: Kind = "text") -> list[Hashable]:
+        """Return the names of a batch of *count*."""
+        return self.settings.names(count, kind)
 
 
 @asynccontextmanager
@@ -108,16 +108,16 @@ async def pools(settings: Settings) -> AsyncGenerator[Pools]:
         yield Pools(settings, tasks, on_pool, pool)
 
 
-Which = Literal["tasks", "on_pool"]
+Map = Literal["tasks", "on_pool"]
 """The map with threads of its own, or the one on a pool."""
 
 
-def submit(which: Which) -> Callable[[Pools], Work]:
-    """Submit a batch of functions to a map, then ask each for its result."""
+def submit(which: Map, kind: Kind = "text") -> Callable[[Pools], Work]:
+    """Submit a batch of functions to a map, then wait for each result."""
 
     def work(stage: Pools) -> Work:
         tasks: ThreadTaskMap = getattr(stage, which)
-        names = stage.names(BURST)
+        names = stage.names(BURST, kind)
 
         async def do() -> None:
             for future in [tasks.submit(name, nothing) for name in names]:
@@ -129,7 +129,7 @@ def submit(which: Which) -> Callable[[Pools], Work]:
 
 
 def bare_submit(stage: Pools) -> Work:
-    """The same in the pool's own words."""
+    """Submit a batch to the pool itself."""
     pool, names = stage.pool, stage.names(BURST)
 
     async def do() -> None:
@@ -139,8 +139,8 @@ def bare_submit(stage: Pools) -> Work:
     return each(len(names), do)
 
 
-def submit_one_by_one(which: Which) -> Callable[[Pools], Work]:
-    """Submit a function, and ask for its result before the next."""
+def submit_one_by_one(which: Map) -> Callable[[Pools], Work]:
+    """Submit a function, and wait for its result before the next."""
 
     def work(stage: Pools) -> Work:
         tasks: ThreadTaskMap = getattr(stage, which)
@@ -156,7 +156,7 @@ def submit_one_by_one(which: Which) -> Callable[[Pools], Work]:
 
 
 def bare_submit_one_by_one(stage: Pools) -> Work:
-    """The same in the pool's own words."""
+    """Submit to the pool itself, one by one."""
     pool, names = stage.pool, stage.names(ONE_BY_ONE)
 
     async def do() -> None:
@@ -167,7 +167,7 @@ def bare_submit_one_by_one(stage: Pools) -> Work:
 
 
 def refuse(stage: Busy) -> Work:
-    """Be refused a name that runs by a thread map."""
+    """Start a running name of a thread map, and catch the refusal."""
     calls = range(stage.calls)
 
     async def work() -> float:
@@ -187,14 +187,14 @@ def refuse(stage: Busy) -> Work:
     return work
 
 
-# Starts from a foreign thread
+# Starts from another thread
 
 Part = Literal["poster", "whole"]
-"""What the foreign thread takes to post, or all until the last body has run."""
+"""The time of the posting thread, or of all until the last body has run."""
 
 
 def posted(part: Part) -> Callable[[Idle], Work]:
-    """Post starts from a foreign thread."""
+    """Post starts from another thread."""
 
     def work(stage: Idle) -> Work:
         tasks, names = stage.tasks, stage.names(POSTS)
@@ -214,7 +214,7 @@ def posted(part: Part) -> Callable[[Idle], Work]:
 
 
 def bare_posted(part: Part) -> Callable[[Idle], Work]:
-    """Have trio start as many bare tasks from a foreign thread."""
+    """Start as many bare tasks through trio from another thread."""
 
     def work(stage: Idle) -> Work:
         start, names = stage.nursery.start_soon, stage.names(POSTS)
@@ -234,7 +234,7 @@ def bare_posted(part: Part) -> Callable[[Idle], Work]:
 
 @attrs.define
 class _Countdown:
-    """A body that sets an event when it has run so many times."""
+    """A body that sets an event when it has run a number of times."""
 
     left: int
     ended: trio.Event = attrs.field(factory=trio.Event)

@@ -1,1 +1,1 @@
-"""A controller of very many names, for minutes: its speed, its memory, its pauses."""
+"""A controller of very many names that runs for minutes: its speed, memory and pauses."""

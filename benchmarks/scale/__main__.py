@@ -1,4 +1,4 @@
-"""Runs a controller of very many names for minutes: its speed, its memory, its pauses."""
+"""Runs a controller of very many names for minutes: its speed, memory and pauses."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from benchmarks.scale.watch import Plan
 from benchmarks.settings import Settings
 
 LARGE = {"trio": 1_000_000, "threads": 100_000}
-"""How many names there are, where nobody says it."""
+"""The default number of names."""
 
 RETENTION = {"trio": 244.0, "threads": 5.0}
-"""Seconds for which a failure that nobody retries is kept."""
+"""The default of the seconds for which a failure that is not retried is kept."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -43,36 +43,36 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What may be asked for."""
-    told = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    told.add_argument("--shell", choices=list(LARGE), default="trio")
-    told.add_argument("--names", type=int, help="default 1 000 000; 100 000 for threads")
-    told.add_argument("--volumes", type=int, help="default a tenth of the names")
-    told.add_argument("--minutes", type=float, default=10.0, help="of virtual time, on trio")
-    told.add_argument("--seconds", type=float, default=30.0, help="of real time, with threads")
-    told.add_argument(
+    """Return the parser of the arguments."""
+    made = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    made.add_argument("--shell", choices=list(LARGE), default="trio")
+    made.add_argument("--names", type=int, help="default 1 000 000; 100 000 for threads")
+    made.add_argument("--volumes", type=int, help="default a tenth of the names")
+    made.add_argument("--minutes", type=float, default=10.0, help="of virtual time, on trio")
+    made.add_argument("--seconds", type=float, default=30.0, help="of real time, with threads")
+    made.add_argument(
         "--rate", type=float, help="starts per virtual second, on trio; default names / 100"
     )
-    told.add_argument("--retention", type=float, help="seconds; default 244, for threads 5")
-    told.add_argument("--seed", type=int, default=1)
-    told.add_argument("--no-workers", action="store_true", help="open the map with workers=False")
-    told.add_argument(
+    made.add_argument("--retention", type=float, help="seconds; default 244, for threads 5")
+    made.add_argument("--seed", type=int, default=1)
+    made.add_argument("--no-workers", action="store_true", help="open the map with workers=False")
+    made.add_argument(
         "--out",
         type=pathlib.Path,
         default=pathlib.Path("build/scale"),
         metavar="DIR",
         help="where to write JSON and pictures (default build/scale)",
     )
-    told.add_argument(
+    made.add_argument(
         "--write-docs",
         action="store_true",
         help="keep it in benchmarks/results, and write docs/explanation/performance.md and scale-*",
     )
-    return told
+    return made
 
 
 def plan_of(args: Any) -> Plan:
-    """What the arguments ask for."""
+    """Return the plan that the arguments ask for."""
     names = args.names or LARGE[args.shell]
     return Plan(
         shell=args.shell,

@@ -24,7 +24,7 @@ class Panel:
 
 
 def panels(told: dict[str, Any]) -> list[Panel]:
-    """The curves of a report."""
+    """Return the curves of a report."""
     samples: list[dict[str, Any]] = told["samples"]
     first = samples[0]["resident"]
     memory = [(one["at"], (one["resident"] - first) / 1e6) for one in samples]
@@ -42,7 +42,7 @@ def panels(told: dict[str, Any]) -> list[Panel]:
 
 
 def picture(title: str, told: dict[str, Any], theme: svg.Theme) -> str:
-    """Draw a report's curves one below the other; a line marks the end of the retention."""
+    """Draw the curves of a report one below the other; a line marks the end of the retention."""
     drawn = panels(told)
     until = max(sample["at"] for sample in told["samples"])
     height = _TOP + len(drawn) * (_HEIGHT + _GAP)
@@ -84,7 +84,7 @@ def _mark(x: float, top: float, words: str, theme: svg.Theme) -> Iterable[str]:
 
 
 def _round_up(value: float) -> float:
-    """The next number above that reads well: 1, 2 or 5 times a power of ten."""
+    """Return the next number above that is 1, 2 or 5 times a power of ten."""
     if value <= 0:
         return 1
     power = 10.0 ** math.floor(math.log10(value))

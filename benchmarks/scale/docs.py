@@ -1,4 +1,4 @@
-"""Says in words what a run has shown, and writes it into the documentation."""
+"""Describes the report of a run, and writes it into the documentation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MEGABYTE = 1e6
 
 
 def title(told: dict[str, Any]) -> str:
-    """What was run."""
+    """Return the title of a report."""
     plan = told["plan"]
     where = {"trio": "on trio, in virtual time", "threads": "in threads"}[plan["shell"]]
     return f"{_spaced(plan['names'])} names over {_spaced(plan['volumes'])} volumes, {where}"
 
 
 def subtitle(told: dict[str, Any]) -> str:
-    """How it was run."""
+    """Return the conditions of a report."""
     plan = told["plan"]
     rate = f", {plan['rate']:g} starts a second" if plan["shell"] == "trio" else ""
     return (
@@ -31,7 +31,7 @@ def subtitle(told: dict[str, Any]) -> str:
 
 
 def lines(told: dict[str, Any]) -> list[str]:
-    """What it has shown."""
+    """Return the findings of a report."""
     first, last = told["samples"][0], told["samples"][-1]
     refused = ", ".join(f"{_spaced(count)} {kind}" for kind, count in told["refused"].items())
     found = [
@@ -55,9 +55,9 @@ def lines(told: dict[str, Any]) -> list[str]:
 
 
 def growth(told: dict[str, Any]) -> tuple[float, float] | None:
-    """Memory over the beginning's, in bytes, early and late after the retention.
+    """Return the growth of memory since the beginning, early and late after the retention.
 
-    Means of the first and the last third of that time; None if there was too little.
+    In bytes: the means of the first and the last third of that time; None if there was too little.
     """
     first = told["samples"][0]["resident"]
     after = [
@@ -99,19 +99,19 @@ def _spaced(number: int) -> str:
 
 
 def save(told: dict[str, Any]) -> None:
-    """Keep it."""
+    """Keep a report."""
     file = RESULTS / f"scale-{told['plan']['shell']}.json"
     file.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
 def load(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """What was kept, trio first."""
+    """Return the kept reports, trio first."""
     files = sorted(folder.glob("scale-*.json"), reverse=True)
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 def block(told: list[dict[str, Any]]) -> str:
-    """The part of the page that says it."""
+    """Return the part of the page that describes the reports."""
     parts: list[str] = []
     for one in told:
         on, name = one["on"], f"scale-{one['plan']['shell']}"
@@ -132,12 +132,12 @@ def block(told: list[dict[str, Any]]) -> str:
 
 
 def page_with(told: list[dict[str, Any]], page: str) -> str:
-    """The *page* with what was found."""
+    """Return *page* with the reports."""
     return between_marks("python -m benchmarks.scale --write-docs", block(told), page)
 
 
 def main() -> None:
-    """Write the page and its pictures from what was kept."""
+    """Write the page and its pictures from the kept reports."""
     told = load(RESULTS)
     PAGE.write_text(page_with(told, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     for one in told:

@@ -1,4 +1,4 @@
-"""The same for the thread map, on real time: two threads that submit, many that work."""
+"""A controller with a thread map, in real time: two threads submit, many threads work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BACKOFF = Backoff(initial=0.1, maximum=1.0)
 SUBMITTERS = 2
 WORKERS = 32
 BACKLOG = 1000
-"""Names that hold their places before the submitters wait a moment."""
+"""Running names at which the submitters pause."""
 A_MOMENT = 0.001
 
 

@@ -1,9 +1,9 @@
-"""A controller of volumes on trio, in virtual time: a loop that asks, and bodies that take a while.
+"""A controller of volumes on trio, in virtual time: a loop starts names, and their bodies sleep.
 
-Ten times a second the loop asks for names at random, and again for those that
-failed a moment ago and that somebody waits for. Now and then it asks for a
-whole volume, which excludes each of its nodes. A failure that nobody retries
-lapses. A body sleeps for up to a second; one in twenty fails.
+Ten times a second the loop starts names at random, and again those that failed
+in the round before and are urgent. Now and then it starts a whole volume, which
+excludes each of its nodes. A failure that is not retried lapses. A body sleeps
+for up to a second; one in twenty fails.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ WHOLE_VOLUMES = 0.001
 """Share of the starts that are for a whole volume."""
 
 URGENT = 0.5
-"""Share of the failures that somebody waits for: they are asked for again at once."""
+"""Share of the starts that are asked for again in the next round if they fail."""
 
 AT_ONCE = 100
-"""Starts that the loop makes before it lets others run."""
+"""Starts that the loop makes before a checkpoint."""
 
 BACKOFF = Backoff()
 
@@ -56,24 +56,24 @@ async def _main(plan: Plan, names: list[tuple[str, str]], settings: Settings, wa
 
 @attrs.frozen
 class Ask:
-    """One start that is wanted, and what would come of it.
+    """One start that is wanted, with its outcome.
 
-    All that is left to chance is drawn when it is asked for, as trio runs tasks
-    in an order of its own.
+    All random numbers are drawn when it is made, because trio runs tasks in an
+    order of its own.
     """
 
     number: int
     name: Hashable
     ticks: float
-    """How long the body takes: it ends between two rounds of the loop."""
+    """The time that the body takes; it ends between two rounds of the loop."""
     fails: bool
     is_urgent: bool
-    """Whether it is asked for again in the next round, if it fails."""
+    """True if it is asked for again in the next round, if it fails."""
 
 
 @attrs.define
 class Controller:
-    """Asks for names, round by round."""
+    """Starts names, round by round."""
 
     plan: Plan
     watch: Watch
@@ -83,14 +83,14 @@ class Controller:
     _number: int = attrs.field(init=False, default=0)
     _random: random.Random = attrs.field(init=False)
     _again: list[Ask] = attrs.field(init=False, factory=list[Ask])
-    """What failed, or was refused after that: to be asked for in the next round."""
+    """Failed starts, and those refused after that, for the next round."""
 
     def __attrs_post_init__(self) -> None:
-        """Begin with the plan's seed."""
+        """Begin with the seed of the plan."""
         self._random = random.Random(self.plan.seed)
 
     async def work(self) -> None:
-        """Do all rounds, and look now and then."""
+        """Do all rounds, and take samples."""
         rounds = max(1, round(self.plan.seconds / TICK))
         every = max(1, rounds // self.plan.samples)
         owed = 0.0

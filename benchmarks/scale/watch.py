@@ -1,4 +1,4 @@
-"""Watches a run: how much was done, what was refused, memory over time, pauses."""
+"""Watches a run: starts, refusals, memory over time, pauses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from namedtasks import AlreadyRunningError, RefusedError, TaskMapStatistics
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What is asked for."""
+    """The plan of a run."""
 
     shell: str
     """``trio`` or ``threads``."""
@@ -28,16 +28,16 @@ class Plan:
     """Of the map's own clock."""
     seed: int
     rate: float
-    """Starts asked for in a second of that clock, on trio; threads ask for all they can."""
+    """Starts in a second of that clock, on trio; threads make all they can."""
     retention: float = 244.0
-    """Seconds after the end of its wait when a failure that nobody retries lapses."""
+    """Seconds after the end of its wait when a failure that is not retried lapses."""
     failing: float = 0.05
     """Share of the runs that fail."""
     samples: int = 120
-    """How often to look, all in all."""
+    """The number of samples."""
 
     def tuples(self) -> list[tuple[str, str]]:
-        """The names: volumes, each on a few nodes."""
+        """Return the names: volumes, each on a few nodes."""
         volumes = [f"volume-{number}" for number in range(self.volumes)]
         nodes = [f"node-{number}" for number in range(-(-self.names // self.volumes))]
         pairs = ((volume, node) for node in nodes for volume in volumes)
@@ -46,7 +46,7 @@ class Plan:
 
 @contextmanager
 def set_aside(plan: Plan) -> Generator[list[tuple[str, str]]]:
-    """The names, kept from the garbage collector: they are the controller's, and not looked at."""
+    """Make the names of the controller, and keep them from the garbage collector."""
     names = plan.tuples()
     gc.collect()
     gc.freeze()
@@ -57,12 +57,12 @@ def set_aside(plan: Plan) -> Generator[list[tuple[str, str]]]:
 
 
 class VolumeError(Exception):
-    """What goes wrong."""
+    """The failure of a body."""
 
 
 @attrs.frozen
 class Sample:
-    """What there was at one moment."""
+    """The figures of one moment."""
 
     at: float
     """Seconds on the map's clock since the beginning."""
@@ -78,7 +78,7 @@ class Sample:
 
 @attrs.define
 class Watch:
-    """What was seen so far."""
+    """The figures so far."""
 
     samples: list[Sample] = attrs.field(factory=list[Sample])
     admitted: int = 0
@@ -95,7 +95,7 @@ class Watch:
     collected: float = 0.0
     """Seconds that all collections of garbage took."""
     seconds: float = 0.0
-    """How long starts were asked for, in real time."""
+    """Seconds of real time until the last start."""
     _begin: float = attrs.field(factory=time.perf_counter)
 
     @property
@@ -111,11 +111,11 @@ class Watch:
         self.refused[kind] += 1
 
     def called(self, seconds: float) -> None:
-        """A call of the map took *seconds*."""
+        """Note that a call of the map took *seconds*."""
         self.longest_call = max(self.longest_call, seconds)
 
     def stop(self) -> None:
-        """No more starts are asked for."""
+        """Note the time of the last start."""
         self.seconds = time.perf_counter() - self._begin
 
     def look(self, at: float, statistics: TaskMapStatistics) -> None:
@@ -126,7 +126,7 @@ class Watch:
 
     @contextmanager
     def collections(self) -> Generator[None]:
-        """Time the collections of garbage meanwhile."""
+        """Time the collections of garbage inside the block."""
         begin = 0.0
 
         def called(phase: str, info: dict[str, int]) -> None:
@@ -146,7 +146,7 @@ class Watch:
             gc.callbacks.remove(called)
 
     def report(self, plan: Plan, on: dict[str, Any]) -> dict[str, Any]:
-        """All of it, for programs."""
+        """Return a report for programs."""
         return {
             "on": on,
             "plan": attrs.asdict(plan),
@@ -165,10 +165,10 @@ class Watch:
 
 
 class Steps(trio.abc.Instrument):
-    """Times the steps of all of trio's tasks: while one goes on, nothing else does."""
+    """Times the steps of all tasks of trio: during a step nothing else runs."""
 
     def __init__(self, watch: Watch) -> None:
-        """Tell *watch*."""
+        """Keep the figures in *watch*."""
         self._watch = watch
         self._begin = 0.0
         self._collected = 0.0

@@ -1,4 +1,4 @@
-"""The scale run works at any size, and tells what it has seen. No timed assertions."""
+"""The scale run works at any size, and reports its figures. No timed assertions."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def report(folder: pathlib.Path, *args: str) -> dict[str, Any]:
-    """What a run of these arguments tells."""
+    """Return the report of a run with these arguments."""
     main([*args, "--out", str(folder)])
     (file,) = folder.glob("*.json")
     told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -46,8 +46,8 @@ def test_a_controller_on_trio(tmp_path: pathlib.Path, capsys: pytest.CaptureFixt
     assert "longest step of a task" in capsys.readouterr().out
 
 
-def test_the_same_seed_asks_for_the_same(tmp_path: pathlib.Path) -> None:
-    """So that what a run has shown can be looked at again."""
+def test_the_same_seed_starts_the_same_names(tmp_path: pathlib.Path) -> None:
+    """So that a run can be repeated."""
     one, other = (small_on_trio(tmp_path / name) for name in ("one", "other"))
     assert (one["operations"], one["refused"]) == (other["operations"], other["refused"])
 
@@ -73,8 +73,8 @@ def test_the_names_are_volumes_on_nodes() -> None:
     ]
 
 
-def test_growth_is_told_from_the_end_of_the_retention_on() -> None:
-    """What comes before is the filling, and what comes after the last start is the emptying."""
+def test_growth_is_counted_from_the_end_of_the_retention_on() -> None:
+    """Before it the map fills, and after the last start it empties."""
     sizes = [10, 50, 70, 71, 72, 73, 74, 75, 12]
     told = {
         "samples": [{"at": at, "resident": size} for at, size in enumerate(sizes)],
@@ -84,8 +84,8 @@ def test_growth_is_told_from_the_end_of_the_retention_on() -> None:
     assert docs.growth({**told, "plan": {"seconds": 8, "retention": 7}}) is None
 
 
-def test_the_page_and_its_pictures_are_in_step_with_what_was_kept() -> None:
-    """If this fails: ``python -m benchmarks.scale.docs``, and look at what has changed."""
+def test_the_page_and_its_pictures_show_the_kept_reports() -> None:
+    """If this fails: ``python -m benchmarks.scale.docs``, and look at the difference."""
     kept = docs.load(RESULTS)
     page = PAGE.read_text(encoding="utf-8")
     assert docs.page_with(kept, page) == page
