@@ -110,11 +110,15 @@ class AsyncioRun(Run):
     """The job in a foreign pool, which may cancel it."""
 
     def close_body(self) -> None:
-        """Close the coroutines that never began, so that Python does not warn of them."""
-        for coroutine in (self.driver, self.body):
-            if coroutine is not None:
-                checks.close_unbegun(coroutine, lambda: checks.task_text(self.name, self.operation))
-        self.driver = self.body = None
+        """Close a body that never began, so that Python does not warn of it."""
+        body, self.body = self.body, None
+        checks.close_unbegun(body, lambda: checks.task_text(self.name, self.operation))
+
+    def close_driver(self) -> None:
+        """Close the coroutine of a Task that never awaited it, and the body, likewise."""
+        driver, self.driver = self.driver, None
+        checks.close_unbegun(driver, lambda: checks.task_text(self.name, self.operation))
+        self.close_body()
 
     def is_asked_to_stop(self) -> bool:
         """Return whether it was cancelled or its deadline has passed. Callable from any thread."""
@@ -380,7 +384,7 @@ class AsyncioBackend:
         if run.status is not _DEFERRED and not run.done:
             effects = self.scheduler.roll_back(run, self.now)
             self.waits.note_ended(run, *effects.dropped)
-        run.close_body()
+        run.close_driver()
         base.apply_effects(self, effects)
 
     # Running
@@ -538,7 +542,7 @@ class AsyncioBackend:
         if not run.is_followed:  # it was called before, for an eager Task
             return
         run.is_followed = False
-        run.close_body()
+        run.close_driver()
         # This marks its exception as retrieved.
         error = CancelledError() if task.cancelled() else task.exception()
         if not run.done:
@@ -579,8 +583,7 @@ class AsyncioBackend:
 
     def discard(self, run: AsyncioRun) -> None:
         """Close the body of *run*, which has ended without having begun, and wake its Task."""
-        checks.close_unbegun(run.body, lambda: checks.task_text(run.name, run.operation))
-        run.body = None  # the driver stays: its Task, or a factory's wrapper, has yet to step it
+        run.close_body()  # not the driver: its Task, or a factory's wrapper, has yet to step it
         self._end_with_task(run)
         if run.turn is not None:
             run.turn.cancel(run.reason)
