@@ -426,16 +426,13 @@ class AsyncioBackend:
             is_cancelled = run.handle is not None and run.handle.cancelling()
             if (is_cancelled or run.cancelled_at is not None) and not run.is_elsewhere:
                 await asyncio.sleep(0)  # asyncio may have a cancellation to deliver
-        except GeneratorExit:
-            # The loop is gone, and this is garbage; or the body raised it, and `_on_done` follows.
-            if run.deadline_timer is not None:
-                run.deadline_timer.cancel()
-            self._end_with_task(run)
-            raise
         except BaseException as error:
             if run.deadline_timer is not None:
                 run.deadline_timer.cancel()
             self._end_with_task(run)
+            # The loop is gone, and this is garbage; or the body raised it, and `_on_done` follows.
+            if isinstance(error, GeneratorExit):
+                raise
             reported = error
             if isinstance(error, CancelledError | TaskCancelledError):
                 reported = self._error_of_task(run, error)
