@@ -1,7 +1,7 @@
 """Defers Ctrl-C while a call of a thread map must not be interrupted.
 
 Python runs signal handlers in the main thread, between any two of its steps. A
-``KeyboardInterrupt`` raised there while a map's tables change would leave a name taken for ever,
+``KeyboardInterrupt`` raised there while a map's tables change would leave a name taken,
 or lose a job. So while the main thread is inside a block of a `ThreadTaskMap`, `deferred_sigint`
 handles SIGINT. It walks the frames, innermost first, from the one that was interrupted. At a
 function that runs code of the user's it stops, and calls the handler that was there before. At a
