@@ -547,7 +547,6 @@ class Scheduler(Generic[RunT]):
             emit: False if no event tells of the end.
         """
         running = self.running
-        record = run.record
         listeners = self.events.listeners
         tables = self.records.tables
         followers, record = run.followers, run.record
