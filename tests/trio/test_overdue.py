@@ -119,3 +119,12 @@ async def test_the_alarm_has_a_context_of_its_own(autojump_clock: MockClock) -> 
     async with namedtasks.open_task_map(instruments=[Looks()]) as tasks:
         tasks.start_soon("other", starts_another)
     assert seen == [None]
+
+
+async def test_a_timer_that_was_wanted_and_is_not_needed(autojump_clock: MockClock) -> None:
+    """What ends a wait may leave nothing that is due, and no task that watches it."""
+    async with namedtasks.open_task_map() as tasks:
+        tasks._backend.scheduler.timers.changed = True
+        await tasks.start_soon("a", trio.sleep, 1).wait()
+        assert not tasks._backend.scheduler.timers.changed
+        assert tasks._backend._timer is None
