@@ -47,7 +47,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from threading import get_ident
+
+# The one that it was when namedtasks was imported: gevent may replace it, even before the
+# modules of a dialect are imported.
+from threading import get_ident as get_ident
 from typing import Any, Generic, TypeVar, final
 
 LINGERS = 10.0

@@ -26,7 +26,6 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor, Future
 from functools import partial
-from threading import get_ident
 from types import FrameType
 from typing import Any, TypeVar, final
 
@@ -46,7 +45,7 @@ from namedtasks._executors import (
 from namedtasks._logging import log_error
 from namedtasks._scheduler import NO_EFFECTS, Effects, IfBusy, Scheduler, StartAction
 from namedtasks._state import Run, RunStatus, TaskMapStatistics
-from namedtasks._thread_pool import LINGERS, MonotonicClock, ThreadPool, make_daemon
+from namedtasks._thread_pool import LINGERS, MonotonicClock, ThreadPool, get_ident, make_daemon
 from namedtasks._threads.future import DONE, TaskFuture
 from namedtasks._threads.sigint import PLACES, SHARED, Place, critical, deferred_sigint, get_frame
 from namedtasks._validation import coroutine_error, error_text, remove_tb_frames, task_text

@@ -6,7 +6,6 @@ import math
 import random as random_module
 import threading
 from collections.abc import Callable, Hashable, Iterable
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, overload
 
@@ -17,7 +16,7 @@ from namedtasks._events import Instrument
 from namedtasks._executors import PoolOrFactory, check_pool, check_pool_or_none
 from namedtasks._names import check_start
 from namedtasks._scheduler import IfBusy, Scheduler
-from namedtasks._thread_pool import MonotonicClock
+from namedtasks._thread_pool import MonotonicClock, get_ident
 from namedtasks._threads.backend import (
     CURE,
     VERB,
