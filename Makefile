@@ -10,7 +10,7 @@ PIP_QUIET := --quiet --disable-pip-version-check
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' namedtasks/_version.py)
 
 .PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states pictures dask gevent stress conformance docs links api consumer fuzz mutation news changelog wheel release
+	bench bench-peers scale states pictures dask gevent interrupts stress conformance docs links api consumer fuzz mutation news changelog wheel release
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -46,6 +46,9 @@ test: $(READY)  ## Run all tests
 
 dask: .venv-dask/extra  ## Run the tests of Dask, on a cluster of two processes, in an environment of its own
 	.venv-dask/bin/python -m pytest -m dask
+
+interrupts: $(READY)  ## Send Ctrl-C at bytecodes of a thread map, not only at lines; takes 10 minutes
+	NAMEDTASKS_BYTECODES=yes $(BIN)/python -m pytest tests/threads/test_keyboard_interrupt.py -k opcode
 
 gevent: .venv-gevent/extra  ## Run the tests of gevent, in an environment of its own
 	.venv-gevent/bin/python -m pytest tests/threads/test_gevent.py

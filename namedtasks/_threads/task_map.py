@@ -410,7 +410,10 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
             try:
                 deferred_sigint.deliver(get_frame(1))
             except BaseException:  # no `__exit__` follows
-                self._uninstall_sigint()
+                try:
+                    self._uninstall_sigint()
+                finally:
+                    deferred_sigint.merge()
                 raise
         return self
 
@@ -432,8 +435,8 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
             backend.refuse_block()
             backend.leave(exc)
         finally:
-            self._uninstall_sigint()
             try:
+                self._uninstall_sigint()
                 backend.after_call(get_frame(1))  # this frame is critical from its first step on
             except KeyboardInterrupt:
                 deferred_sigint.merge()

@@ -288,13 +288,18 @@ def assert_nothing_leaked(tasks: ThreadTaskMap) -> bool:
 
 
 def stride(kind: str) -> int:
-    """Each line; of the many times more bytecodes a few, at other places each time."""
-    return 1 if kind == "line" else random.randint(89, 131)
+    """Each line; of the many times more bytecodes some, at other places each time."""
+    return 1 if kind == "line" else random.randint(19, 31)
+
+
+BYTECODES = pytest.mark.skipif(
+    "NAMEDTASKS_BYTECODES" not in os.environ, reason="takes long: run make interrupts"
+)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("kind", ["line", "opcode"])
+@pytest.mark.parametrize("kind", ["line", pytest.param("opcode", marks=BYTECODES)])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_ctrl_c_at_any_step_leaks_no_name_and_is_not_lost(
     scenario: Callable[[Scenario], None], kind: str, times: int
@@ -379,6 +384,29 @@ def test_ctrl_c_in_the_last_step_of_a_block(
             leave()
     else:
         leave()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_before_and_after_the_handler_goes_is_raised_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first one is deferred by our handler, the second is raised by the one from before."""
+    install_handler = signal.signal
+
+    def interrupted(signum: int, handler: Any) -> Any:
+        if handler is signal.default_int_handler:
+            signal.raise_signal(signal.SIGINT)
+            assert deferred_sigint.pending
+        before = install_handler(signum, handler)
+        if handler is signal.default_int_handler:
+            signal.raise_signal(signal.SIGINT)
+        return before
+
+    with pytest.raises(KeyboardInterrupt), ThreadTaskMap(instruments=()) as tasks:
+        tasks.submit("a", int).result(PATIENCE)
+        monkeypatch.setattr(signal, "signal", interrupted)
+    monkeypatch.undo()
+    assert not deferred_sigint.pending
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -667,6 +695,28 @@ def test_ctrl_c_while_the_block_is_entered_leaves_no_handler(
     with pytest.raises(KeyboardInterrupt), ThreadTaskMap(instruments=()):
         raise AssertionError("never reached")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_twice_while_the_block_is_entered_is_raised_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install: Callable[[DeferredSigint], bool] = DeferredSigint.install
+    uninstall: Callable[[DeferredSigint], None] = DeferredSigint.uninstall
+
+    def install_and_interrupt(state: DeferredSigint) -> bool:
+        is_installed = install(state)
+        interrupts()
+        return is_installed
+
+    def interrupt_and_uninstall(state: DeferredSigint) -> None:
+        interrupts()
+        uninstall(state)
+
+    monkeypatch.setattr(DeferredSigint, "install", install_and_interrupt)
+    monkeypatch.setattr(DeferredSigint, "uninstall", interrupt_and_uninstall)
+    with pytest.raises(KeyboardInterrupt), ThreadTaskMap(instruments=()):
+        raise AssertionError("never reached")
+    assert not deferred_sigint.pending
 
 
 @pytest.mark.parametrize("fails", [False, True])
