@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from namedtasks import ThreadTaskMap
+from namedtasks._threads import backend, task_map
 from tests.threads.helpers import run_child
 
 REPLACED = (
@@ -21,18 +22,32 @@ with warnings.catch_warnings():
 """
 
 
-def test_a_map_is_refused_once_threading_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threading, "get_ident", lambda: 1)
+@pytest.fixture(name="replaced")
+def compare_with_other_functions(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Let the functions of `threading` be others than at the import.
+
+    Not those of `threading` are replaced: a thread of another test may be just starting.
+    """
+    for module in (backend, task_map):
+        monkeypatch.setattr(module, "get_ident", lambda: 1)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("replaced")
+def test_a_map_is_refused_once_threading_was_replaced() -> None:
     with pytest.raises(RuntimeError, match=f"^{REPLACED.replace('()', r'[(][)]')}$"):
         ThreadTaskMap()
 
 
-def test_a_start_is_refused_once_threading_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks = ThreadTaskMap()
-    with monkeypatch.context() as replaced, pytest.raises(RuntimeError, match="were replaced"):
-        replaced.setattr(threading, "get_ident", lambda: 1)
+def test_a_start_is_refused_once_threading_was_replaced(replaced: pytest.MonkeyPatch) -> None:
+    with replaced.context() as as_imported:
+        for module in (backend, task_map):
+            as_imported.setattr(module, "get_ident", threading.get_ident)
+        tasks = ThreadTaskMap()
+    with pytest.raises(RuntimeError, match="were replaced"):
         tasks.submit("job", len, "abc")
     assert "job" not in tasks
+    replaced.undo()
     assert tasks.submit("job", len, "abc").result() == 3
     tasks.shutdown()
 
