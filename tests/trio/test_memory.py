@@ -99,7 +99,7 @@ async def test_a_run_leaves_no_cycle(autojump_clock: MockClock) -> None:
             assert reference() is None
 
 
-async def test_100_000_names_that_failed_once_leave_nothing(autojump_clock: MockClock) -> None:
+async def test_20_000_names_that_failed_once_leave_nothing(autojump_clock: MockClock) -> None:
     """Once their retention is over and enough runs have settled."""
 
     async def fail() -> None:
@@ -108,19 +108,19 @@ async def test_100_000_names_that_failed_once_leave_nothing(autojump_clock: Mock
     async def fine() -> None: ...
 
     async with namedtasks.open_task_map(instruments=()) as tasks:
-        for number in range(100_000):
+        for number in range(20_000):
             tasks.start_soon(number, fail)
         await tasks.wait_idle()
         scheduler = tasks._backend.scheduler
-        assert tasks.statistics().waiting > 99_990
+        assert tasks.statistics().waiting > 19_990
         full = sys.getsizeof(scheduler.records.tables[None].records)
-        assert full > 1_000_000
+        assert full > 500_000
         await trio.sleep(0.5 + 244)
         runs = 0
         while tasks.statistics().waiting:
             await tasks.start_soon("other", fine).wait()
             runs += 1
-        assert runs <= 100_000 / 4
+        assert runs <= 20_000 / 4
         assert scheduler.records.tables == {}
         assert len(scheduler.records.turn) == 0
         assert sys.getsizeof(scheduler.running) < 10_000, "the memory of the running names is back"
