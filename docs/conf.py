@@ -46,6 +46,7 @@ _WITHOUT_ARGUMENTS = {
     "namedtasks.TaskHandle",
     "namedtasks.TaskFuture",
     "namedtasks.CurrentRun",
+    "namedtasks.Observation",
     "namedtasks.State",
     "namedtasks.abc.BackoffPolicy",
     "namedtasks.abc.Clock",

@@ -15,6 +15,7 @@ from namedtasks._version import __version__ as __version__
 if _TYPE_CHECKING:
     from namedtasks._backoff import Backoff as Backoff
     from namedtasks._context import CurrentRun as CurrentRun, current_run as current_run
+    from namedtasks._decisions import IfBusy as IfBusy
     from namedtasks._errors import (
         AlreadyRunningError as AlreadyRunningError,
         BackoffError as BackoffError,
@@ -23,13 +24,16 @@ if _TYPE_CHECKING:
         NamedTasksError as NamedTasksError,
         RecordedError as RecordedError,
         RefusedError as RefusedError,
+        StaleLookError as StaleLookError,
         TaskCancelledError as TaskCancelledError,
         TaskFailedError as TaskFailedError,
     )
+    from namedtasks._history import Outcome as Outcome
     from namedtasks._names import ANY as ANY
-    from namedtasks._scheduler import IfBusy as IfBusy
+    from namedtasks._observations import Observation as Observation
     from namedtasks._state import (
         Failure as Failure,
+        PendingRun as PendingRun,
         State as State,
         TaskMapStatistics as TaskMapStatistics,
     )
@@ -46,11 +50,13 @@ if _TYPE_CHECKING:
 _HOMES = {
     "_backoff": "Backoff",
     "_context": "CurrentRun current_run",
+    "_decisions": "IfBusy",
     "_errors": "AlreadyRunningError BackoffError ClosedError GaveUpError NamedTasksError "
-    "RecordedError RefusedError TaskCancelledError TaskFailedError",
+    "RecordedError RefusedError StaleLookError TaskCancelledError TaskFailedError",
+    "_history": "Outcome",
     "_names": "ANY",
-    "_scheduler": "IfBusy",
-    "_state": "Failure State TaskMapStatistics",
+    "_observations": "Observation",
+    "_state": "Failure PendingRun State TaskMapStatistics",
     "_threads.future": "TaskFuture",
     "_threads.task_map": "ThreadTaskMap",
     "_trio.task_map": "TaskHandle TaskMap open_task_map",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol, cast, final
 
 import attrs
@@ -11,6 +11,35 @@ import attrs
 from namedtasks._logging import log_error
 from namedtasks._validation import check_count, check_finite, check_number, safe_repr
 from namedtasks._version import publish
+
+
+@attrs.frozen
+class FailedRun:
+    """The run that has just failed, as a policy sees it.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> class Patient:
+        ...     def delay(self, failures, error, run, /):
+        ...         print(f"{run.operation} of {run.name} failed")
+        ...         return 30
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> with ThreadTaskMap(backoff=Patient(), instruments=()) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach, operation="attach").exception()
+        attach of pvc-1 failed
+
+    .. versionadded:: 0.1
+    """
+
+    name: Hashable
+    """The task's name."""
+    operation: str | None
+    """The operation that the start named, if any."""
+    started_at: float | None
+    """The time at which the body began, in seconds on the map's clock; None if it never did."""
+    ended_at: float
+    """The time at which the run failed."""
 
 
 class BackoffPolicy(Protocol):
@@ -26,7 +55,7 @@ class BackoffPolicy(Protocol):
         >>> import math
         >>> from namedtasks import ThreadTaskMap
         >>> class Patient:
-        ...     def delay(self, failures, error):
+        ...     def delay(self, failures, error, run, /):
         ...         return math.inf if isinstance(error, PermissionError) else 30 * failures
         >>> def attach(error):
         ...     raise error
@@ -39,11 +68,12 @@ class BackoffPolicy(Protocol):
     .. versionadded:: 0.1
     """
 
-    def delay(self, failures: int, error: BaseException, /) -> float | None:
+    def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float | None:
         """Return the wait after *failures* failures in a row, of which *error* is the last.
 
-        If it raises, or returns a negative number, NaN or no number, that is
-        logged, and the default `Backoff` applies to this failure.
+        *run* tells which run it was, and how long it lasted. If the policy raises, or returns
+        a negative number, NaN or no number, that is logged, and the default `Backoff` applies
+        to this failure.
 
         Returns:
             Seconds; `math.inf` to give the name up until it is forgotten; None
@@ -66,6 +96,10 @@ def _maximum(value: object) -> float:
 
 def _share(value: object) -> float:
     return check_number("jitter", value, most=1.0)
+
+
+def _reset_after(value: object) -> float | None:
+    return None if value is None else check_number("reset_after", value)
 
 
 def _attempts(value: object) -> int | None:
@@ -125,8 +159,21 @@ class Backoff:
 
     A group of errors is exempt if all its errors are.
     """
+    reset_after: float | None = attrs.field(default=None, converter=_reset_after)
+    """The seconds that a run must have lasted for its failure to count as the first; None for
+    no such rule.
 
-    def delay(self, failures: int, error: BaseException, /) -> float | None:
+    Without it a crash after three good days is added to the crashes before it. Kubernetes
+    resets the back-off of a container that has run for 10 minutes.
+    """
+
+    def delay(
+        self,
+        failures: int,
+        error: BaseException,
+        run: FailedRun | None = None,  # noqa: ARG002 - `reset_after` is about the count
+        /,
+    ) -> float | None:
         """Return the wait of a name, without jitter: ``min(maximum, initial * factor**(n-1))``.
 
         Returns:
@@ -174,9 +221,15 @@ def default_retention(policy: BackoffPolicy | None) -> float:
 
 
 def compute_backoff(
-    policy: BackoffPolicy | None, failures: int, error: BaseException, random: Callable[[], float]
+    policy: BackoffPolicy | None,
+    failures: int,
+    error: BaseException,
+    run: FailedRun | None,
+    random: Callable[[], float],
 ) -> float | None:
     """Return the wait after a failure, with jitter; never raise.
+
+    A `Backoff` needs no *run*.
 
     An error of *policy* or *random* is logged: the name must become free
     whatever they do.
@@ -187,7 +240,7 @@ def compute_backoff(
     if policy is None:
         return None
     try:
-        delay = policy.delay(failures, error)
+        delay = policy.delay(failures, error, cast("FailedRun", run))
         if delay is not None and not isinstance(policy, Backoff):
             delay = check_number("the delay", delay)
     except BaseException as broken:
@@ -202,4 +255,13 @@ def compute_backoff(
         return delay
 
 
+def count_failures(policy: BackoffPolicy | None, before: int, run: FailedRun) -> int:
+    """Return the number of failures in a row, *run* included; *before* is the number before it."""
+    reset_after = policy.reset_after if isinstance(policy, Backoff) else None
+    if reset_after is None or run.started_at is None:
+        return before + 1
+    return 1 if run.ended_at - run.started_at >= reset_after else before + 1
+
+
 publish(Backoff)
+publish(FailedRun, module="namedtasks.abc")

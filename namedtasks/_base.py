@@ -1,4 +1,4 @@
-"""The map and its backend: all that is the same on trio, on asyncio and in threads.
+"""The part of a backend that is the same on trio, on asyncio and in threads.
 
 A backend acts for the scheduler: it begins and interrupts bodies, completes futures, keeps the
 timer. Everything in this module that changes a scheduler does it under the backend's lock,
@@ -10,43 +10,24 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import (
-    Callable,
-    Hashable,
-    ItemsView,
-    Iterable,
-    Iterator,
-    KeysView,
-    Mapping,
-    ValuesView,
-)
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast, final
-from weakref import WeakMethod, WeakSet
+from weakref import WeakSet
 
-from namedtasks._errors import ClosedError, RefusedError
-from namedtasks._names import check_start, names_overlap
-from namedtasks._scheduler import (
-    Closed,
-    Conflict,
-    Effects,
-    IfBusy,
-    Overlapping,
-    Scheduler,
-    StartAction,
-    refusal,
-)
-from namedtasks._state import Failure, Run, RunStatus, State, TaskMapStatistics
-from namedtasks._validation import check_reason, safe_repr, seconds_text
+from namedtasks._decisions import Conflict, Effects, IfBusy, Overlapping, StartAction, refusal
+from namedtasks._errors import ClosedError
+from namedtasks._names import names_overlap
+from namedtasks._observations import Mark, Observation
+from namedtasks._scheduler import Scheduler
+from namedtasks._state import FailureRecord, Run, RunStatus
+from namedtasks._validation import safe_repr, seconds_text
 
 T = TypeVar("T")
-HandleT = TypeVar("HandleT")
 RunT = TypeVar("RunT", bound=Run)
 
 _DEFERRED, _QUEUED = RunStatus.DEFERRED, RunStatus.QUEUED
 _SUCCEEDED, _FAILED, _CANCELLED = RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED
-# A member of an enum is slower to look up than a global.
-_FREE, _RUNNING, _WAITING, _READY = State.FREE, State.RUNNING, State.WAITING, State.READY
 
 
 # Waiting
@@ -146,7 +127,7 @@ class Waits(Generic[RunT, QueueT]):
             return WaitCondition(self.waiters_of(conflict.runs[0]), math.inf)
         if isinstance(conflict, Run):
             return WaitCondition(self.waiters_of(conflict), math.inf)
-        if isinstance(conflict, Closed) or conflict.retry_at == math.inf:
+        if not isinstance(conflict, FailureRecord) or conflict.retry_at == math.inf:
             raise refusal(conflict, name, operation, self._now())
         queue = self.starters.get(name)
         if queue is None:
@@ -179,6 +160,11 @@ class Waits(Generic[RunT, QueueT]):
         """Do the same for several runs."""
         for run in ended:
             self.note_end(run)
+
+    def note_attempt(self, run: RunT) -> None:
+        """Wake the callers that wait for *run*, of which an attempt has failed: they look again."""
+        if run.waiters is not None:
+            run.waiters.unpark_all()
 
     def wake(self, *ended: RunT) -> None:
         """Wake the callers that wait for the runs that have *ended*, and for an idle map."""
@@ -238,14 +224,14 @@ class Backend(Protocol[RunT]):
     def spawn(self, run: RunT) -> BaseException | None:
         """Let the body of *run* begin, or return the error why it never will."""
 
-    def interrupt(self, run: RunT) -> None:
+    def interrupt(self, run: RunT) -> object:
         """Ask the body of *run* to stop, by the means that there are."""
 
     def discard(self, run: RunT) -> None:
         """Close the body of *run*, which has ended without having begun, and its handle."""
 
-    def statistics(self) -> TaskMapStatistics:
-        """Count what is in the map, at one moment."""
+    def look(self, look: Callable[[], T]) -> T:
+        """Return the result of *look*, which changes nothing: in threads, of one moment."""
         ...
 
     def timeout_error(self, message: str) -> Exception:
@@ -270,8 +256,9 @@ def apply_effects(backend: Backend[RunT], effects: Effects[RunT], *ended: RunT) 
         for run in change.begin:
             error = backend.spawn(run)
             if error is not None:  # which makes room for the next
-                changes.append(settle(backend, run, error))
-                over.append(run)
+                following, ended_now = settle(backend, run, error)
+                changes.append(following)
+                over += ended_now
     backend.finished(*over)
     if effects.replaced:
         cancel_runs(backend, effects.replaced, "replaced by a newer start")
@@ -288,28 +275,38 @@ def finish_run(
         error: The error that the body raised.
         cancelled: True if the body was cancelled and has stopped.
     """
-    apply_effects(backend, settle(backend, run, error, cancelled=cancelled), run)
+    effects, ended = settle(backend, run, error, cancelled=cancelled)
+    apply_effects(backend, effects, *ended)
 
 
 def settle(
     backend: Backend[RunT], run: RunT, error: BaseException | None, *, cancelled: bool = False
-) -> Effects[RunT]:
-    """End *run* as `finish_run` does, and return the effects."""
+) -> tuple[Effects[RunT], tuple[RunT, ...]]:
+    """End *run* as `finish_run` does.
+
+    Returns:
+        The effects, and the run; without the run if another attempt of it follows.
+    """
     if cancelled or run.acknowledges_cancel(error):
         if not run.timed_out():
-            return end_run(backend, run, _CANCELLED)
+            return end_run(backend, run, _CANCELLED), (run,)
         error = backend.timeout_error(timeout_message(run))
     if error is None:
-        return end_run(backend, run, _SUCCEEDED)
+        return end_run(backend, run, _SUCCEEDED), (run,)
     run.error = error
     scheduler = backend.scheduler
     while True:
-        retry = scheduler.decide_retry(run, error)
+        retry = scheduler.decide_retry(run, error, backend.now)
         with backend.lock:
-            if retry.failures == run.failures + 1:  # else they were forgotten meanwhile
+            if retry.before == run.failures:  # else they were forgotten meanwhile
                 effects = scheduler.finish(run, _FAILED, backend.now, error, retry)
-                backend.waits.note_ended(run, *effects.dropped)
-                return effects
+                ended = (run,) if run.done else ()
+                if ended:
+                    backend.waits.note_end(run)
+                else:
+                    backend.waits.note_attempt(run)
+                backend.waits.note_ended(*effects.dropped)
+                return effects, ended
 
 
 def end_run(
@@ -335,7 +332,8 @@ def cancel_run(backend: Backend[RunT], run: RunT, reason: str | None) -> bool:
             return False
         effects: Effects[RunT] | None = None
         if run.status is _DEFERRED or backend.can_drop(run):
-            effects = backend.scheduler.drop(run, reason, backend.now())
+            run.cancelled_at = backend.now()
+            effects = backend.scheduler.drop(run, reason, run.cancelled_at)
             backend.waits.note_ended(*effects.dropped)
         else:
             backend.scheduler.request_cancel(run, reason, backend.now())
@@ -353,7 +351,7 @@ def cancel_runs(backend: Backend[RunT], runs: Iterable[RunT], reason: str | None
     First the pending runs, those that queue before those that replace, for which they may wait;
     then those that wait for a slot. So none of them begins because of the others.
     """
-    order = {"queue": 0, "replace": 1, None: 2}
+    order = {"queue": 0, "retry": 0, "replace": 1, None: 2}
     for run in sorted(runs, key=lambda run: (order[run.deferred], run.status is not _QUEUED)):
         cancel_run(backend, run, reason)
 
@@ -370,8 +368,8 @@ def cancel_names(backend: Backend[RunT], names: Iterable[Hashable], reason: str 
 
 def all_names(backend: Backend[Any]) -> list[Hashable]:
     """Return the names that run or are pending. Callable from anywhere."""
-    scheduler = backend.scheduler
-    return list({**dict(scheduler.pending), **dict(scheduler.running)})
+    with backend.lock:  # a run may go from one table to the other
+        return list({**backend.scheduler.pending, **backend.scheduler.running})
 
 
 def run_due(backend: Backend[RunT]) -> None:
@@ -394,6 +392,28 @@ def forget(backend: Backend[RunT], name: Hashable, operation: str | None) -> boo
             backend.waits.starters[name].unpark_all()
     apply_effects(backend, effects)
     return True
+
+
+def next_retry_at(backend: Backend[Any]) -> float | None:
+    """Return the time at which the next wait ends; None if no name waits."""
+    with backend.lock:
+        return backend.scheduler.records.next_retry_at(backend.now())
+
+
+def observe(backend: Backend[Any]) -> Observation:
+    """Return a new observation of the map of *backend*."""
+
+    def close(mark: Mark) -> None:
+        backend.call_or_postpone(partial(close_observation, backend, mark), None)
+
+    with backend.lock:
+        return backend.scheduler.observe(close)
+
+
+def close_observation(backend: Backend[Any], mark: Mark) -> None:
+    """Close the observation of *mark*, and forget what was kept for it."""
+    with backend.lock:
+        backend.scheduler.close_observation(mark)
 
 
 def close(backend: Backend[RunT]) -> None:
@@ -428,11 +448,14 @@ def resolve(
         RefusedError: the start is refused.
     """
     action, error = backend.scheduler.resolve(conflict, name, operation, if_busy, backend.now)
-    if error is not None:
-        backend.finished()
-        if action is StartAction.REFUSE:
-            raise error
-    return action
+    try:
+        if error is not None:
+            backend.finished()
+            if action is StartAction.REFUSE:
+                raise error
+        return action
+    finally:
+        del error  # no cycle through the traceback
 
 
 def drain(backend: Backend[RunT]) -> None:
@@ -443,13 +466,13 @@ def drain(backend: Backend[RunT]) -> None:
     apply_effects(backend, effects)
 
 
-_backends: WeakSet[Any] = WeakSet()
+backends: WeakSet[Any] = WeakSet()
 """The backends of all maps."""
 
 
 def _close_in_child() -> None:
     """Close all maps in a forked child, and give each a lock that no thread holds."""
-    for backend in list(_backends):
+    for backend in list(backends):
         backend.lock = type(backend.lock)()
         backend.scheduler.abandon()
         backend.waits.abandon()
@@ -457,332 +480,3 @@ def _close_in_child() -> None:
 
 with contextlib.suppress(AttributeError):  # where there is no fork
     os.register_at_fork(after_in_child=_close_in_child)
-
-
-# The map
-
-
-class BaseTaskMap(Mapping[Hashable, HandleT]):
-    """The part of a map that does not wait; as a mapping it is what runs now.
-
-    Iterating goes over a snapshot. A map is always true, equal only to itself, and hashable.
-    Looks (the mapping, `check`, `state`, `failure`, `statistics`) may be called from any thread.
-    """
-
-    __slots__ = ("__dict__", "__weakref__", "_contains")
-
-    def __init__(self, backend: Any) -> None:
-        self._backend: Backend[Any] = backend
-        _backends.add(backend)
-        self._now: Callable[[], float] = backend.now
-        note = WeakMethod(self._note_running)  # no cycle: a map goes when it is dropped
-        backend.scheduler.on_running_changed = lambda: (method := note()) and method()
-        self._note_running()
-
-    def _note_running(self) -> None:
-        scheduler = self._backend.scheduler
-        self._tables = scheduler.records.tables
-        self._running: dict[Hashable, Any] = scheduler.running
-        self._contains: Callable[[object], bool] = self._running.__contains__
-        is_plain = not scheduler.closed and "task_refused" not in scheduler.events.listeners
-        self._refused_at_once: dict[Hashable, Any] = self._running if is_plain else {}
-        """The running names, if a refusal of them is nothing but an error."""
-        self._waits_at_once = self._tables if is_plain else {}
-        """The failures on record, likewise."""
-
-    def _refuse_waiting(self, name: Hashable, operation: str | None, if_busy: str) -> bool:
-        """Refuse a start of a name that waits, if that is the only thing in its way.
-
-        `_start` does the same in four calls more: a skip then costs 25 times a bare look-up, and
-        7 times with this.
-
-        Returns:
-            True if the start is skipped; False if `_start` has to decide.
-
-        Raises:
-            BackoffError: the start is refused.
-        """
-        table = self._waits_at_once.get(operation)
-        record = None if table is None else table.records.get(name)
-        if record is None or self._backend.scheduler.overlaps.in_use:
-            return False
-        now = self._now()
-        if not now < record.retry_at < math.inf:
-            return False
-        if if_busy == "refuse":
-            raise refusal(record, name, operation, now)
-        return if_busy == "skip"
-
-    # Asking
-
-    def check(self, name: Hashable, *, operation: str | None = None) -> RefusedError | None:
-        """Return the refusal that a start would raise now; None if it would be admitted.
-
-        Changes nothing, and emits no event. Not a checkpoint.
-
-        Raises:
-            TypeError: *name* cannot be hashed, or *operation* is no text.
-            ValueError: `namedtasks.ANY` stands where it means nothing.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> type(tasks.check("pvc-1"))
-            <class 'namedtasks.AlreadyRunningError'>
-            >>> tasks.check("pvc-2").retry_in <= 0.5  # seconds
-            True
-            >>> tasks.check("pvc-3") is None
-            True
-        """
-        check_start(name, operation)
-        now = self._now()
-        conflict = self._backend.scheduler.look_for_conflict(name, operation, now)
-        return None if conflict is None else refusal(conflict, name, operation, now)
-
-    def state(self, name: Hashable, *, operation: str | None = None) -> State:
-        """Return the state of *name*; its failures are those of exactly *operation*.
-
-        Not a checkpoint.
-
-        Raises:
-            TypeError: *name* cannot be hashed.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> tasks.state("pvc-1")
-            <State.RUNNING: 'running'>
-            >>> tasks.state("pvc-2")
-            <State.WAITING: 'waiting'>
-            >>> tasks.state("pvc-2", operation="detach")
-            <State.FREE: 'free'>
-        """
-        if name in self._running:
-            return _RUNNING
-        table = self._tables.get(operation)
-        record = None if table is None else table.records.get(name)
-        if record is None:
-            return _FREE
-        if self._now() < record.retry_at < math.inf:
-            return _WAITING
-        return self._backend.scheduler.state(name, operation, self._now())
-
-    def failure(self, name: Hashable, *, operation: str | None = None) -> Failure | None:
-        """Return the failures on record of *name* with exactly this *operation*.
-
-        None if there are none. While the name runs, those before the run. Not a checkpoint.
-
-        Raises:
-            TypeError: *name* cannot be hashed.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> failure = tasks.failure("pvc-2")
-            >>> failure.failures, failure.error
-            (1, OSError('device busy'))
-            >>> tasks.failure("pvc-1") is None
-            True
-        """
-        return self._backend.scheduler.failure(name, operation, self._now())
-
-    def statistics(self) -> TaskMapStatistics:
-        """Count what runs, waits and so on. Its cost does not grow. Not a checkpoint.
-
-        In a `ThreadTaskMap` all counts are of one moment.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> counts = tasks.statistics()
-            >>> counts.running, counts.waiting, counts.limit
-            (1, 1, None)
-        """
-        return self._backend.statistics()
-
-    # Stopping
-
-    def cancel(self, name: Hashable, *, reason: str | None = None) -> bool:
-        """Ask the run of *name* to stop, and end its pending one. Not a checkpoint.
-
-        The run ends when its body stops; a run that has not begun ends at
-        once. A body that returns or raises regardless has succeeded or failed.
-        The first reason given counts.
-
-        Returns:
-            True if there was a run or a pending one.
-
-        Raises:
-            TypeError: *name* cannot be hashed, or *reason* is no text.
-            RuntimeError: the caller is not in the event loop run that opened the
-                map; a `ThreadTaskMap` has none, and any thread may call it.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> tasks.cancel("pvc-1", reason="the pod is gone")
-            True
-            >>> tasks.cancel("pvc-2")  # nothing of it runs
-            False
-        """
-        check_reason(reason)
-        verb = partial(cancel_names, self._backend, [name], reason)
-        is_there = name in self._running or name in self._backend.scheduler.pending
-        return bool(self._backend.call_or_postpone(verb, int(is_there)))
-
-    def cancel_matching(
-        self, predicate: Callable[[Hashable], object], *, reason: str | None = None
-    ) -> int:
-        """Cancel the names for which *predicate* returns true. Not a checkpoint.
-
-        Names with a run or a pending run are passed to it. If it raises, nothing is cancelled.
-
-        Returns:
-            The number of names that were cancelled.
-
-        Raises:
-            TypeError: *reason* is no text.
-            RuntimeError: as `cancel`.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> tasks.cancel_matching(lambda name: name.startswith("pvc-"))
-            1
-        """
-        check_reason(reason)
-        names = [name for name in all_names(self._backend) if predicate(name)]
-        verb = partial(cancel_names, self._backend, names, reason)
-        return self._backend.call_or_postpone(verb, len(names))
-
-    def cancel_all(self, *, reason: str | None = None) -> int:
-        """Cancel all names that run or are pending; return their number. Not a checkpoint.
-
-        Raises:
-            TypeError: *reason* is no text.
-            RuntimeError: as `cancel`.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> tasks.cancel_all(reason="the node is drained")
-            1
-        """
-        return self.cancel_matching(lambda _: True, reason=reason)
-
-    def forget(self, name: Hashable, *, operation: str | None = None) -> bool:
-        """Drop the failures on record of *name*, of all operations unless one is given.
-
-        A name that waits or was given up is free; one that runs goes on, with
-        no failures before it. Not a checkpoint.
-
-        Returns:
-            True if there was anything to forget.
-
-        Raises:
-            TypeError: *name* cannot be hashed.
-            RuntimeError: as `cancel`.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> tasks.forget("pvc-2")
-            True
-            >>> tasks.state("pvc-2")
-            <State.FREE: 'free'>
-            >>> tasks.forget("pvc-1")  # its run goes on
-            False
-        """
-        return self._backend.call(partial(forget, self._backend, name, operation))
-
-    def close(self) -> None:
-        """Refuse new starts from now on; admitted runs go on. Not a checkpoint.
-
-        Raises:
-            RuntimeError: as `cancel`.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> tasks.close()
-            >>> type(tasks.check("pvc-3"))
-            <class 'namedtasks.ClosedError'>
-            >>> "pvc-1" in tasks
-            True
-        """
-        self._backend.call_or_postpone(partial(close, self._backend), None)
-
-    # The mapping of what runs
-
-    def __getitem__(self, name: Hashable) -> HandleT:
-        handle: HandleT | None = self._running[name].handle
-        if handle is None:  # its start is just making it, or it is just ending
-            raise KeyError(name)
-        return handle
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(list(self._running))
-
-    def __len__(self) -> int:
-        return len(self._running)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def keys(self) -> KeysView[Hashable]:
-        """Return a snapshot of the names that run now.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> wanted = {"pvc-1", "pvc-2", "pvc-3"}
-            >>> sorted(wanted - tasks.keys())
-            ['pvc-2', 'pvc-3']
-        """
-        return self._snapshot().keys()
-
-    def values(self) -> ValuesView[HandleT]:
-        """Return a snapshot of the handles of what runs now.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> list(tasks.values()) == [tasks["pvc-1"]]
-            True
-        """
-        return self._snapshot().values()
-
-    def items(self) -> ItemsView[Hashable, HandleT]:
-        """Return a snapshot of the names and handles of what runs now.
-
-        Example:
-            ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
-
-            >>> for name, handle in tasks.items():
-            ...     print(name, tasks.cancel(name))
-            pvc-1 True
-        """
-        return self._snapshot().items()
-
-    def _snapshot(self) -> dict[Hashable, HandleT]:
-        # Copied in one step, as another thread may change the dict meanwhile.
-        handles = [(name, run.handle) for name, run in list(self._running.items())]
-        return {name: handle for name, handle in handles if handle is not None}
-
-    def __hash__(self) -> int:
-        return object.__hash__(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __repr__(self) -> str:
-        scheduler = self._backend.scheduler
-        kind = type(self)
-        return (
-            f"<{kind.__module__}.{kind.__qualname__} running={len(self._running)} "
-            f"waiting={scheduler.records.waiting}{' closed' if scheduler.closed else ''}>"
-        )
-
-
-# Each `in` calls the method of the dict that it finds in this slot: half the cost of a method.
-BaseTaskMap.__contains__ = BaseTaskMap.__dict__["_contains"]  # type: ignore[method-assign]

@@ -19,6 +19,8 @@ class _Run(Protocol):
     @property
     def failures(self) -> int: ...
     @property
+    def attempts(self) -> int: ...
+    @property
     def overdue_after(self) -> float: ...
     def is_asked_to_stop(self) -> bool: ...
     def check_cancelled(self) -> None: ...
@@ -73,6 +75,11 @@ class CurrentRun:
         It is 0 once the name was forgotten.
         """
         return self._run.failures
+
+    @property
+    def attempts(self) -> int:
+        """The number of bodies that have begun, this one included: 1 without ``retry=True``."""
+        return self._run.attempts
 
     @property
     def cancel_requested(self) -> bool:

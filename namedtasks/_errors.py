@@ -313,6 +313,38 @@ class ClosedError(RefusedError, RuntimeError):
         return f"{self._task} may not start: the map is closed; open a new one"
 
 
+class StaleLookError(RefusedError):
+    """The start acts on a listing that is out of date: a run has ended since ``observe()``.
+
+    Raised by a start with ``since=``. Unlike with the other refusals, the name may be free: list
+    again, with a new observation, and decide anew.
+
+    Example:
+        >>> with ThreadTaskMap() as tasks, tasks.observe() as look:
+        ...     wanted = ["pvc"]  # as the listing says
+        ...     _ = tasks.submit("pvc", len, "superblock").result()
+        ...     _ = tasks.submit("pvc", len, "superblock", since=look)
+        Traceback (most recent call last):
+            ...
+        namedtasks.StaleLookError: task 'pvc' may not start: a run ended since observe(): list again
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, name: Hashable, operation: str | None = None, expired: bool = False) -> None:
+        NamedTasksError.__init__(self, name, operation, expired)
+
+    @property
+    def expired(self) -> bool:
+        """True if the observation has expired: the map cannot tell whether such a run has ended."""
+        return cast("bool", self.args[2])
+
+    def __str__(self) -> str:
+        if self.expired:
+            return f"{self._task} may not start: the observation has expired: list again"
+        return f"{self._task} may not start: a run ended since observe(): list again"
+
+
 class TaskFailedError(_TaskError):
     """A run failed, and a caller waited for it; ``__cause__`` is the error of the task.
 
@@ -577,6 +609,7 @@ publish(
     BackoffError,
     GaveUpError,
     ClosedError,
+    StaleLookError,
     TaskFailedError,
     TaskCancelledError,
 )

@@ -127,6 +127,8 @@ class TaskFailed(TaskEvent):
     """The time when the name may start again; None if at once, `math.inf` if it gave up."""
     retry_in: float | None
     """The seconds until then; None if at once, `math.inf` if it gave up."""
+    will_retry: bool = False
+    """True if another attempt of this run is planned for `retry_at`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -275,6 +277,37 @@ class TaskForgotten(TaskEvent):
 
 
 @attrs.frozen(kw_only=True)
+class TaskExpired(TaskEvent):
+    """The failures of a name and operation that nobody retried were dropped from memory.
+
+    They have not counted since `expired_at`. The event may come long after that: the map drops a
+    few expired failures whenever a run ends, and has no background task for it.
+
+    Example:
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import ManualClock, RecordingInstrument
+        >>> def attach():
+        ...     raise OSError("device busy")
+        >>> clock, recorder = ManualClock(), RecordingInstrument()
+        >>> with ThreadTaskMap(retention=60, clock=clock, instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("pvc-1", attach).exception()
+        ...     clock.advance(100)
+        ...     _ = tasks.submit("pvc-2", len, "superblock").result()
+        >>> [(event.name, event.failures, event.expired_at) for event in recorder.of(TaskExpired)]
+        [('pvc-1', 1, 60.5)]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_expired"
+
+    failures: int
+    """The number of failures in a row."""
+    expired_at: float
+    """The time at which they expired, in seconds on the map's clock."""
+
+
+@attrs.frozen(kw_only=True)
 class TaskQueued(TaskEvent):
     """A start was deferred until its name is free: to replace a run, or to follow it.
 
@@ -368,6 +401,9 @@ class Instrument:
     def task_forgotten(self, event: TaskForgotten, /) -> None:
         """Handle a name whose failures were forgotten on request."""
 
+    def task_expired(self, event: TaskExpired, /) -> None:
+        """Handle failures that were dropped: the name was not started again in its retention."""
+
     def task_queued(self, event: TaskQueued, /) -> None:
         """Handle a start that was deferred until its name is free."""
 
@@ -378,7 +414,7 @@ class Instrument:
 _RECORDS = (TaskStarted, TaskSucceeded, TaskFailed, TaskCancelled, TaskRefused, TaskGaveUp)
 EVENTS: dict[str, type[TaskEvent]] = {
     event.hook: event
-    for event in (*_RECORDS, TaskOverdue, TaskForgotten, TaskQueued, TaskSuperseded)
+    for event in (*_RECORDS, TaskOverdue, TaskForgotten, TaskExpired, TaskQueued, TaskSuperseded)
 }
 """All events, by the methods of `Instrument` that take them."""
 

@@ -27,29 +27,51 @@ run; a newer one supersedes it.
 
 from __future__ import annotations
 
-import enum
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, Union, cast, final
+from operator import itemgetter
+from typing import Any, Generic, Literal, TypeVar, cast, final
 
-from namedtasks._backoff import BackoffPolicy, compute_backoff, default_retention
-from namedtasks._errors import (
-    AlreadyRunningError,
-    BackoffError,
-    ClosedError,
-    GaveUpError,
-    RefusedError,
-    new_error,
-    snapshot_exception,
+from namedtasks._backoff import (
+    Backoff,
+    BackoffPolicy,
+    FailedRun,
+    compute_backoff,
+    count_failures,
+    default_retention,
 )
+from namedtasks._decisions import (
+    JOIN,
+    NO_EFFECTS,
+    REFUSE,
+    SKIP,
+    Closed,
+    Conflict,
+    Effects,
+    IfBusy,
+    Overlapping,
+    RetryDecision,
+    Stale,
+    StartAction,
+    StartKeywords,
+    StartOptions,
+    combine,
+    refusal,
+    resolve_busy,
+)
+from namedtasks._errors import RefusedError, snapshot_exception
 from namedtasks._events import EventBus, Instrument
+from namedtasks._history import FailureCounts, Outcome, Outcomes
 from namedtasks._names import ANY, OverlapIndex, has_any, is_tuple, names_overlap
+from namedtasks._observations import Ends, Mark, Observation, check_observation
 from namedtasks._state import (
+    MAP_POLICY,
     SMALL,
     Failure,
     FailureRecord,
     FailureRecords,
+    PendingRun,
     Run,
     RunStatus,
     Semaphore,
@@ -58,45 +80,16 @@ from namedtasks._state import (
     TaskMapStatistics,
     TimerHeap,
 )
-from namedtasks._validation import check_callable, check_count, check_number, check_policy
+from namedtasks._validation import (
+    check_callable,
+    check_count,
+    check_flag,
+    check_number,
+    check_policy,
+    check_whole,
+)
 
 RunT = TypeVar("RunT", bound=Run)
-
-IfBusy = Literal["refuse", "skip", "join", "replace", "queue"]
-"""The choices for a name that cannot start now: the type of ``if_busy``.
-
-- ``"refuse"`` raises a `RefusedError`.
-- ``"skip"`` returns None, at half of the cost or less.
-- ``"join"`` returns the handle of the run in progress, also of one that was asked to stop: one
-  result for all callers. The function is not called, so one name should mean one type of
-  result. On asyncio and in threads each caller gets a future of its own; cancelling it, or a
-  task that awaits it, does nothing to the run.
-- ``"replace"`` cancels the run in progress, and all other runs that overlap the name, and starts
-  when all of them have really ended, however they did. It holds the name from now on. A
-  function in a thread ends when it returns: a replacement waits for that.
-- ``"queue"`` starts one more run as soon as the name may start: after the run in progress, and
-  after the wait if there is one.
-
-A deferred run, which replaces or queues, is *pending*. A name has at most one pending run: a
-newer one supersedes it, and its handle tells so.
-
-A closed map refuses in all cases. ``"join"`` and ``"queue"`` are refused if another name
-overlaps; ``"join"`` and ``"replace"`` are refused while the name waits after a failure; all but
-``"skip"`` are refused once the name gave up.
-
-Example:
-    >>> def attach(tasks: TaskMap, volume: str, if_busy: IfBusy) -> TaskHandle[None] | None:
-    ...     return tasks.start_soon(volume, trio.sleep, 5, if_busy=if_busy)
-    >>> async with open_task_map() as tasks:
-    ...     attach(tasks, "pvc-1", "skip")
-    ...     attach(tasks, "pvc-1", "join") is tasks["pvc-1"]
-    ...     attach(tasks, "pvc-1", "skip") is None
-    <namedtasks.TaskHandle 'pvc-1' not begun>
-    True
-    True
-
-.. versionadded:: 0.1
-"""
 
 _MAX_THREADS = 1_000
 """Threads that a map without a limit runs at once: far above what a machine has
@@ -112,121 +105,6 @@ _GAVE_UP = "its name gave up"
 _DEFERRED, _QUEUED, _ADMITTED, _BEGUN, _SUCCEEDED, _FAILED, _CANCELLED = RunStatus
 
 
-# Conflicts: the reasons for which a name cannot start
-
-
-@final
-class Closed(enum.Enum):
-    """The conflict of a closed map."""
-
-    CLOSED = enum.auto()
-    FORKED = enum.auto()
-    """In a forked child: the map was opened in the parent process."""
-
-
-class Overlapping(NamedTuple, Generic[RunT]):
-    """The conflict of runs under other names that overlap the name of the start."""
-
-    runs: list[RunT]
-    """The runs, or the first few of them: at least one."""
-
-
-Conflict: TypeAlias = Union[RunT, FailureRecord, Closed, Overlapping[RunT]]  # noqa: UP007 - mypy
-
-
-class StartAction(enum.Enum):
-    """The outcome of a start."""
-
-    ADMIT = enum.auto()
-    REFUSE = enum.auto()
-    SKIP = enum.auto()
-    JOIN = enum.auto()
-    DEFER = enum.auto()
-
-
-# A member of an enum is slower to look up than a global.
-CLOSED: Final = Closed.CLOSED
-ADMIT: Final = StartAction.ADMIT
-REFUSE: Final = StartAction.REFUSE
-SKIP: Final = StartAction.SKIP
-JOIN: Final = StartAction.JOIN
-DEFER: Final = StartAction.DEFER
-
-
-def resolve_busy(conflict: Conflict[RunT] | None, if_busy: IfBusy) -> StartAction:
-    """Return the outcome of a start that finds *conflict*: the table of ``if_busy``."""
-    if conflict is None:
-        return ADMIT
-    if if_busy == "refuse" or isinstance(conflict, Closed):
-        return REFUSE
-    if if_busy == "skip":
-        return SKIP
-    if isinstance(conflict, FailureRecord):
-        return DEFER if if_busy == "queue" and conflict.retry_at != math.inf else REFUSE
-    if isinstance(conflict, Run):
-        return JOIN if if_busy == "join" else DEFER
-    return DEFER if if_busy == "replace" else REFUSE
-
-
-def refusal(
-    conflict: Conflict[RunT], name: Hashable, operation: str | None, now: float
-) -> RefusedError:
-    """Return the error that tells what *conflict* means for a start of *name*."""
-    if isinstance(conflict, FailureRecord):
-        retry_at, failures = conflict.retry_at, conflict.failures
-        error: RefusedError
-        if retry_at == math.inf:
-            error = GaveUpError(name, operation, failures)
-        else:
-            error = new_error(BackoffError, name, operation, failures, retry_at, retry_at - now)
-        error.__cause__ = conflict.error
-        return error
-    if isinstance(conflict, Closed):
-        return ClosedError(name, operation, conflict is Closed.FORKED)
-    runs = conflict.runs if isinstance(conflict, Overlapping) else [conflict]
-    holders = tuple([run.name for run in runs])
-    return new_error(AlreadyRunningError, name, operation, runs[0].started_at, holders)
-
-
-# Effects and decisions
-
-
-class Effects(NamedTuple, Generic[RunT]):
-    """The consequences of a change, for a backend to carry out."""
-
-    begin: tuple[RunT, ...] = ()
-    """Runs whose bodies begin now: they have their names and their slots."""
-    dropped: tuple[RunT, ...] = ()
-    """Runs that have ended without having begun."""
-    replaced: tuple[RunT, ...] = ()
-    """Runs to cancel, because a newer start replaces them."""
-
-
-NO_EFFECTS: Effects[Any] = Effects()
-"""The usual consequences: none, and no timer has changed, and no event was emitted. Always this
-object, so that an identity check is enough."""
-
-
-def combine(*parts: Effects[RunT]) -> Effects[RunT]:
-    """Return the consequences of several changes, in their order."""
-    changes = [part for part in parts if part is not NO_EFFECTS]
-    if len(changes) < 2:
-        return changes[0] if changes else NO_EFFECTS
-    begin, dropped, replaced = zip(*changes, strict=True)
-    return Effects(sum(begin, ()), sum(dropped, ()), sum(replaced, ()))
-
-
-class RetryDecision(NamedTuple):
-    """The policy's decision on a failure; for it to count, `failures` must still be right."""
-
-    failures: int
-    """The failures in a row, this one included."""
-    delay: float | None
-    """The wait in seconds; infinite to give up; None for no wait, and no count."""
-    recorded: BaseException | None
-    """A copy of the error for the record; None if there will be no record."""
-
-
 @final
 class Scheduler(Generic[RunT]):
     """The state of one map, and the rules that change it; see the module's docstring."""
@@ -239,6 +117,9 @@ class Scheduler(Generic[RunT]):
         overdue_after: float,
         instruments: Iterable[Instrument],
         random: Callable[[], float],
+        failure_threshold: int = 3,
+        keep_outcomes: int = 0,
+        keep_ends: int = 100_000,
     ) -> None:
         """Make a scheduler with the settings of a map, as its user gave them.
 
@@ -272,12 +153,30 @@ class Scheduler(Generic[RunT]):
         """True in a forked child of the process that opened the map."""
         self.draining: bool = False
         """True if pending runs that would have to sit out a wait are dropped."""
+        self.stopping: bool = False
+        """True if all runs were cancelled, because an exception leaves the block: no retries."""
         self._overdue = 0
+        self.records.on_expired = self._note_expired
+        self.counts: FailureCounts = FailureCounts(
+            check_whole("failure_threshold", failure_threshold, least=1)
+        )
+        self.ends: Ends = Ends(check_whole("keep_ends", keep_ends, least=1))
+        keep_outcomes = check_whole("keep_outcomes", keep_outcomes)
+        self.outcomes: Outcomes | None = Outcomes(keep_outcomes) if keep_outcomes else None
+        self._notes_ends: bool = keep_outcomes > 0
+        """True if the end of a run is noted: an observation is open, or outcomes are kept."""
+        self._begun: tuple[list[tuple[float, Hashable]], int] = ([], 0)
+        """Runs that had begun when the search for the oldest one began anew, with the time, in
+        order, and the number of those that are known to have ended."""
 
     # Looking
 
     def find_conflict(
-        self, name: Hashable, operation: str | None, clock: Callable[[], float]
+        self,
+        name: Hashable,
+        operation: str | None,
+        clock: Callable[[], float],
+        since: Mark | None = None,
     ) -> Conflict[RunT] | None:
         """Return what stands in the way of a start; None if nothing does.
 
@@ -285,6 +184,8 @@ class Scheduler(Generic[RunT]):
         """
         if self.closed:
             return Closed.FORKED if self.forked else Closed.CLOSED
+        if since is not None and (stale := self._find_stale(name, since)) is not None:
+            return stale
         run = self.running.get(name)
         if run is not None:
             return run
@@ -297,13 +198,19 @@ class Scheduler(Generic[RunT]):
         record = table.records.get(name)  # pyright: ignore[reportUnknownArgumentType]
         return record if record is not None and clock() < record.retry_at else None
 
+    def _find_stale(self, name: Hashable, since: Mark) -> Stale | None:
+        has_ended = self.ends.has_ended(name, since, overlaps=self.overlaps.in_use)
+        if since.state != "open":  # last: in a look it may change meanwhile
+            return Stale.UNKNOWN
+        return Stale.ENDED if has_ended else None
+
     def wait_of(self, name: Hashable, operation: str | None, now: float) -> FailureRecord | None:
         """Return the record of *name* if it waits or was given up."""
         record = self.records.get(name, operation, now)
         return None if record is None or now >= record.retry_at else record
 
     def look_for_conflict(
-        self, name: Hashable, operation: str | None, now: float
+        self, name: Hashable, operation: str | None, now: float, since: Mark | None = None
     ) -> Conflict[RunT] | None:
         """Return the result of `find_conflict`, and change nothing, not even the index of ANY.
 
@@ -311,6 +218,8 @@ class Scheduler(Generic[RunT]):
         """
         if self.closed:
             return Closed.FORKED if self.forked else Closed.CLOSED
+        if since is not None and (stale := self._find_stale(name, since)) is not None:
+            return stale
         run = self.running.get(name)
         if run is not None:
             return run
@@ -361,8 +270,28 @@ class Scheduler(Generic[RunT]):
             return None
         return Failure(name, operation, record.failures, record.error, record.retry_at)
 
-    def statistics(self) -> TaskMapStatistics:
-        """Count. Failures that have expired count until they are swept."""
+    def list_pending(self) -> list[PendingRun]:
+        """Return the pending runs, and what each of them waits for."""
+        found: list[PendingRun] = []
+        for run in list(self.pending.values()):
+            kind, blocker = run.deferred, run.blocker
+            if kind is None:  # another thread is just giving it its name
+                continue
+            record = self._record_of(run) if blocker is None else None
+            found.append(
+                PendingRun(
+                    run.name,
+                    run.operation,
+                    kind,
+                    None if blocker is None else blocker.name,
+                    None if record is None else record.retry_at,
+                )
+            )
+        return found
+
+    def statistics(self, now: float) -> TaskMapStatistics:
+        """Return the counts. Failures that have expired count until they are swept."""
+        oldest, first = self._find_oldest_start(), self.thread_slots.first()
         return TaskMapStatistics(
             running=len(self.running),
             pending=len(self.pending),
@@ -370,8 +299,37 @@ class Scheduler(Generic[RunT]):
             overdue=self._overdue,
             waiting=self.records.waiting,
             gave_up=self.records.gave_up,
+            max_failures=self.counts.highest,
+            failing=self.counts.failing,
+            oldest_run_age=0.0 if oldest is None else max(0.0, now - oldest),
+            longest_slot_wait=0.0 if first is None else max(0.0, now - first.queued_at),
             limit=None if self.slots is None else self.slots.capacity,
         )
+
+    def _find_oldest_start(self) -> float | None:
+        """Return the time at which the oldest run began; None if none has begun.
+
+        All runs that have begun are listed in order. The first one that has not ended is the
+        oldest run, as all that began later are younger. When all have ended, they are listed
+        anew: so each run is looked at once. Several threads may do so at once.
+        """
+        begun, ended = self._begun
+        for is_new in (False, True):
+            if is_new:
+                runs = [(run.started_at, run.name) for run in list(self.running.values())]
+                begun = sorted(
+                    [(at, name) for at, name in runs if at is not None], key=itemgetter(0)
+                )
+                ended = 0
+            while ended < len(begun):
+                at, name = begun[ended]
+                run = self.running.get(name)
+                if run is not None and run.started_at == at:
+                    self._begun = (begun, ended)
+                    return at
+                ended += 1
+        self._begun = ([], 0)
+        return None
 
     def is_idle(self) -> bool:
         """Return whether nothing runs and nothing is pending."""
@@ -394,6 +352,9 @@ class Scheduler(Generic[RunT]):
         if if_busy == "replace" and isinstance(conflict, Overlapping):
             # Ending those would not be enough: a waiting name is refused anyway.
             conflict = self.wait_of(name, operation, clock()) or conflict
+        is_waiting = if_busy == "join" and isinstance(conflict, FailureRecord)
+        if is_waiting and conflict in self.records.held:  # a retry waits for its end
+            return JOIN, None
         action = resolve_busy(conflict, if_busy)
         listened = "task_refused" in self.events.listeners
         if action is not REFUSE and not (action is SKIP and listened):
@@ -405,6 +366,52 @@ class Scheduler(Generic[RunT]):
             self.events.emit("task_refused", name, operation, now, error=error, skipped=skipped)
         return action, error
 
+    def run_to_join(self, name: Hashable) -> RunT:
+        """Return the run that a start of *name* joins: what runs, or a retry that waits."""
+        return self.running.get(name) or self.pending[name]
+
+    def holder_before(self, run: RunT) -> RunT | None:
+        """Return the run that has to end before the pending *run* can take its name, if any."""
+        if run.deferred in ("queue", "retry"):
+            return cast("RunT | None", run.blocker) or self.running.get(run.name)
+        return None
+
+    def check_keywords(self, verb: str, keywords: Any) -> StartOptions | None:
+        """Return the options of a start by their names.
+
+        Raises:
+            TypeError: *verb* has no such option, or one is of the wrong type.
+            ValueError: as `check_options`.
+        """
+        unknown = keywords.keys() - StartKeywords.__annotations__
+        if unknown:
+            raise TypeError(
+                f"{verb}() got an unexpected keyword argument {min(unknown)!r}: "
+                "pass keyword arguments for the function with functools.partial"
+            )
+        backoff, since = keywords.get("backoff", MAP_POLICY), keywords.get("since")
+        return self.check_options(backoff, since, keywords.get("retry", False))
+
+    def check_options(self, backoff: Any, since: Any, retry: Any) -> StartOptions | None:
+        """Return the options of a start, as its caller gave them; None if it gave none.
+
+        Raises:
+            TypeError: an option is of the wrong type.
+            ValueError: *since* is closed, or of another map, or *retry* is true and there
+                is no policy.
+        """
+        if backoff is MAP_POLICY and since is None and retry is False:
+            return None
+        if isinstance(backoff, str) and backoff == MAP_POLICY:
+            backoff = MAP_POLICY
+        else:
+            check_policy(backoff)
+        mark = None if since is None else check_observation(since, self.ends)
+        check_flag("retry", retry)
+        if retry and (self._policy if backoff is MAP_POLICY else backoff) is None:
+            raise ValueError("retry=True needs a backoff policy, but backoff is None")
+        return StartOptions(backoff, mark, retry)
+
     def admit(self, run: RunT, clock: Callable[[], float], *, give_slot: bool = True) -> None:
         """Give *run* its name, and a slot or a place in the queue. There is no conflict.
 
@@ -415,13 +422,20 @@ class Scheduler(Generic[RunT]):
             self.overlaps.add(run)
         self.running[name] = run
         if self.records.tables:
-            record = self.records.take(name, run.operation)
-            if record is not None and not self.records.has_expired(record, clock()):
-                run.record = record
-                run.failures = record.failures
+            record = self._record_of(run)
+            if record is not None:
+                now = clock()
+                has_expired = self.records.has_expired(record, now)  # it may be held, until now
+                self.records.take(name, run.operation)
+                if has_expired:
+                    self._note_expired(name, run.operation, record, now)
+                else:
+                    run.record = record
+                    run.failures = record.failures
         semaphore = run.semaphore
         if semaphore is not None and give_slot and not semaphore.acquire(run):
             run.status = _QUEUED
+            run.queued_at = clock()
 
     def defer(self, run: RunT, if_busy: IfBusy, now: float) -> Effects[RunT]:
         """Make *run* the pending run of its name; the one before it is superseded.
@@ -440,9 +454,7 @@ class Scheduler(Generic[RunT]):
         self._emit("task_queued", run, now, if_busy=how)
         followers: list[RunT] = []
         if before is not None:
-            before.reason = "superseded by a newer start of its name"
-            followers = self._end_deferred(before)
-            self._emit("task_superseded", before, now)
+            followers = self._supersede(before, now)
         if how == "replace" and self.overlaps.in_use:
             self.overlaps.add(run)
         effects = self._reconsider([run, *followers], now)
@@ -450,6 +462,13 @@ class Scheduler(Generic[RunT]):
         holders = self.find_holders(name) if how == "replace" else []
         replaced = tuple([holder for holder in holders if holder is not run])
         return combine(superseded, effects, Effects(replaced=replaced) if replaced else NO_EFFECTS)
+
+    def _supersede(self, run: RunT, now: float) -> list[RunT]:
+        """End the pending *run* for a newer one; return the runs that wait for it."""
+        run.reason = "superseded by a newer start of its name"
+        followers = self._end_deferred(run)
+        self._emit("task_superseded", run, now)
+        return followers
 
     def begin(self, run: RunT, now: float) -> bool:
         """Note that the body of *run* begins: its timeout counts from here.
@@ -471,10 +490,21 @@ class Scheduler(Generic[RunT]):
 
     def request_cancel(self, run: RunT, reason: str | None, now: float) -> None:
         """Note that *run* was asked to stop; the first request gives the reason."""
-        if run.cancelled_at is None and not run.done:
+        if run.done:
+            return
+        if run.cancelled_at is None:
             run.cancelled_at = now
             run.reason = reason
             self._watch(run)
+        elif run.lost_worker:
+            run.lost_worker = False
+            run.reason = reason
+
+    def note_lost_worker(self, run: RunT, now: float) -> None:
+        """Ask *run* to stop, because its pool has lost a worker."""
+        if run.cancelled_at is None and not run.done:
+            self.request_cancel(run, "a worker of its pool was lost", now)
+            run.lost_worker = True
 
     def drop(self, run: RunT, reason: str | None, now: float) -> Effects[RunT]:
         """End *run*, whose body has not begun and never will."""
@@ -487,11 +517,16 @@ class Scheduler(Generic[RunT]):
         return combine(Effects(dropped=(run,)), self._reconsider(followers, now))
 
     def drain(self, now: float) -> Effects[RunT]:
-        """Drop the pending runs that would have to sit out a wait, now and from now on."""
+        """Drop the pending runs that would have to sit out a wait, now and from now on.
+
+        Retries are dropped only if the map is closed: they are work that is not done.
+        """
         self.draining = True
         effects: Effects[RunT] = NO_EFFECTS
         for run in list(self.pending.values()):
-            if run.blocker is None and not run.done:  # another one's end may change that
+            # What a queued run waits for may come soon, if it is the end of a run.
+            waits = run.blocker is None if run.deferred != "retry" else self.closed
+            if waits and not run.done:
                 effects = combine(effects, self.drop(run, _CLOSING, now))
         return effects
 
@@ -515,15 +550,26 @@ class Scheduler(Generic[RunT]):
 
     # Ending
 
-    def decide_retry(self, run: RunT, error: BaseException) -> RetryDecision:
+    def decide_retry(
+        self, run: RunT, error: BaseException, clock: Callable[[], float]
+    ) -> RetryDecision:
         """Ask the policy what follows from a failure of *run*, and copy the error.
 
         This runs code of the user's, and changes nothing: it is not called under a lock.
         """
-        failures = run.failures + 1
-        delay = compute_backoff(self._policy, failures, error, self._random)
-        recorded = None if delay is None else snapshot_exception(error)
-        return RetryDecision(failures, delay, recorded)
+        policy = self._policy if run.backoff is MAP_POLICY else run.backoff
+        before = run.failures
+        failures = before + 1
+        failed: FailedRun | None = None
+        # It is made only for a policy that looks at it: that costs 5 % of a failure.
+        if type(policy) is not Backoff or policy.reset_after is not None:
+            failed = FailedRun(run.name, run.operation, run.started_at, clock())
+            failures = count_failures(policy, before, failed)
+        delay = compute_backoff(policy, failures, error, failed, self._random)
+        is_kept = delay is not None or self.outcomes is not None
+        return RetryDecision(
+            before, failures, delay, snapshot_exception(error) if is_kept else None
+        )
 
     def finish(  # noqa: C901 - the one path of all ends
         self,
@@ -550,15 +596,22 @@ class Scheduler(Generic[RunT]):
         listeners = self.events.listeners
         tables = self.records.tables
         followers, record = run.followers, run.record
-        is_timed = tables or listeners or followers or record or retry is not None
+        is_timed = tables or listeners or followers or record or self.outcomes or retry is not None
         now = clock() if is_timed else 0.0
+        is_retried = False
         # The record comes first: so a look from another thread never finds a failed name free.
         if retry is not None and retry.delay is not None and retry.recorded is not None:
+            if record is not None:
+                self.counts.discard(record.failures)
             record = FailureRecord(retry.recorded, retry.failures, now + retry.delay)
+            self.counts.add(record.failures)
+            is_retried = run.retry and self._may_retry(run, error, record)
         if record is not None:
             run.record = None
             if status is not _SUCCEEDED:
                 self.records.put(run.name, run.operation, record)
+            else:
+                self.counts.discard(record.failures)
         del running[run.name]
         if not len(running) % SMALL and (running or running.peak):
             self.running = running.shrunk()
@@ -581,12 +634,95 @@ class Scheduler(Generic[RunT]):
                 following.status = _ADMITTED
                 effects = Effects((following,))
         run.status = status
+        if self._notes_ends and run.started_at is not None:
+            self._note_end(run, run.started_at, now, error, retry)
         if listeners and emit:
-            self._emit_end(run, now, error, retry)
+            self._emit_end(run, now, error, retry, is_retried)
             effects = combine(effects, Effects())
+        if is_retried and record is not None:
+            effects = combine(effects, self._wait_to_retry(run, record, now))
         if tables:
             self.records.sweep(now)
         return effects
+
+    def _may_retry(self, run: RunT, error: BaseException | None, record: FailureRecord) -> bool:
+        """Return whether another attempt of *run* follows its failure, of which *record* tells.
+
+        A start that is pending takes its place, as it would in the wait. If that is a retry, of
+        another operation, it is older, and superseded.
+        """
+        pending = self.pending.get(run.name)
+        return (
+            record.retry_at != math.inf
+            and isinstance(error, Exception)
+            and (run.lost_worker or not run.is_cancel_requested())
+            and not self.closed
+            and not self.stopping
+            and (pending is None or pending.deferred == "retry")
+        )
+
+    def _wait_to_retry(self, run: RunT, record: FailureRecord, now: float) -> Effects[RunT]:
+        """Make *run*, whose attempt has just failed, the pending run of its name."""
+        before = self.pending.get(run.name)
+        if before is not None:
+            self._supersede(before, now)
+        run.last_failure, run.error = record.error, None
+        run.end_attempt()
+        run.status = _DEFERRED
+        run.deferred = "retry"
+        self.pending[run.name] = run
+        self.records.held.add(record)
+        self.timers.set(run, record.retry_at)
+        return Effects() if before is None else Effects(dropped=(before,))
+
+    def _note_end(
+        self,
+        run: RunT,
+        started_at: float,
+        now: float,
+        error: BaseException | None,
+        retry: RetryDecision | None,
+    ) -> None:
+        """Note the end of *run* for observations and outcomes."""
+        ends = self.ends
+        if ends.is_observed:
+            ends.note(run.name, self.overlaps.in_use)
+        if self.outcomes is None:
+            self._notes_ends = ends.is_observed
+            return
+        status: Any = run.status.name.lower()
+        recorded = None if retry is None else retry.recorded
+        if error is not None and recorded is None:  # it leaves the block
+            recorded = snapshot_exception(error)
+        self.outcomes.add(
+            Outcome(
+                name=run.name,
+                operation=run.operation,
+                status=status,
+                ended_at=now,
+                duration=now - started_at,
+                error=recorded,
+            )
+        )
+
+    def observe(self, close: Callable[[Mark], object]) -> Observation:
+        """Return a new observation, which calls *close* when it is to be closed."""
+        self._notes_ends = True
+        return self.ends.open(close)
+
+    def close_observation(self, mark: Mark) -> None:
+        """Close the observation of *mark*, and forget the ends that no other one needs."""
+        self.ends.close(mark)
+        self._notes_ends = self.ends.is_observed or self.outcomes is not None
+
+    def _note_expired(
+        self, name: Hashable, operation: str | None, record: FailureRecord, now: float
+    ) -> None:
+        self.counts.discard(record.failures)
+        expired_at = record.retry_at + self.records.retention
+        self.events.emit(
+            "task_expired", name, operation, now, failures=record.failures, expired_at=expired_at
+        )
 
     def roll_back(self, run: RunT, clock: Callable[[], float]) -> Effects[RunT]:
         """Undo the admission of *run*, which cannot be started after all. No event tells of it."""
@@ -615,6 +751,7 @@ class Scheduler(Generic[RunT]):
                 assert record is not None
                 dropped.append((one, record))
         for one, record in dropped:
+            self.counts.discard(record.failures)
             self.events.emit("task_forgotten", name, one, now, failures=record.failures)
         if not dropped:
             return None
@@ -628,11 +765,16 @@ class Scheduler(Generic[RunT]):
         self.closed = self.forked = True
         self.running, self.pending = ShrinkingDict(), ShrinkingDict()
         self.records = FailureRecords(self.records.retention)
+        self.counts = FailureCounts(self.counts.threshold)
         self.timers = TimerHeap()
         self.overlaps = OverlapIndex()
         if self.slots is not None:
             self.slots = Semaphore(self.slots.capacity)
         self.thread_slots = self.slots or Semaphore(_MAX_THREADS)
+        self.ends.forget_all()
+        self.outcomes = None
+        self._notes_ends = False
+        self._begun = ([], 0)
         self._overdue = 0
         self.events.after_fork()
         self.on_running_changed()
@@ -646,6 +788,8 @@ class Scheduler(Generic[RunT]):
             self._remove_pending(run)
         if run.deferred == "replace" and self.overlaps.in_use:
             self.overlaps.discard(run)
+        if run.deferred == "retry" and (record := self._record_of(run)) is not None:
+            self.records.held.discard(record)
         run.status = _CANCELLED
         followers, run.followers = run.followers or [], None
         return followers
@@ -664,6 +808,7 @@ class Scheduler(Generic[RunT]):
             conflict = self._conflict_of(run, now)
             if conflict is None:
                 self._remove_pending(run)
+                run.failures = 0  # unless there is a record
                 self.admit(run, lambda: now, give_slot=False)
                 admitted.append(run)
             elif not isinstance(conflict, FailureRecord):
@@ -671,7 +816,9 @@ class Scheduler(Generic[RunT]):
                 if conflict.followers is None:
                     conflict.followers = []
                 conflict.followers.append(run)
-            elif conflict.retry_at == math.inf or self.draining:
+            elif conflict.retry_at == math.inf or (
+                self.draining and (self.closed or run.deferred != "retry")
+            ):
                 # It queues: so no other run waits for it.
                 run.reason = _CLOSING if conflict.retry_at != math.inf else _GAVE_UP
                 self._end_deferred(run)
@@ -679,7 +826,9 @@ class Scheduler(Generic[RunT]):
                 dropped.append(run)
             else:
                 self.timers.set(run, conflict.retry_at)
-        begin = self._give_slots(admitted, predecessor)
+                if run.deferred == "retry":
+                    self.records.held.add(conflict)
+        begin = self._give_slots(admitted, predecessor, now)
         return Effects(tuple(begin), tuple(dropped))
 
     def _conflict_of(self, run: RunT, now: float) -> RunT | FailureRecord | None:
@@ -698,7 +847,7 @@ class Scheduler(Generic[RunT]):
                 return holders[0]
         return self.wait_of(run.name, run.operation, now)
 
-    def _give_slots(self, admitted: list[RunT], predecessor: RunT | None) -> list[RunT]:
+    def _give_slots(self, admitted: list[RunT], predecessor: RunT | None, now: float) -> list[RunT]:
         """Give the *admitted* runs their slots; return the runs that may begin."""
         begin: list[RunT] = []
         heir: RunT | None = None
@@ -722,6 +871,8 @@ class Scheduler(Generic[RunT]):
             if run is not heir:
                 has_slot = run.semaphore is None or run.semaphore.acquire(run)
                 run.status = _ADMITTED if has_slot else _QUEUED
+                if not has_slot:
+                    run.queued_at = now
             if run.status is _ADMITTED:
                 begin.append(run)
         return begin
@@ -731,6 +882,10 @@ class Scheduler(Generic[RunT]):
         blocker, run.blocker = run.blocker, None
         if blocker is not None and blocker.followers is not None and run in blocker.followers:
             blocker.followers.remove(run)
+
+    def _record_of(self, run: RunT) -> FailureRecord | None:
+        table = self.records.tables.get(run.operation)
+        return None if table is None else table.records.get(run.name)
 
     def _remove_pending(self, run: RunT) -> None:
         del self.pending[run.name]
@@ -748,7 +903,12 @@ class Scheduler(Generic[RunT]):
         self.events.emit(hook, run.name, run.operation, now, run, **fields)
 
     def _emit_end(
-        self, run: RunT, now: float, error: BaseException | None, retry: RetryDecision | None
+        self,
+        run: RunT,
+        now: float,
+        error: BaseException | None,
+        retry: RetryDecision | None,
+        will_retry: bool,
     ) -> None:
         if run.status is _SUCCEEDED:
             self._emit("task_succeeded", run, now, duration=_duration(run, now))
@@ -757,6 +917,7 @@ class Scheduler(Generic[RunT]):
             self._emit_cancelled(run, now)
             return
         delay = None if retry is None else retry.delay
+        retry_at = None if delay is None else now + delay
         failures = run.failures if retry is None or delay is None else retry.failures
         self._emit(
             "task_failed",
@@ -765,10 +926,11 @@ class Scheduler(Generic[RunT]):
             duration=_duration(run, now),
             error=error,
             failures=failures,
-            retry_at=None if delay is None else now + delay,
+            retry_at=retry_at,
             retry_in=delay,
+            will_retry=will_retry,
         )
-        if delay == math.inf:
+        if retry_at == math.inf:
             self._emit("task_gave_up", run, now, failures=failures, error=error)
 
     def _emit_cancelled(self, run: RunT, now: float) -> None:

@@ -9,7 +9,7 @@ import enum
 import heapq
 import math
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, Generic, Literal, TypeVar, final
 
 import attrs
@@ -94,9 +94,40 @@ class Failure:
         return self.retry_at == math.inf
 
 
+@attrs.frozen
+class PendingRun:
+    """A run that has been accepted, and waits for its turn to take its name.
+
+    Example:
+        >>> async with open_task_map() as tasks:
+        ...     _ = tasks.start_soon("pvc-1", trio.sleep, 60)
+        ...     _ = tasks.start_soon("pvc-1", trio.sleep, 60, if_busy="queue", operation="resize")
+        ...     for run in tasks.pending():
+        ...         print(f"{run.operation} of {run.name} comes after {run.holder}")
+        resize of pvc-1 comes after pvc-1
+
+    .. versionadded:: 0.1
+    """
+
+    name: Hashable
+    """The task's name."""
+    operation: str | None
+    """The operation that the start named, if any."""
+    kind: Literal["replace", "queue", "retry"]
+    """Its purpose: to replace what runs, to run after it, or to try again."""
+    holder: Hashable
+    """The name of the run whose end it waits for; None if it waits for a time."""
+    retry_at: float | None
+    """The time at which the wait of its name ends, in seconds on the map's clock; None if it
+    waits for a run."""
+
+
 @attrs.frozen(kw_only=True)
 class TaskMapStatistics:
-    """Counts of what is in a map at one moment. The cost of making them does not grow.
+    """Counts of what is in a map at one moment.
+
+    The cost of making them does not grow with the number of names, on average: the search for
+    the oldest run looks at each run once in its life.
 
     Example:
         >>> async with open_task_map(limit=1) as tasks:
@@ -112,7 +143,7 @@ class TaskMapStatistics:
     running: int
     """Names that are taken, including those whose run waits for a slot."""
     pending: int
-    """Starts that were deferred, to replace a run or to come after one."""
+    """Starts that were deferred, to replace a run or to come after one, and retries that wait."""
     waiting_for_slot: int
     """Running names whose run waits for a slot: with a limit, or beyond 1 000 threads."""
     overdue: int
@@ -122,11 +153,22 @@ class TaskMapStatistics:
     Some may have expired: memory is given back bit by bit."""
     gave_up: int
     """Failures on record that stay until they are forgotten."""
+    max_failures: int
+    """The most failures in a row that any name and operation has, also while it runs."""
+    failing: int
+    """Names and operations with at least ``failure_threshold`` failures in a row."""
+    oldest_run_age: float
+    """Seconds since the body of the oldest run began; 0 if none has begun."""
+    longest_slot_wait: float
+    """Seconds that the run that has waited longest for a slot has waited; 0 if none waits."""
     limit: int | None
     """The number of bodies that may run at once; None if there is no limit."""
 
 
 # Runs
+
+MAP_POLICY: Final = "map"
+"""The value of *backoff* that stands for the map's own policy."""
 
 
 class RunStatus(enum.IntEnum):
@@ -169,12 +211,30 @@ class Run:
     """The reason of its cancellation, if one was given."""
     overdue: bool = False
     """True if it did not stop `overdue_after` seconds after it should have."""
-    deferred: Literal["replace", "queue"] | None = None
+    deferred: Literal["replace", "queue", "retry"] | None = None
     """The kind of a deferred run; None once it has its name."""
     blocker: Run | None = None
     """The run whose end this deferred run waits for; None if it waits for a time."""
     position: int = 0
     """Its place in the queue for a slot."""
+    queued_at: float = 0.0
+    """The time at which it, or the run whose place it has, began to wait for a slot."""
+    attempt: int = 0
+    """The index of this attempt, from 0."""
+    bodies_before: int = 0
+    """The number of bodies that began in earlier attempts."""
+    last_failure: BaseException | None = None
+    """A copy of the error of the attempt before this one."""
+    lost_worker: bool = False
+    """True if it was asked to stop because its pool has lost a worker."""
+
+    # What the start said.
+    backoff: Any = MAP_POLICY
+    """The policy for its failures; the map's own unless the start brought another one."""
+    retry: bool = False
+    """True if a failure is followed by another attempt."""
+    source: Any = None
+    """The parts from which a dialect makes the body of another attempt."""
 
     # What the backends write.
     error: BaseException | None = None
@@ -214,6 +274,23 @@ class Run:
         return self.status >= SUCCEEDED
 
     @property
+    def attempts(self) -> int:
+        """The number of bodies that have begun."""
+        return self.bodies_before + (self.started_at is not None)
+
+    def is_cancel_requested(self) -> bool:
+        """Return whether a caller has asked it to stop."""
+        return self.cancelled_at is not None
+
+    def end_attempt(self) -> None:
+        """Reset the state of one attempt, because another one follows."""
+        self.attempt += 1
+        self.bodies_before += self.started_at is not None
+        self.started_at = self.cancelled_at = self.reason = None
+        self.deadline = math.inf
+        self.overdue = self.lost_worker = False
+
+    @property
     def asked_to_stop_at(self) -> float:
         """The time of its deadline or its first cancellation; infinite if there is neither."""
         if self.cancelled_at is None:
@@ -224,9 +301,16 @@ class Run:
         """Return whether the deadline came before any cancellation."""
         return self.cancelled_at is None or self.deadline <= self.cancelled_at
 
-    def cancelled_error(self) -> TaskCancelledError:
-        """Return a new error for a caller that waits for this cancelled run."""
-        return TaskCancelledError(self.name, self.operation, self.reason)
+    def cancelled_error(self, message: str | None = None) -> TaskCancelledError:
+        """Return a new error for a caller that waits for this cancelled run.
+
+        The *message* is the reason if no other was given.
+        """
+        reason = message if self.reason is None else self.reason
+        error = TaskCancelledError(self.name, self.operation, reason)
+        if self.last_failure is not None:
+            error.__cause__ = self.last_failure
+        return error
 
     # What the body may ask, through `current_run()`. Callable from any thread.
 
@@ -260,7 +344,7 @@ class Run:
         return seconds
 
     def note_lost_worker(self) -> None:
-        """Note that the pool of the run has lost a worker and asked the others to terminate."""
+        """Ask the run to stop, because its pool has lost a worker."""
         self.backend.note_lost_worker(self)
 
     def __repr__(self) -> str:
@@ -338,6 +422,12 @@ class FailureRecords:
         """Tables by operation; none is empty."""
         self.turn: deque[str | None] = deque()
         """The operations, in the order in which their tables are swept."""
+        self.held: set[FailureRecord] = set()
+        """Records that do not expire: a retry waits for the end of their wait."""
+        self.waits: TimerHeap[FailureRecord] | None = None
+        """The records by the end of their wait, kept from the first call of `next_retry_at` on."""
+        self.on_expired: Callable[[Hashable, str | None, FailureRecord, float], object] = _ignore
+        """Called with name, operation, record and time when an expired record is removed."""
 
     def get(self, name: Hashable, operation: str | None, now: float) -> FailureRecord | None:
         """Return the record of *name* and *operation*, unless it has expired."""
@@ -346,8 +436,8 @@ class FailureRecords:
         return None if record is None or self.has_expired(record, now) else record
 
     def has_expired(self, record: FailureRecord, now: float) -> bool:
-        """Return whether *record* counts no more."""
-        return now >= record.retry_at + self.retention
+        """Return whether *record* no longer counts."""
+        return now >= record.retry_at + self.retention and record not in self.held
 
     def put(self, name: Hashable, operation: str | None, record: FailureRecord) -> None:
         """Add a record; there is none of its name and operation."""
@@ -367,6 +457,8 @@ class FailureRecords:
         self.waiting += 1
         table.order.append(name)
         table.trim()
+        if self.waits is not None:
+            self.waits.set(record, record.retry_at)
 
     def take(self, name: Hashable, operation: str | None) -> FailureRecord | None:
         """Remove and return the record of *name* and *operation*, also one that has expired."""
@@ -378,6 +470,9 @@ class FailureRecords:
             self.gave_up -= 1
         else:
             self.waiting -= 1
+            self.held.discard(record)
+            if self.waits is not None:
+                self.waits.discard(record)
         if not table.records:
             del self.tables[operation]
             self.turn.remove(operation)
@@ -386,6 +481,23 @@ class FailureRecords:
     def operations_of(self, name: Hashable, now: float) -> list[str | None]:
         """Return the operations of *name* that have a record which has not expired."""
         return [operation for operation in self.tables if self.get(name, operation, now)]
+
+    def snapshot(self) -> list[tuple[str | None, list[tuple[Hashable, FailureRecord]]]]:
+        """Return all names and records, also those that have expired, by operation."""
+        tables = list(self.tables.items())
+        return [(operation, list(table.records.items())) for operation, table in tables]
+
+    def next_retry_at(self, now: float) -> float | None:
+        """Return the time at which the next wait ends; None if no name waits."""
+        if self.waits is None:
+            self.waits = TimerHeap()
+            for table in self.tables.values():
+                for record in table.records.values():
+                    if now < record.retry_at < math.inf:
+                        self.waits.set(record, record.retry_at)
+        while self.waits.pop_due(now) is not None:
+            pass
+        return self.waits.next_due()
 
     def sweep(self, now: float) -> None:
         """Remove some of the records that have expired."""
@@ -422,12 +534,17 @@ class FailureRecords:
             name = table.order[0]
             record = table.records.get(name)
             if record is not None and record.retry_at != math.inf:
-                if now < record.retry_at + self.retention:
+                if not self.has_expired(record, now):
                     return record
                 self.take(name, operation)
+                self.on_expired(name, operation, record, now)
             if table.order and table.order[0] is name:
                 table.order.popleft()
         return None
+
+
+def _ignore(*_: object) -> None:
+    pass
 
 
 def _are_alike(one: BaseException, other: BaseException) -> bool:
@@ -446,6 +563,15 @@ def _are_alike(one: BaseException, other: BaseException) -> bool:
 
 
 # Containers
+
+
+def read_shared(read: Callable[[], T]) -> T:
+    """Return the result of *read*, which goes through what another thread may change meanwhile."""
+    while True:
+        try:
+            return read()
+        except (RuntimeError, KeyError):  # it was changed during the iteration
+            continue
 
 
 @final
@@ -573,6 +699,10 @@ class Semaphore(Generic[RunT]):
         self._queue[run.position] = run
         return False
 
+    def first(self) -> RunT | None:
+        """Return the run that has waited for a slot for longest. Callable from any thread."""
+        return read_shared(lambda: next(iter(self._queue.values()), None))
+
     def release(self, run: RunT) -> RunT | None:
         """Take back the slot of *run*, or remove it from the queue.
 
@@ -595,9 +725,9 @@ class Semaphore(Generic[RunT]):
         """Give the slot of *run*, or its place in the queue, to *heir*; return whether a slot."""
         if run.status is not RunStatus.QUEUED:
             return True
-        heir.position = run.position
+        heir.position, heir.queued_at = run.position, run.queued_at
         self._queue[heir.position] = heir
         return False
 
 
-publish(State, Failure, TaskMapStatistics)
+publish(State, Failure, PendingRun, TaskMapStatistics)

@@ -134,6 +134,20 @@ def check_count(what: str, value: object, *, none_means: str) -> int | None:
     return value
 
 
+def check_whole(what: str, value: object, *, least: int = 0) -> int:
+    """Return *value*, which must be a whole number of at least *least*.
+
+    Raises:
+        TypeError: it is no whole number (a bool is none).
+        ValueError: it is below *least*.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be a whole number, not {safe_repr(value)}")
+    if value < least:
+        raise ValueError(f"{what} must be at least {least}, not {value}")
+    return value
+
+
 def check_flag(what: str, value: object) -> bool:
     """Return *value*, which must be True or False.
 
@@ -309,6 +323,13 @@ def check_body(words: Words, async_fn: Callable[..., object], body: object) -> B
 
 
 # Coroutines and tracebacks
+
+
+async def call_body(
+    words: Words, async_fn: Callable[..., object], args: tuple[object, ...]
+) -> object:
+    """Call the function of a further attempt, and await its coroutine: the attempt's body."""
+    return await check_body(words, async_fn, async_fn(*args))
 
 
 def is_coroutine(value: object) -> TypeGuard[Body]:

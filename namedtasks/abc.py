@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from namedtasks._backoff import BackoffPolicy as BackoffPolicy
+from namedtasks._backoff import BackoffPolicy as BackoffPolicy, FailedRun as FailedRun
 from namedtasks._events import Instrument as Instrument
 
 

@@ -10,17 +10,11 @@ from typing import Any, TypeVar
 import attrs
 
 from namedtasks import Backoff, State
-from namedtasks._base import BaseTaskMap, Waits, apply_effects, end_run, finish_run, resolve
-from namedtasks._scheduler import (
-    Conflict,
-    Effects,
-    IfBusy,
-    RetryDecision,
-    Scheduler,
-    StartAction,
-    refusal,
-)
-from namedtasks._state import Run, RunStatus, Semaphore, TaskMapStatistics
+from namedtasks._base import Waits, apply_effects, end_run, finish_run, resolve
+from namedtasks._decisions import Conflict, Effects, IfBusy, RetryDecision, StartAction, refusal
+from namedtasks._scheduler import Scheduler
+from namedtasks._state import Run, RunStatus, Semaphore
+from namedtasks._task_map import BaseTaskMap
 from namedtasks.instruments import TaskEvent
 from namedtasks.testing import RecordingInstrument
 
@@ -124,7 +118,7 @@ class World:
 
     def fail(self, run: Run, error: BaseException | None = None) -> Effects[Run]:
         error = ValueError("boom") if error is None else error
-        retry = self.scheduler.decide_retry(run, error)
+        retry = self.scheduler.decide_retry(run, error, self.clock)
         return self.finish(run, RunStatus.FAILED, error, retry)
 
     def roll_back(self, run: Run) -> Effects[Run]:
@@ -260,7 +254,7 @@ class PlainBackend:
         if conflict is not None:
             action = resolve(self, conflict, name, operation, if_busy)
             if action is not StartAction.DEFER:
-                return conflict if action is StartAction.JOIN else None
+                return scheduler.run_to_join(name) if action is StartAction.JOIN else None
         run = self.make_run(name, operation, timeout, semaphore)
         if conflict is not None:
             with self.lock:
@@ -337,9 +331,9 @@ class PlainBackend:
     def note_lost_worker(self, run: PlainRun) -> None:
         self._note("lost worker", run.name)
 
-    def statistics(self) -> TaskMapStatistics:
+    def look(self, look: Callable[[], T]) -> T:
         with self.lock:
-            return self.scheduler.statistics()
+            return look()
 
     def timeout_error(self, message: str) -> Exception:
         return TimeoutError(message)

@@ -7,6 +7,7 @@ import pytest
 
 from namedtasks import Backoff, _backoff
 from namedtasks._backoff import BackoffPolicy, compute_backoff, default_retention
+from namedtasks.abc import FailedRun
 
 
 class NotReady(Exception):
@@ -19,7 +20,7 @@ class Answers:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
 
-    def delay(self, failures: int, error: BaseException, /) -> float | None:
+    def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float | None:
         if isinstance(self.answer, BaseException):
             raise self.answer
         answer: float | None = self.answer
@@ -28,6 +29,8 @@ class Answers:
     def __repr__(self) -> str:
         return "Answers"
 
+
+RUN = FailedRun("a", None, 1.0, 2.0)
 
 Logged = list[tuple[str, BaseException]]
 
@@ -45,7 +48,7 @@ def record_logged_errors(monkeypatch: pytest.MonkeyPatch) -> Logged:
 
 
 def compute(policy: BackoffPolicy | None, failures: int = 1, random: Any = None) -> float | None:
-    return compute_backoff(policy, failures, ValueError(), random or (lambda: 0.0))
+    return compute_backoff(policy, failures, ValueError(), RUN, random or (lambda: 0.0))
 
 
 def test_the_default_waits_are_the_ancestors() -> None:

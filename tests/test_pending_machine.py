@@ -1,4 +1,4 @@
-"""The scheduler beside a plain model: all ways to start, overlapping names, limits and time.
+"""The scheduler beside a plain model: all ways to start, overlaps, retries, limits and time.
 
 The model keeps dicts of the runs, of the pending runs and of the failures, and compares each
 pair of names field by field. It predicts the outcome of each start. The effects of each change
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import settings, strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from namedtasks import ANY, Backoff
+from namedtasks._decisions import Effects, IfBusy, Overlapping, StartAction
 from namedtasks._names import is_tuple
-from namedtasks._scheduler import Effects, IfBusy, Overlapping, StartAction, resolve_busy
 from namedtasks._state import Run, RunStatus, Semaphore
 from namedtasks.instruments import (
     TaskCancelled,
@@ -45,6 +45,7 @@ OPERATIONS = st.sampled_from([None, "mount"])
 IF_BUSY: st.SearchStrategy[IfBusy] = st.sampled_from(["refuse", "skip", "join", "replace", "queue"])
 BACKOFF = Backoff(initial=1.0, maximum=4.0, give_up_after=3)
 RETENTION = 6.0
+NO_RUN = ("task_forgotten", "task_expired", "task_refused")
 ENDS = (TaskSucceeded, TaskFailed, TaskCancelled, TaskSuperseded)
 
 
@@ -68,6 +69,9 @@ class PendingMachine(RuleBasedStateMachine):
         self.ended: list[Run] = []
         self.deferred: list[Run] = []
         self.rolled_back: list[Run] = []
+        self.waiting_to_retry: set[Run] = set()
+        self.retried: Counter[Run] = Counter()
+        """The failures that were followed by another attempt."""
         self.told: Counter[tuple[type, Run]] = Counter()
         """The events, and the runs that they are about."""
         self.is_closed = False
@@ -114,6 +118,9 @@ class PendingMachine(RuleBasedStateMachine):
             return StartAction.ADMIT
         else:
             allowed = {} if retry_at == math.inf else {"queue": defer}
+            waits = self.pending.get(name)
+            if waits is not None and waits.deferred == "retry" and waits.operation == operation:
+                allowed["join"] = StartAction.JOIN
         return {"skip": StartAction.SKIP, **allowed}.get(if_busy, StartAction.REFUSE)
 
     # Changes
@@ -131,7 +138,9 @@ class PendingMachine(RuleBasedStateMachine):
                 del self.pending[name]
                 assert name not in self.running
                 self.running[name] = run
-                self.take_record(run)
+                was_retry = run in self.waiting_to_retry
+                self.waiting_to_retry.discard(run)
+                self.take_record(run, was_retry=was_retry)
         for run in effects.begin:
             assert has_slot(run)
             assert run.started_at is None
@@ -143,18 +152,27 @@ class PendingMachine(RuleBasedStateMachine):
     def listen(self) -> None:
         """Count the events, and the runs that they are about."""
         events, about = self.world.events_and_runs()
-        of_runs = [type(event) for event in events if event.hook != "task_forgotten"]
+        of_runs = [type(event) for event in events if event.hook not in NO_RUN]
         self.told.update(zip(of_runs, about, strict=True))
 
-    def take_record(self, run: Run) -> None:
+    def take_record(self, run: Run, *, was_retry: bool = False) -> None:
         retry_at, failures = self.failed.get((run.name, run.operation), (-math.inf, 0))
-        expired = self.now >= retry_at + RETENTION
+        expired = self.now >= retry_at + RETENTION and not was_retry
         assert run.failures == (0 if expired else failures)
         if expired:
             self.failed.pop((run.name, run.operation), None)
 
-    @rule(target=runs, name=NAMES, operation=OPERATIONS, if_busy=IF_BUSY, in_thread=st.booleans())
-    def start(self, name: Any, operation: str | None, if_busy: IfBusy, in_thread: bool) -> Run:
+    @rule(
+        target=runs,
+        name=NAMES,
+        operation=OPERATIONS,
+        if_busy=IF_BUSY,
+        in_thread=st.booleans(),
+        retry=st.booleans(),
+    )
+    def start(
+        self, name: Any, operation: str | None, if_busy: IfBusy, in_thread: bool, retry: bool
+    ) -> Run:
         looked = self.scheduler.look_for_conflict(name, operation, self.now)
         conflict = self.world.conflict(name, operation)
         if isinstance(conflict, Overlapping):
@@ -162,10 +180,13 @@ class PendingMachine(RuleBasedStateMachine):
             assert set(looked.runs) == set(conflict.runs)
         else:
             assert looked is conflict
-        action = resolve_busy(conflict, if_busy)
+        action = StartAction.ADMIT
+        if conflict is not None:
+            action, _ = self.scheduler.resolve(conflict, name, operation, if_busy, self.world.clock)
         assert action is self.expected(name, operation, if_busy)
         slots = self.scheduler.thread_slots if in_thread else None
         run = self.world.make_run(name, operation, semaphore=slots)
+        run.retry = retry
         if conflict is None:
             self.scheduler.admit(run, self.world.clock)
             self.running[name] = run
@@ -175,7 +196,10 @@ class PendingMachine(RuleBasedStateMachine):
         elif action is StartAction.DEFER:
             self.defer(run, if_busy)
         else:
-            assert action is not StartAction.JOIN or conflict is self.running[name]
+            if action is StartAction.JOIN:
+                joins = self.running.get(name) or self.pending[name]
+                assert self.scheduler.run_to_join(name) is joins
+                assert joins is conflict or joins.deferred == "retry"
             run.status = RunStatus.CANCELLED
         self.listen()
         return run
@@ -216,7 +240,7 @@ class PendingMachine(RuleBasedStateMachine):
     def cancel(self, run: Run) -> None:
         self.ask_to_stop(run)
 
-    @rule(run=consumes(runs), how=st.sampled_from(["succeed", "fail", "cancelled", "rolled back"]))
+    @rule(run=runs, how=st.sampled_from(["succeed", "fail", "cancelled", "rolled back"]))
     def end_somehow(self, run: Run, how: str) -> None:
         if run.done or not has_slot(run):
             return
@@ -228,7 +252,22 @@ class PendingMachine(RuleBasedStateMachine):
             failures = self.failed.get(key, (0.0, 0))[1] + 1
             wait = {1: 1.0, 2: 2.0}.get(failures, math.inf)
             self.failed[key] = (self.now + wait, failures)
+            is_last = (
+                not run.retry
+                or wait == math.inf
+                or run.is_cancel_requested()
+                or self.is_closed
+                or run.name in self.pending
+            )
             effects = self.world.fail(run)
+            assert run.done == is_last
+            if not is_last:
+                self.retried[run] += 1
+                self.waiting_to_retry.add(run)
+                del self.running[run.name]
+                self.pending[run.name] = run
+                self.carry_out(effects)
+                return
         elif how == "cancelled":
             effects = self.world.cancelled(run)
         else:
@@ -268,11 +307,11 @@ class PendingMachine(RuleBasedStateMachine):
     def the_tables_agree(self) -> None:
         assert dict(self.scheduler.running) == self.running
         assert dict(self.scheduler.pending) == self.pending
-        assert self.scheduler.statistics().pending == len(self.pending)
+        assert self.scheduler.statistics(0.0).pending == len(self.pending)
         assert all(run.status is RunStatus.DEFERRED for run in self.pending.values())
         assert all(run.followers is None for run in self.ended)
         overdue = [run for run in self.running.values() if run.overdue]
-        assert self.scheduler.statistics().overdue == len(overdue)
+        assert self.scheduler.statistics(0.0).overdue == len(overdue)
 
     @invariant()
     def no_two_runs_overlap(self) -> None:
@@ -293,11 +332,11 @@ class PendingMachine(RuleBasedStateMachine):
                 assert run in (run.blocker.followers or ())
                 continue
             # It sits out a wait. A run with another operation may hold the name meanwhile.
-            assert run.deferred == "queue"
+            assert run.deferred == ("retry" if run in self.waiting_to_retry else "queue")
             retry_at = self.retry_at(name, run.operation)
             assert retry_at is not None
             assert retry_at < math.inf
-            assert not self.is_draining
+            assert not self.is_draining or (run.deferred == "retry" and not self.is_closed)
             assert self.scheduler.timers._entries[run].when == retry_at
 
     def slots(self) -> Iterator[Semaphore[Run]]:
@@ -334,9 +373,9 @@ class PendingMachine(RuleBasedStateMachine):
         assert len(self.ended) == len({id(run) for run in self.ended})
         for run in self.ended:
             ends = sum(self.told[kind, run] for kind in ENDS)
-            assert ends == (0 if run in self.rolled_back else 1)
+            assert ends == self.retried[run] + (0 if run in self.rolled_back else 1)
             assert self.told[TaskQueued, run] == (run in self.deferred)
-            assert self.told[TaskStarted, run] == (run.started_at is not None)
+            assert self.told[TaskStarted, run] == run.attempts
 
 
 PendingMachine.TestCase.settings = settings(

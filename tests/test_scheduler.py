@@ -18,7 +18,7 @@ from namedtasks import (
     State,
 )
 from namedtasks._backoff import default_retention
-from namedtasks._scheduler import (
+from namedtasks._decisions import (
     NO_EFFECTS,
     Closed,
     Conflict,
@@ -31,6 +31,7 @@ from namedtasks._scheduler import (
     resolve_busy,
 )
 from namedtasks._state import FailureRecord, Run, RunStatus
+from namedtasks.abc import FailedRun
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -160,7 +161,9 @@ def test_an_exempt_error_starts_no_wait_and_keeps_the_count() -> None:
     w.fail(w.start())
     w.now = 0.5
     run, error = w.start(), KeyError()
-    assert w.scheduler.decide_retry(run, error) == (2, None, None), "there is nothing to record"
+    assert w.scheduler.decide_retry(run, error, w.clock) == (1, 2, None, None), (
+        "there is nothing to record"
+    )
     w.fail(run, error)
     assert w.events()[-1] == TaskFailed(
         name="a", operation=None, at=0.5, duration=0.0, error=error,
@@ -255,13 +258,24 @@ def test_the_clock_is_read_only_if_something_depends_on_it() -> None:
     def clock() -> float:
         raise AssertionError("it was read")
 
-    scheduler = make_scheduler(limit=1)
+    scheduler = make_scheduler(limit=2)
     first, second = [Run(None, name, None, math.inf, scheduler.slots) for name in "ab"]
     for run in (first, second):
         assert scheduler.find_conflict(run.name, None, clock) is None
         scheduler.admit(run, clock)
-    assert scheduler.finish(first, RunStatus.SUCCEEDED, clock) == Effects((second,))
+    assert scheduler.finish(first, RunStatus.SUCCEEDED, clock) == NO_EFFECTS
     assert scheduler.roll_back(second, clock) == NO_EFFECTS
+
+
+def test_a_start_that_waits_for_a_slot_reads_the_clock() -> None:
+    """From then on it waits, as `longest_slot_wait` tells."""
+    w = make_world(limit=1)
+    w.start("a")
+    w.now = 2.0
+    w.start("b")
+    w.now = 5.0
+    w.start("c")
+    assert w.scheduler.statistics(7.0).longest_slot_wait == 5.0
 
 
 def test_ends_sweep() -> None:
@@ -552,7 +566,7 @@ def test_a_name_that_fails_is_never_seen_free(failures: int) -> None:
         w.fail(w.start(name))
         w.now += 0.5
     run = w.start(name)
-    retry = w.scheduler.decide_retry(run, ValueError())
+    retry = w.scheduler.decide_retry(run, ValueError(), w.clock)
     name.looks = True
     w.finish(run, RunStatus.FAILED, ValueError(), retry)
     name.looks = False
@@ -713,12 +727,12 @@ def test_a_run_asked_to_stop_is_overdue_exactly_after_the_time_given() -> None:
     for w.now in (6.0, 7.0):
         assert w.run_due() == NO_EFFECTS
     assert run.overdue
-    assert w.scheduler.statistics().overdue == 1
+    assert w.scheduler.statistics(w.now).overdue == 1
     assert w.events()[1:] == [
         TaskOverdue(name="a", operation=None, at=6.0, duration=6.0, asked_at=5.0)
     ]
     w.succeed(run)
-    assert w.scheduler.statistics().overdue == 0
+    assert w.scheduler.statistics(w.now).overdue == 0
     assert run.overdue, "it stays known of the run"
 
 
@@ -797,11 +811,11 @@ def test_a_deferred_run_begins_when_the_one_before_it_succeeds(if_busy: IfBusy) 
     new = w.defer("a", if_busy)
     assert w.effects == Effects(replaced=(old,) if if_busy == "replace" else ())
     assert (new.status, new.deferred, new.blocker) == (RunStatus.DEFERRED, if_busy, old)
-    assert w.scheduler.statistics().pending == 1
+    assert w.scheduler.statistics(w.now).pending == 1
     assert not w.scheduler.is_idle()
     assert w.succeed(old) == Effects((new,))
     assert (new.deferred, has_slot(new), w.scheduler.running["a"]) == (None, True, new)
-    assert w.scheduler.statistics().pending == 0
+    assert w.scheduler.statistics(w.now).pending == 0
 
 
 def test_a_queued_run_sits_out_the_wait_and_a_replacement_does_not() -> None:
@@ -1176,9 +1190,9 @@ def test_a_wait_that_ends_keeps_nothing_else_from_falling_due() -> None:
     w.now = 2.0
     assert w.run_due() == Effects((queued,))
     assert [run.overdue for run in late] == [True, True]
-    assert w.scheduler.statistics().overdue == 2
+    assert w.scheduler.statistics(w.now).overdue == 2
     w.succeed(late[0])
-    assert w.scheduler.statistics().overdue == 1
+    assert w.scheduler.statistics(w.now).overdue == 1
 
 
 def test_a_run_that_begins_as_a_replacement_is_dropped_counts_its_failures() -> None:
@@ -1255,12 +1269,12 @@ def test_in_a_forked_child_nothing_is_left(limit: int | None) -> None:
     w.start("in line", semaphore=w.scheduler.thread_slots)
     w.now = 2.0
     w.run_due()
-    before = w.scheduler.statistics()
+    before = w.scheduler.statistics(w.now)
     assert (before.overdue, before.waiting_for_slot) == (1, 0 if limit is None else 1)
     told: list[int] = []
     w.scheduler.on_running_changed = lambda: told.append(len(w.scheduler.running))
     w.scheduler.abandon()
-    after = attrs.asdict(w.scheduler.statistics())
+    after = attrs.asdict(w.scheduler.statistics(w.now))
     assert after.pop("limit") == limit
     assert set(after.values()) == {0}
     assert told == [0]
@@ -1298,24 +1312,28 @@ def test_statistics_count_what_there_is() -> None:
     for name in "abc":
         w.start(name)
     w.defer("a", "queue")
-    assert attrs.asdict(w.scheduler.statistics()) == {
+    assert attrs.asdict(w.scheduler.statistics(w.now)) == {
         "running": 3,
         "pending": 1,
         "waiting_for_slot": 1,
         "overdue": 0,
         "waiting": 1,
         "gave_up": 1,
+        "max_failures": 2,
+        "failing": 0,
+        "oldest_run_age": 0.0,
+        "longest_slot_wait": 0.0,
         "limit": 2,
     }
 
 
 def test_without_a_limit_only_threads_wait_for_slots() -> None:
     w = make_world()
-    assert w.scheduler.statistics().limit is None
+    assert w.scheduler.statistics(w.now).limit is None
     for number in range(1001):
         w.start(number, semaphore=w.scheduler.thread_slots)
     w.start("plain")
-    assert w.scheduler.statistics().waiting_for_slot == 1
+    assert w.scheduler.statistics(w.now).waiting_for_slot == 1
 
 
 def test_with_a_limit_threads_take_of_the_same_slots() -> None:
@@ -1346,19 +1364,19 @@ def test_a_scheduler_has_the_settings_that_it_was_given() -> None:
     )
     assert scheduler.records.retention == 7.0
     assert scheduler.slots is not None
-    assert (scheduler.slots.capacity, scheduler.statistics().limit) == (2, 2)
+    assert (scheduler.slots.capacity, scheduler.statistics(0.0).limit) == (2, 2)
     assert scheduler.overdue_after == 3.0
     run = Run(None, "a", None, math.inf, scheduler.slots)
-    assert scheduler.decide_retry(run, ValueError()).delay == 6.0
+    assert scheduler.decide_retry(run, ValueError(), lambda: 0.0).delay == 6.0
 
 
 def test_a_policy_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             raise ValueError("broken")
 
     scheduler = make_scheduler(backoff=Broken())
-    retry = scheduler.decide_retry(Run(None, "a", None, math.inf, None), ValueError())
+    retry = scheduler.decide_retry(Run(None, "a", None, math.inf, None), ValueError(), lambda: 0.0)
     assert retry.delay == 0.5
     assert len(caplog.records) == 1
 
@@ -1367,7 +1385,7 @@ def test_a_policy_that_forgets_the_name_is_asked_about_one_failure_more_than_cou
     """So that its caller can ask again."""
 
     class Forgets:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             if failures > 1:
                 w.forget()
             return float(failures)
@@ -1376,14 +1394,14 @@ def test_a_policy_that_forgets_the_name_is_asked_about_one_failure_more_than_cou
     w.fail(w.start())
     w.now = 1.0
     run = w.start()
-    assert w.scheduler.decide_retry(run, ValueError()).failures == 2
+    assert w.scheduler.decide_retry(run, ValueError(), w.clock).failures == 2
     assert run.failures == 0
-    assert w.scheduler.decide_retry(run, ValueError()).failures == 1
+    assert w.scheduler.decide_retry(run, ValueError(), w.clock).failures == 1
 
 
 def test_a_scheduler_without_settings_has_no_limit_and_the_retention_of_its_policy() -> None:
     scheduler = make_scheduler()
-    assert scheduler.statistics().limit is None
+    assert scheduler.statistics(0.0).limit is None
     assert scheduler.slots is None
     assert scheduler.records.retention == default_retention(Backoff())
 

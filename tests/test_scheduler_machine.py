@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from namedtasks import Backoff, BackoffError, ClosedError, GaveUpError, State
-from namedtasks._scheduler import NO_EFFECTS, Closed, Effects, refusal
+from namedtasks._decisions import NO_EFFECTS, Closed, Effects, refusal
 from namedtasks._state import Run, RunStatus
 from tests.fuzz import examples
 from tests.plain_backend import has_slot, make_world
@@ -203,7 +203,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        self.scheduler.statistics()
+        self.scheduler.statistics(0.0)
         self.scheduler.records.sweep(self.now)
         self.scheduler.records.next_expiry(self.now)
         self.world.events()

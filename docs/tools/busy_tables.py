@@ -22,7 +22,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
-from namedtasks import ANY, IfBusy, State, TaskHandle, TaskMap
+from namedtasks import ANY, IfBusy, Observation, State, TaskHandle, TaskMap
+from namedtasks.abc import FailedRun
 
 PAGE = pathlib.Path(__file__).parent.parent / "explanation" / "states.md"
 BEGIN = "<!-- made by docs/tools/busy_tables.py: {} -->\n"
@@ -47,9 +48,9 @@ class PlannedError(Exception):
 class Policy:
     """Does as the error says."""
 
-    def delay(self, failures: int, error: BaseException, /) -> float | None:
+    def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float | None:
         """Say how long to wait."""
-        del failures
+        del failures, run
         assert isinstance(error, PlannedError)
         return error.delay
 
@@ -85,11 +86,14 @@ class World:
     running: TaskHandle[Any] | None = None
     pending: TaskHandle[Any] | None = None
     later: list[Body] = attrs.field(factory=list[Body])
+    look: Observation | None = None
+    leave: trio.Event = attrs.field(factory=trio.Event)
+    """Set to leave the map's block."""
 
     def start(self, name: object, if_busy: IfBusy = "refuse") -> TaskHandle[Any] | None:
         """Start one more run."""
         self.later.append(Body())
-        return self.tasks.start_soon(name, self.later[-1].run, if_busy=if_busy)
+        return self.tasks.start_soon(name, self.later[-1].run, if_busy=if_busy, since=self.look)
 
     async def runs(self, name: object = NAME) -> None:
         """Have *name* run."""
@@ -101,6 +105,26 @@ class World:
         await self.runs()
         await self.body.end(PlannedError(delay))
         self.running, self.body = None, Body()
+
+    async def is_to_retry(self) -> None:
+        """Have the name fail, and wait to retry."""
+        body = Body()
+        self.later.append(body)
+
+        async def fail_first() -> None:
+            if namedtasks.current_run().attempts == 1:
+                raise PlannedError(WAIT)
+            await body.run()
+
+        self.pending = self.tasks.start_soon(NAME, fail_first, retry=True)
+        await wait_all_tasks_blocked()
+
+    async def is_out_of_date(self) -> None:
+        """Have a run of the name end after the listing."""
+        self.look = self.tasks.observe()
+        await self.runs()
+        await self.body.end()
+        self.body = Body()
 
     async def is_put_off(self, how: IfBusy, name: object = NAME) -> None:
         """Have a run of *name* pending."""
@@ -127,11 +151,20 @@ class World:
         self.tasks.cancel_all()
         for body in (self.body, *self.later):
             body.go.set()
+        self.leave.set()
+
+
+async def _keep_open(task_status: trio.TaskStatus[World]) -> None:
+    """Keep a map open until its world is to leave the block."""
+    async with namedtasks.open_task_map(backoff=Policy(), instruments=()) as tasks:
+        world = World(tasks)
+        task_status.started(world)
+        await world.leave.wait()
 
 
 async def _in_a_world(ask: Callable[[World], Awaitable[str]]) -> str:
-    async with namedtasks.open_task_map(backoff=Policy(), instruments=()) as tasks:
-        world = World(tasks)
+    async with trio.open_nursery() as nursery:
+        world: World = await nursery.start(_keep_open)
         try:
             return await ask(world)
         finally:
@@ -155,6 +188,7 @@ class Place(enum.Enum):
     QUEUED = "running, one pending"
     WAITING = "waiting"
     WAITING_QUEUED = "waiting, one pending"
+    WAITING_TO_RETRY = "waiting, to retry"
     READY = "ready"
     GAVE_UP = "gave up"
     OVERLAPPED = "free, a name that overlaps it runs"
@@ -163,6 +197,7 @@ class Place(enum.Enum):
     GAVE_UP_OVERLAPPED = "gave up, a name that overlaps it runs"
     CLAIMED = "free, a replacement that overlaps it is pending"
     CLAIMS = "its own replacement is pending for one that overlaps it"
+    OUT_OF_DATE = "any, on an old listing (`since=`)"
     CLOSED = "any, in a closed map"
 
 
@@ -202,6 +237,7 @@ WAY_TO: dict[Place, tuple[Step, ...]] = {
     Place.QUEUED: (World.runs, _is_queued),
     Place.WAITING: (World.fails,),
     Place.WAITING_QUEUED: (World.fails, _is_queued),
+    Place.WAITING_TO_RETRY: (World.is_to_retry,),
     Place.READY: (World.fails, World.goes_by),
     Place.GAVE_UP: (_gives_up,),
     Place.OVERLAPPED: (_whole_runs,),
@@ -210,6 +246,7 @@ WAY_TO: dict[Place, tuple[Step, ...]] = {
     Place.GAVE_UP_OVERLAPPED: (_gives_up, _whole_runs),
     Place.CLAIMED: (_whole_claims,),
     Place.CLAIMS: (_whole_claims,),
+    Place.OUT_OF_DATE: (World.is_out_of_date, World.runs),
     Place.CLOSED: (World.runs, _is_closed),
 }
 
@@ -229,6 +266,8 @@ def start(place: Place, if_busy: IfBusy) -> str:
             return "`None`"
         if handle is world.running:
             return "the run in progress"
+        if handle is world.pending:
+            return "the run that retries"
         what = "runs" if world.tasks.get(name) is handle else "pending"
         if world.pending is not None and world.pending.done:
             what += ", in the pending one's place"
@@ -258,6 +297,7 @@ class Kind(enum.Enum):
     REPLACES = "`replace`: a run's end"
     COMES_AFTER = "`queue`: a run's end"
     SITS_OUT = "`queue`: the end of a wait"
+    RETRIES = "`retry=True`: the end of a wait"
 
 
 class Event(enum.Enum):
@@ -274,7 +314,8 @@ class Event(enum.Enum):
     QUEUE = "a newer start, `queue`"
     OWN_CANCEL = "its own handle is cancelled"
     CANCEL_NAME = "`cancel(name)`"
-    CLOSE = "`close()`, or the block ends"
+    LEAVE = "the block ends"
+    CLOSE = "`close()`"
     CLOSE_RETURN = "… then the run before it returns"
     CLOSE_FAIL = "… then it fails"
     GRACE = "`shutdown(grace)`, the grace is over"
@@ -283,6 +324,11 @@ class Event(enum.Enum):
 async def _close_and_end(world: World, error: Exception | None = None) -> None:
     await _is_closed(world)
     await world.body.end(error)
+
+
+async def _leave(world: World) -> None:
+    world.leave.set()
+    await wait_all_tasks_blocked()
 
 
 async def _cancelled(world: World) -> None:
@@ -309,6 +355,7 @@ DO: dict[Event, Step] = {
     Event.QUEUE: lambda world: _called(lambda: world.start(NAME, "queue")),
     Event.OWN_CANCEL: lambda world: _called(lambda: world.pending and world.pending.cancel("…")),
     Event.CANCEL_NAME: lambda world: _called(lambda: world.tasks.cancel(NAME, reason="…")),
+    Event.LEAVE: _leave,
     Event.CLOSE: _is_closed,
     Event.CLOSE_RETURN: _close_and_end,
     Event.CLOSE_FAIL: lambda world: _close_and_end(world, PlannedError(WAIT)),
@@ -320,21 +367,22 @@ AFTER_CLOSE = (Event.CLOSE_RETURN, Event.CLOSE_FAIL)
 
 def happens(kind: Kind, event: Event) -> str:
     """What becomes of the pending run: in words."""
-    sits_out = kind is Kind.SITS_OUT
+    sits_out = kind in (Kind.SITS_OUT, Kind.RETRIES)
     if (sits_out and event in (*ENDS, *AFTER_CLOSE)) or (event is Event.TIME and not sits_out):
         return ""
 
     async def ask(world: World) -> str:
-        if sits_out:
-            await world.fails()
+        if kind is Kind.RETRIES:
+            await world.is_to_retry()
         else:
-            await world.runs()
-        await world.is_put_off("replace" if kind is Kind.REPLACES else "queue")
+            await (world.fails() if sits_out else world.runs())
+            await world.is_put_off("replace" if kind is Kind.REPLACES else "queue")
         assert world.pending is not None
+        attempts = world.pending.attempts
         await DO[event](world)
         if world.pending.done:
             return await _why(world.pending)
-        if world.pending.started_at is not None:
+        if world.pending.attempts > attempts:
             return "begins"
         is_new = not sits_out and world.tasks.state(NAME) is State.WAITING
         return "sits out the wait" if is_new else "—"

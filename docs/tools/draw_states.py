@@ -17,9 +17,12 @@ from collections.abc import Callable
 import attrs
 
 from benchmarks import svg
-from namedtasks import RefusedError, State
-from namedtasks._scheduler import Scheduler, refusal
+from namedtasks import Observation, RefusedError, State
+from namedtasks._decisions import refusal
+from namedtasks._observations import Mark, check_observation
+from namedtasks._scheduler import Scheduler
 from namedtasks._state import Run, RunStatus
+from namedtasks.abc import FailedRun
 
 FOLDER = pathlib.Path(__file__).parent.parent / "explanation"
 PICTURE = "states"
@@ -40,9 +43,9 @@ class Policy:
 
     answer: float | None = WAIT
 
-    def delay(self, failures: int, error: BaseException, /) -> float | None:
+    def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float | None:
         """Return the seconds to wait."""
-        del failures, error
+        del failures, error, run
         return self.answer
 
 
@@ -50,7 +53,7 @@ class Name:
     """One name in a scheduler of its own, at a time of its own."""
 
     def __init__(self) -> None:
-        """Begin free, at time 0."""
+        """Begin free, at time 0, after a run that has succeeded."""
         self.now = 0.0
         self.policy = Policy()
         self.scheduler: Scheduler[Run] = Scheduler(
@@ -62,6 +65,12 @@ class Name:
             random=lambda: 0.0,
         )
         self.refused: RefusedError | None = None
+        look = self.scheduler.observe(lambda _: None)
+        self.look: Observation = look
+        """It began before the end of a run, so each start with it acts on an old listing."""
+        self.mark: Mark = check_observation(look, self.scheduler.ends)
+        self.start()
+        self.succeed()
 
     def clock(self) -> float:
         """Return its time."""
@@ -85,13 +94,19 @@ class Name:
         failure = self.scheduler.failure("name", None, self.now)
         return 0 if failure is None else failure.failures
 
-    def start(self) -> None:
+    @property
+    def is_to_retry(self) -> bool:
+        """True if a retry waits for the end of the wait."""
+        return "name" in self.scheduler.pending
+
+    def start(self, since: Mark | None = None, *, retry: bool = False) -> None:
         """Start it, or note the refusal."""
-        conflict = self.scheduler.find_conflict("name", None, self.clock)
+        conflict = self.scheduler.find_conflict("name", None, self.clock, since)
         if conflict is not None:
             self.refused = refusal(conflict, "name", None, self.now)
             return
         run = Run(None, "name", None, math.inf, self.scheduler.slots)
+        run.retry = retry
         self.scheduler.admit(run, self.clock)
         self.scheduler.begin(run, self.now)
 
@@ -103,11 +118,18 @@ class Name:
         """Let its run fail; *answer* is that of the policy."""
         self.policy.answer = answer
         error = ValueError()
-        retry = self.scheduler.decide_retry(self.run, error)
+        retry = self.scheduler.decide_retry(self.run, error, lambda: self.now)
         self.scheduler.finish(self.run, RunStatus.FAILED, self.clock, error, retry)
 
+    def start_late(self) -> None:
+        """Start it because of an old listing."""
+        self.start(self.mark)
+
     def cancel(self) -> None:
-        """Let its run be cancelled."""
+        """Let its run, or the retry that waits, be cancelled."""
+        if self.is_to_retry:
+            self.scheduler.drop(self.scheduler.pending["name"], None, self.now)
+            return
         self.scheduler.finish(self.run, RunStatus.CANCELLED, self.clock)
 
     def forget(self) -> None:
@@ -121,6 +143,7 @@ class Name:
             self.now += LONG
         else:
             self.now = failure.retry_at + (RETENTION if self.state is State.READY else 0)
+        self.scheduler.run_due(self.now)
 
     def fail_often(self) -> None:
         """Fail *n* times, and be ready again."""
@@ -137,6 +160,7 @@ class From(enum.Enum):
     RUNNING = "running, *n* = 0"
     RUNNING_AGAIN = "running, *n* > 0"
     WAITING = "waiting"
+    TO_RETRY = "waiting, to retry"
     READY = "ready"
     GAVE_UP = "gave up"
 
@@ -145,6 +169,7 @@ class Event(enum.Enum):
     """The events that may happen to a name."""
 
     START = "start"
+    START_LATE = "start, on an old listing"
     RETURN = "returns"
     FAIL = "fails"
     FAIL_UNCOUNTED = "fails uncounted"
@@ -158,6 +183,7 @@ WORDS_FOR_TIME = {State.WAITING: "its wait ends", State.READY: "its retention en
 ENDS = (Event.RETURN, Event.FAIL, Event.FAIL_UNCOUNTED, Event.FAIL_LAST, Event.CANCEL)
 DO: dict[Event, Callable[[Name], None]] = {
     Event.START: Name.start,
+    Event.START_LATE: Name.start_late,
     Event.RETURN: Name.succeed,
     Event.FAIL: Name.fail,
     Event.FAIL_UNCOUNTED: lambda name: name.fail(None),
@@ -179,9 +205,9 @@ def name_in(before: From) -> Name:
     name.fail_often()
     if before is From.READY:
         return name
-    name.start()
+    name.start(retry=before is From.TO_RETRY)
     if before is not From.RUNNING_AGAIN:
-        name.fail(WAIT if before is From.WAITING else math.inf)
+        name.fail(math.inf if before is From.GAVE_UP else WAIT)
     return name
 
 
@@ -196,16 +222,23 @@ class Step:
     failures_before: int
     failures: int
     refused: RefusedError | None
+    ends_retry: bool
+    """True if no retry waits any more, and none has begun."""
 
 
 def step(before: From, event: Event) -> Step | None:
     """Let *event* happen; None where it cannot."""
     name = name_in(before)
     source, failures = name.state, name.failures
-    if event in ENDS and source is not State.RUNNING:
+    was_to_retry = name.is_to_retry
+    is_possible = source is State.RUNNING or (event is Event.CANCEL and was_to_retry)
+    if event in ENDS and not is_possible:
         return None
     DO[event](name)
-    return Step(before, source, event, name.state, failures, name.failures, name.refused)
+    ends_retry = was_to_retry and not name.is_to_retry and name.state is not State.RUNNING
+    return Step(
+        before, source, event, name.state, failures, name.failures, name.refused, ends_retry
+    )
 
 
 def all_steps() -> list[Step]:
@@ -234,9 +267,9 @@ def _cell(one: Step | None) -> str:
         return ""
     if one.refused is not None:
         return f"`{type(one.refused).__name__}`"
-    if one.target is one.source and one.failures == one.failures_before:
+    if one.target is one.source and one.failures == one.failures_before and not one.ends_retry:
         return "—"
-    return one.target.value + _count(one)
+    return one.target.value + _count(one) + (", no retry" if one.ends_retry else "")
 
 
 def _count(one: Step) -> str:
@@ -272,7 +305,7 @@ class Arrow:
 
 
 TITLE = "The states of a name, and what leads from one to another"
-WIDTH, HEIGHT, BOX_WIDTH, LINE = 640, 460, 142, 17
+WIDTH, HEIGHT, BOX_WIDTH, LINE = 640, 486, 142, 17
 BOXES = {
     State.FREE: Box(284, 14, 44),
     State.RUNNING: Box(284, 184, 88),
@@ -284,6 +317,7 @@ ARROWS = {
     (State.FREE, State.RUNNING): Arrow("M334 58 V182", 325, 125, "end"),
     (State.RUNNING, State.FREE): Arrow("M374 184 V60", 384, 96),
     (State.RUNNING, State.WAITING): Arrow("M355 272 V378", 364, 330),
+    (State.WAITING, State.RUNNING): Arrow("M310 380 V274", 301, 324, "end"),
     (State.RUNNING, State.READY): Arrow("M284 239 H166", 224, 258, "middle"),
     (State.RUNNING, State.GAVE_UP): Arrow("M426 228 H526 V378", 517, 330, "end"),
     (State.READY, State.RUNNING): Arrow("M164 217 H282", 224, 210, "middle"),
@@ -326,6 +360,7 @@ def picture(steps: list[Step], theme: svg.Theme) -> str:
         name = svg.text(middle, y, state.value, theme.text, "middle", 16)
         parts.append(f"<g font-weight='600'>{name}</g>")
         parts += _lines(_inside(state, steps), middle, y + LINE, "middle", 13, theme)
+    parts += _lines(_everywhere(steps), WIDTH // 2, HEIGHT - 14, "middle", 13, theme)
     return svg.document(
         WIDTH, HEIGHT, TITLE, parts, "The table on its page says the same in words."
     )
@@ -338,7 +373,7 @@ def _words(steps: list[Step]) -> list[str]:
         word = WORDS_FOR_TIME[one.source] if one.event is Event.TIME else one.event.value
         words.setdefault(word, set()).add(one.before)
     lines = [word for word, places in words.items() if not _condition(places)]
-    for condition in ("n = 0", "n > 0"):
+    for condition in ("n = 0", "n > 0", "a retry waits"):
         bound = [word for word, places in words.items() if _condition(places) == condition]
         if bound:
             lines += [f"if {condition}:", *bound]
@@ -348,6 +383,8 @@ def _words(steps: list[Step]) -> list[str]:
 def _condition(places: set[From]) -> str:
     if places == {From.RUNNING}:
         return "n = 0"
+    if places == {From.TO_RETRY}:
+        return "a retry waits"
     return "n > 0" if places == {From.RUNNING_AGAIN} else ""
 
 
@@ -355,13 +392,20 @@ def _inside(state: State, steps: list[Step]) -> list[str]:
     """Return the words of a box: the refusal of a start, and events that change only the count."""
     lines: list[str] = []
     for one in steps:
-        if one.source is not state:
+        if one.source is not state or one.event is Event.START_LATE:
             continue
         if one.refused is not None:
             lines += ["start raises", type(one.refused).__name__]
         elif one.target is state and one.failures != one.failures_before:
             lines.append(f"{one.event.value}: n = {one.failures}")
     return list(dict.fromkeys(lines))
+
+
+def _everywhere(steps: list[Step]) -> list[str]:
+    """Return the words below the picture: the refusals that come in each state."""
+    late = [one.refused for one in steps if one.event is Event.START_LATE]
+    (kind,) = {type(refused) for refused in late}
+    return [f"In each state, a start on an old listing raises {kind.__name__}."]
 
 
 def _lines(lines: list[str], x: int, y: int, anchor: str, size: int, theme: svg.Theme) -> list[str]:

@@ -43,6 +43,7 @@ import namedtasks._base as base
 import namedtasks._validation as checks
 from namedtasks._base import WaitCondition, Waits
 from namedtasks._context import is_sigint_deferred, running_in
+from namedtasks._decisions import NO_EFFECTS
 from namedtasks._entry_queue import EntryQueue, affinity_error
 from namedtasks._errors import (
     ClosedError,
@@ -52,8 +53,8 @@ from namedtasks._errors import (
     split_exception,
 )
 from namedtasks._executors import PoolJob, PoolOrFactory, submit
-from namedtasks._scheduler import NO_EFFECTS, Scheduler
-from namedtasks._state import Run, RunStatus, TaskMapStatistics
+from namedtasks._scheduler import Scheduler
+from namedtasks._state import Run, RunStatus
 from namedtasks._thread_pool import ThreadPool
 from namedtasks._validation import Body
 
@@ -100,6 +101,11 @@ class AsyncioRun(Run):
     joined: dict[asyncio.Future[Any], None] | None = None
     """The futures of the starts that joined the run; done in the Task's last step."""
     deadline_timer: asyncio.TimerHandle | None = None
+    is_between_attempts: bool = False
+    """True from the end of an attempt that is followed by another until `_drive_attempts` has
+    seen it."""
+    deadline_cancelled: bool = False
+    """True if the deadline has cancelled the Task."""
     deadline_was_first: bool | None = None
     """True if the deadline came before any cancellation; None until it came."""
     is_elsewhere: bool = False
@@ -131,10 +137,28 @@ class AsyncioRun(Run):
 
     def is_cancel_requested(self) -> bool:
         """Return whether it was cancelled, by the map's means or by asyncio's."""
-        return self.cancelled_at is not None or bool(self.handle and self.handle.cancelling())
+        if self.cancelled_at is not None:
+            return True
+        return self.handle is not None and self.handle.cancelling() > self.deadline_cancelled
 
-    def cancellation(self) -> CancelledError:
-        """Return the error that the Task of the cancelled run raises."""
+    def end_attempt(self) -> None:
+        """Forget what is of one attempt only: another one will follow."""
+        super().end_attempt()
+        if self.deadline_cancelled and self.handle is not None:
+            self.handle.uncancel()
+        self.deadline_cancelled = self.is_elsewhere = False
+        self.deadline_was_first = self.deadline_timer = self.raised = self.job = None
+        self.is_between_attempts = True
+
+    def cancellation(self) -> CancelledError | TaskCancelledError:
+        """Return the error that the Task of the cancelled run raises.
+
+        A caller's request cancels the Task. A retry that the map drops raises
+        `TaskCancelledError`: a task group around its waiter would take a `CancelledError` for
+        its own.
+        """
+        if self.last_failure is not None and self.cancelled_at is None:
+            return self.cancelled_error()
         return CancelledError() if self.reason is None else CancelledError(self.reason)
 
     def complete_joined(self, error: BaseException | None, value: object = None) -> None:
@@ -143,9 +167,11 @@ class AsyncioRun(Run):
         for future in [one for one in joined or () if not one.done()]:
             if error is None:
                 future.set_result(value)
-            elif isinstance(error, CancelledError):
-                future.cancel(self.reason)
             else:
+                # Not a cancellation: a task group around the waiter would take it for its own.
+                if isinstance(error, CancelledError):
+                    message = error.args[0] if error.args else None
+                    error = self.cancelled_error(message if isinstance(message, str) else None)
                 future.set_exception(error)
                 future.exception()  # marks it as retrieved, as the Task's is
 
@@ -168,10 +194,15 @@ class JoinedFuture(asyncio.Future[Any]):
         """Wait for the run's end.
 
         Raises:
-            RuntimeError: the caller is inside this very run.
+            RuntimeError: the caller is inside this very run, or the one that it
+                is queued behind.
         """
         if not self.done():
-            refuse_inside_run(self._run, "await of its own future")
+            run = self._run
+            refuse_inside_run(run, "await of its own future")
+            holder = run.backend.scheduler.holder_before(run)
+            if holder is not None:
+                refuse_inside_run(holder, "await of what is queued behind it")
         return super().__await__()
 
 
@@ -348,7 +379,8 @@ class AsyncioBackend:
         loop, name = self.loop, run.name
         # The coroutine of a task factory cannot await ours if that is started.
         is_started = self._starts_first and loop.get_task_factory() is None
-        coroutine = self._drive(run, is_started)
+        drive = self._drive_attempts if run.retry else self._drive
+        coroutine = drive(run, is_started)
         try:
             if is_started:
                 coroutine.send(None)
@@ -438,7 +470,11 @@ class AsyncioBackend:
                 reported = self._error_of_task(run, error)
             try:
                 self._end(run, reported)
-                if run.joined:
+                if run.is_between_attempts:
+                    if not run.done:
+                        self.waits.ending.pop(run, None)
+                        run.task = None
+                elif run.joined:
                     run.complete_joined(reported)
                 if reported is error:
                     raise
@@ -451,6 +487,22 @@ class AsyncioBackend:
             run.complete_joined(None, value)
         return value
 
+    async def _drive_attempts(self, run: AsyncioRun, is_started: bool) -> object:
+        """Run the attempts of *run* in order: the coroutine of a retried run's Task."""
+        while True:
+            try:
+                return await self._drive(run, is_started)
+            except BaseException:
+                if not run.is_between_attempts:
+                    raise
+            run.is_between_attempts = False
+            is_started = True  # lets the loop turn once
+            if run.done:  # an instrument has closed the map, for example
+                error = run.cancellation()
+                run.complete_joined(error)
+                raise error
+            run.body = checks.call_body(*run.source)
+
     def _note_first_step(self, run: AsyncioRun) -> None:
         """Note that the coroutine of a task factory, if there is one, has awaited ours."""
         run.driver = None
@@ -462,7 +514,7 @@ class AsyncioBackend:
 
     def _on_deadline(self, run: AsyncioRun) -> None:
         run.deadline_was_first = not run.is_cancel_requested()
-        self.interrupt(run, base.timeout_message(run))
+        run.deadline_cancelled = self.interrupt(run, base.timeout_message(run))
 
     # Ending
 
@@ -486,7 +538,7 @@ class AsyncioBackend:
             self._end_with_task(run)
         listeners = scheduler.events.listeners
         effects = scheduler.finish(run, _SUCCEEDED, self.now)
-        run.handle = None
+        run.handle = run.source = None
         if run.waiters is not None:
             run.waiters.unpark_all()
         if not scheduler.running:
@@ -543,6 +595,7 @@ class AsyncioBackend:
         # This marks its exception as retrieved.
         error = CancelledError() if task.cancelled() else task.exception()
         if not run.done:
+            run.retry = False  # nothing would drive another attempt
             self._end(run, error)
         run.complete_joined(error, None if error is not None else task.result())
         run.task = None
@@ -556,8 +609,8 @@ class AsyncioBackend:
             self._close_if_done()
 
     def note_lost_worker(self, run: AsyncioRun) -> None:
-        """Note that the pool of *run* has lost a worker: the run has failed, and goes on."""
-        self.scheduler.request_cancel(run, "a worker of its pool was lost", self.now())
+        """Ask *run* to stop, because its pool has lost a worker."""
+        self.scheduler.note_lost_worker(run, self.now())
         self.finished()
 
     # Acting for the scheduler
@@ -571,23 +624,29 @@ class AsyncioBackend:
         if run.turn is not None:
             _wake(run.turn)
 
-    def interrupt(self, run: AsyncioRun, message: str | None = None) -> None:
-        """Cancel the Task of *run*, or its job in a pool."""
+    def interrupt(self, run: AsyncioRun, message: str | None = None) -> bool:
+        """Cancel the Task of *run*, or its job in a pool; return whether it was the Task."""
         if run.job is not None:
             run.job.cancel()
         elif run.handle is not None and not run.is_elsewhere:
             run.handle.cancel(message or run.reason)
+            return True
+        return False
 
     def discard(self, run: AsyncioRun) -> None:
         """Close the body of *run*, which has ended without having begun, and wake its Task."""
         run.close_body()  # not the driver: its Task, or a factory's wrapper, has yet to step it
         self._end_with_task(run)
-        if run.turn is not None:
+        if run.turn is None:
+            pass
+        elif run.last_failure is None:
             run.turn.cancel(run.reason)
+        else:
+            _wake(run.turn)  # the Task raises the cancellation
 
-    def statistics(self) -> TaskMapStatistics:
-        """Count what is in the map."""
-        return self.scheduler.statistics()
+    def look(self, look: Callable[[], T]) -> T:
+        """Return the result of *look*. Callable from any thread: it takes no lock."""
+        return look()
 
     def timeout_error(self, message: str) -> Exception:
         """Return the error of a run that its own deadline has stopped."""
@@ -597,7 +656,7 @@ class AsyncioBackend:
         """Set the timer, deliver events, and close the map with the last run of its block."""
         for run in ended:
             # No cycle, and no frames kept: the Task has the error, if its starter wants it.
-            run.handle = run.error = None
+            run.handle = run.error = run.source = None
         if self.scheduler.timers.changed:
             self._set_timer()
         if self.scheduler.events.listeners:
@@ -667,6 +726,7 @@ class AsyncioBackend:
         if self.cancelled_because is None:
             self.cancelled_because = reason
             scheduler = self.scheduler
+            scheduler.stopping = True
             runs = [*scheduler.pending.values(), *scheduler.running.values()]
             base.cancel_runs(self, runs, reason)
 

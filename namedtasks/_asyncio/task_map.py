@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from inspect import CO_COROUTINE
 from types import FunctionType
-from typing import Any, Literal, TypeVar, TypeVarTuple, cast, final, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, cast, final, overload
 
 import namedtasks._validation as checks
 from namedtasks._asyncio.backend import (
@@ -24,21 +24,16 @@ from namedtasks._asyncio.backend import (
     running_loop,
 )
 from namedtasks._backoff import Backoff, BackoffPolicy
-from namedtasks._base import (
-    BaseTaskMap,
-    all_names,
-    apply_effects,
-    cancel_names,
-    cancel_run,
-    resolve,
-    run_due,
-)
+from namedtasks._base import all_names, apply_effects, cancel_names, cancel_run, resolve, run_due
+from namedtasks._decisions import IfBusy, StartAction, StartKeywords, StartOptions, StartPolicy
 from namedtasks._errors import AlreadyRunningError, new_error
 from namedtasks._events import Instrument
 from namedtasks._executors import PoolOrFactory, check_pool_or_none
 from namedtasks._names import check_start
-from namedtasks._scheduler import IfBusy, Scheduler, StartAction
-from namedtasks._state import RunStatus, Semaphore
+from namedtasks._observations import Observation
+from namedtasks._scheduler import Scheduler
+from namedtasks._state import MAP_POLICY, RunStatus, Semaphore
+from namedtasks._task_map import BaseTaskMap
 from namedtasks._version import publish
 from namedtasks.instruments.logging import LoggingInstrument
 
@@ -57,8 +52,8 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     now: names to Tasks. Iterating goes over a snapshot. It is always true,
     equal only to itself, and hashable. It is not thread-safe, as a TaskGroup is
     not: any thread may call `post` and look (the mapping, `check`, `state`,
-    `failure`, `statistics`), all else raises RuntimeError outside the event loop
-    run that opened it.
+    `failure`, `failures`, `pending`, `outcomes`, `statistics`), all else raises
+    RuntimeError outside the event loop run that opened it.
 
     Example:
         >>> async with open_task_map() as tasks:
@@ -89,6 +84,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: Literal["refuse", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> asyncio.Task[T]: ...
     @overload
     def create_task(
@@ -100,6 +98,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: Literal["skip"],
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> asyncio.Task[T] | None: ...
     @overload
     def create_task(
@@ -111,6 +112,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: Literal["join"],
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> asyncio.Future[T]: ...
     @overload
     def create_task(
@@ -122,6 +126,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: IfBusy,
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> asyncio.Future[T] | None: ...
     def create_task(
         self,
@@ -132,6 +139,7 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        **options: Unpack[StartKeywords],
     ) -> asyncio.Future[T] | None:
         """Start ``coro_fn(*args)`` under *name*, unless the name runs or waits.
 
@@ -151,6 +159,17 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
                 cancelled and has failed with `TimeoutError`.
             operation: A word for the kind of work, from a small set. Failures
                 are recorded for the name and the operation together.
+            backoff: The policy for the failures of this run and its retries, in place
+                of the map's (the default, ``"map"``); None for no wait and no count.
+            since: An observation from `observe`. The start is refused if a run of
+                the name, or of one that overlaps it, has ended after it began.
+            retry: If true, a failure after which the name waits is followed by
+                another attempt when the wait ends, in the same Task. A later attempt
+                calls *coro_fn* again, in the same context; *timeout* applies to each
+                attempt. An attempt that was cancelled, and a name that gave up or has
+                a newer pending run, are not tried again. A retry that the map drops
+                while it waits, because it closes or a newer start takes its place,
+                raises `TaskCancelledError` from its last failure.
 
         Returns:
             A Task. Awaiting it returns the value, or raises what the body
@@ -162,17 +181,21 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
             Awaiting, inside a run, a Task that is queued behind it hangs:
             asyncio awaits a Task, and asks nobody.
             With ``"join"`` it is a future of the caller's own, also for the
-            first caller. It ends as the Task does. Cancelling it, or a task
-            that awaits it, does nothing to the run. Awaiting it inside that run
-            raises RuntimeError.
+            first caller. It ends as the Task does, but where the Task was
+            cancelled it raises `TaskCancelledError` with the reason. Cancelling it,
+            or a task that awaits it, does nothing to the run. Awaiting it inside
+            that run raises RuntimeError.
 
         Raises:
             AlreadyRunningError: a run of the name, or of one that overlaps it,
                 has not ended; with ``"join"`` and ``"queue"`` only the latter,
                 with ``"replace"`` never.
             BackoffError: the last run failed, and the wait is not over; not
-                with ``"queue"``.
+                with ``"queue"``, nor with ``"join"`` if a retry waits.
             GaveUpError: the policy gave the name up.
+            StaleLookError: a run of the name, or of one that overlaps it, has ended
+                since the observation *since* began, or that has expired; not with
+                ``"skip"``.
             ClosedError: the map is closed, whatever *if_busy* says.
             TypeError: *name* cannot be hashed, *coro_fn* is no async function,
                 an argument is of the wrong type.
@@ -193,7 +216,8 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         """
         if type(coro_fn) is not FunctionType:
             checks.check_async_fn(WORDS, coro_fn)
-        seconds = math.inf if timeout is None else checks.check_timeout(timeout)
+        if timeout is not None:
+            timeout = checks.check_timeout(timeout)
         backend = self._backend
         if operation is not None:
             checks.check_hashable(name, operation)
@@ -203,19 +227,22 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         except TypeError:
             checks.check_hashable(name, operation)
             raise
-        if run is not None and running_loop() is backend.loop:
+        if run is not None and not options and running_loop() is backend.loop:
             if if_busy == "skip":
                 return None
             if if_busy == "refuse":
                 raise new_error(AlreadyRunningError, name, operation, run.started_at, (run.name,))
         elif (
             self._waits_at_once
+            and not options
             and running_loop() is backend.loop
             and self._refuse_waiting(name, operation, if_busy)
         ):
             return None
+        chosen = backend.scheduler.check_keywords("create_task", options) if options else None
+        seconds = math.inf if timeout is None else timeout
         return self._start(
-            name, coro_fn, args, backend.scheduler.slots, if_busy, seconds, operation
+            name, coro_fn, args, backend.scheduler.slots, if_busy, seconds, operation, chosen
         )
 
     @overload
@@ -229,6 +256,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: Literal["refuse", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> asyncio.Task[T]: ...
     @overload
     def run_in_executor(
@@ -241,6 +271,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: Literal["skip"],
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> asyncio.Task[T] | None: ...
     @overload
     def run_in_executor(
@@ -253,6 +286,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: Literal["join"],
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> asyncio.Future[T]: ...
     @overload
     def run_in_executor(
@@ -265,6 +301,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: IfBusy,
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> asyncio.Future[T] | None: ...
     def run_in_executor(
         self,
@@ -276,6 +315,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> asyncio.Future[T] | None:
         """Start ``fn(*args)`` under *name* in an executor, a thread by default.
 
@@ -297,6 +339,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
             timeout: As for `create_task`; a thread that is not willing to stop
                 does not meet it, it becomes overdue.
             operation: As for `create_task`.
+            backoff: As for `create_task`.
+            since: As for `create_task`.
+            retry: As for `create_task`.
 
         Raises:
             TypeError: *fn* is an async function, or cannot be called. Where that
@@ -323,6 +368,7 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
             if_busy,
             checks.check_timeout(timeout),
             operation,
+            scheduler.check_options(backoff, since, retry),
         )
 
     def _start(  # noqa: C901 - one step after the other
@@ -334,6 +380,7 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: IfBusy,
         timeout: float,
         operation: str | None,
+        options: StartOptions | None,
     ) -> asyncio.Future[Any] | None:
         backend = self._backend
         scheduler, now = backend.scheduler, backend.now
@@ -344,18 +391,19 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if if_busy != "refuse":
             checks.check_if_busy(if_busy)
         action = StartAction.ADMIT
-        conflict = scheduler.find_conflict(name, operation, now)
+        since = None if options is None else options.since
+        conflict = scheduler.find_conflict(name, operation, now, since)
         if conflict is not None:
             action = resolve(backend, conflict, name, operation, if_busy)
             if action is not StartAction.DEFER:
-                return _join(conflict) if action is StartAction.JOIN else None
+                return _join(scheduler, name) if action is StartAction.JOIN else None
         body: Any
         if type(coro_fn) is FunctionType and coro_fn.__code__.co_flags & CO_COROUTINE:
             body = coro_fn(*args)  # an ``async def``: the call runs no code of the user's
         else:
             body = checks.check_body(WORDS, coro_fn, coro_fn(*args))
             try:  # the function may have started the same name, or closed the map
-                conflict = scheduler.find_conflict(name, operation, now)
+                conflict = scheduler.find_conflict(name, operation, now, since)
                 if conflict is not None:
                     action = resolve(backend, conflict, name, operation, if_busy)
             except BaseException:
@@ -363,9 +411,14 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
                 raise
             if conflict is not None and action is not StartAction.DEFER:
                 checks.close_unbegun(body, lambda: checks.task_text(name, operation))
-                return _join(conflict) if action is StartAction.JOIN else None
+                return _join(scheduler, name) if action is StartAction.JOIN else None
         run = AsyncioRun(backend, name, operation, timeout, semaphore)
         run.body = body
+        if options is not None:
+            run.backoff = options.backoff
+            run.retry = options.retry
+            if options.retry:
+                run.source = (WORDS, coro_fn, args)
         shared = JoinedFuture(run) if if_busy == "join" else None
         if conflict is None:
             scheduler.admit(run, now)
@@ -393,6 +446,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> None:
         """Request a call of `create_task` in the map's thread, from any thread.
 
@@ -402,7 +458,8 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
 
         *if_busy* is as for `create_task`: with ``"queue"``, any number of posts
         while the name runs gives one more run. As nobody gets the Task,
-        ``"join"`` is ``"skip"`` for a name that runs.
+        ``"join"`` is ``"skip"`` for a name that runs. *since* has to be open when the
+        start is made.
 
         Raises:
             ClosedError: the map is known to be closed, or its loop is.
@@ -420,10 +477,14 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         check_start(name, operation)
         checks.check_if_busy(if_busy)
         checks.check_timeout(timeout)
+        options: dict[str, Any] = {}
+        if since is not None or retry or backoff is not MAP_POLICY:
+            self._backend.scheduler.check_options(backoff, since, retry)
+            options = {"backoff": backoff, "since": since, "retry": retry}
         self._backend.post(
             self.create_task,
             (name, coro_fn, *args),
-            {"if_busy": if_busy, "timeout": timeout, "operation": operation},
+            {"if_busy": if_busy, "timeout": timeout, "operation": operation, **options},
         )
 
     # Waiting
@@ -471,7 +532,7 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     async def wait_idle(self) -> None:
         """Wait until nothing runs and nothing is pending.
 
-        Failures on record do not count, unless a run is queued behind their wait.
+        Failures on record do not count, unless a run is queued behind their wait, or a retry waits.
         Starts made meanwhile are waited for too: under a constant stream of
         overlapping runs this never returns. On return nothing runs until the
         caller's next suspension.
@@ -511,8 +572,12 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
             ...     print(f"{now() - begun:.1f} s")
             70.5 s
         """
-        self._backend.refuse_inside_map("wait_empty()")
-        await self._backend.wait(self._backend.waits.until_empty)
+        backend = self._backend
+        backend.refuse_inside_map("wait_empty()")
+        try:
+            await backend.wait(backend.waits.until_empty)
+        finally:
+            backend.finished()  # it may have removed expired failures
 
     async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
         """Wait until *name* may be started.
@@ -547,9 +612,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         await backend.wait_free(name, operation)
 
 
-def _join(conflict: object) -> JoinedFuture:
+def _join(scheduler: Scheduler[AsyncioRun], name: Hashable) -> JoinedFuture:
     """Return a future of the run in progress, for a start that joins it."""
-    return JoinedFuture(cast("AsyncioRun", conflict))
+    return JoinedFuture(scheduler.run_to_join(name))
 
 
 def open_task_map(
@@ -561,10 +626,13 @@ def open_task_map(
     overdue_after: float = 1.0,
     instruments: Iterable[Instrument] = (LoggingInstrument(),),
     random: Callable[[], float] = random_module.random,
+    failure_threshold: int = 3,
+    keep_outcomes: int = 0,
+    keep_ends: int = 100_000,
 ) -> AbstractAsyncContextManager[TaskMap, None]:
     """Open a task map, to be used as ``async with open_task_map() as tasks``.
 
-    Leaving the block waits for what runs, as an `asyncio.TaskGroup` does. An
+    Leaving the block waits for what runs, as an `asyncio.TaskGroup` does, and for retries. An
     exception in the block, or a cancellation of the task that it is in, cancels
     what runs. A task that fails cancels nothing. What is no `Exception`
     (`KeyboardInterrupt`, `SystemExit`) propagates, and cancels what runs and the
@@ -587,6 +655,12 @@ def open_task_map(
         instruments: The instruments that get the map's events; by default a
             `LoggingInstrument`, which a list of one's own replaces.
         random: Returns numbers in [0, 1), for `Backoff.jitter`.
+        failure_threshold: The number of failures in a row at which `TaskMapStatistics.failing`
+            counts a name.
+        keep_outcomes: The number of names and operations whose last outcome is kept;
+            0 for none.
+        keep_ends: The number of ended names that are remembered while an observation is open;
+            beyond it the oldest observation expires.
 
     Raises:
         TypeError: a setting is of the wrong type.
@@ -608,7 +682,15 @@ def open_task_map(
     """
     check_pool_or_none(executor)
     scheduler: Scheduler[AsyncioRun] = Scheduler(
-        backoff, retention, limit, overdue_after, instruments, random
+        backoff,
+        retention,
+        limit,
+        overdue_after,
+        instruments,
+        random,
+        failure_threshold,
+        keep_outcomes,
+        keep_ends,
     )
     block = Block(scheduler, lambda backend: TaskMap(backend, executor))
     # None, to type checkers, says that the block swallows no exception.

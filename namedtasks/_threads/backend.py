@@ -32,6 +32,7 @@ from typing import Any, TypeVar, final
 import namedtasks._base as _base
 from namedtasks._base import WaitCondition, Waits
 from namedtasks._context import running_in
+from namedtasks._decisions import NO_EFFECTS, Effects, IfBusy, StartAction
 from namedtasks._errors import ClosedError
 from namedtasks._events import EventBus
 from namedtasks._executors import (
@@ -43,8 +44,9 @@ from namedtasks._executors import (
     submit,
 )
 from namedtasks._logging import log_error
-from namedtasks._scheduler import NO_EFFECTS, Effects, IfBusy, Scheduler, StartAction
-from namedtasks._state import Run, RunStatus, TaskMapStatistics
+from namedtasks._observations import Mark
+from namedtasks._scheduler import Scheduler
+from namedtasks._state import Run, RunStatus
 from namedtasks._thread_pool import LINGERS, MonotonicClock, ThreadPool, get_ident, make_daemon
 from namedtasks._threads.future import DONE, TaskFuture
 from namedtasks._threads.sigint import PLACES, SHARED, Place, critical, deferred_sigint, get_frame
@@ -115,13 +117,17 @@ def _make_wake() -> threading.Lock:
 
 
 class _Here(threading.local):
-    run: ThreadRun | None = None
-    """The run that the calling thread works for."""
+    runs: _Runs | None = None
+    """The run that the calling thread works for, and those around it: one in a pool that runs
+    functions in place is inside another."""
     telling: tuple[ThreadBackend, ...] = ()
     """The maps whose instruments or callbacks the thread is calling."""
 
 
 _here = _Here()
+
+_Runs = tuple["ThreadRun", Any]
+"""A run, and what `_Here.runs` was before it."""
 
 
 @final
@@ -139,8 +145,8 @@ class ThreadRun(Run):
     """True if a pool has it that does not tell when a body begins: it may have."""
     is_claimed: bool = False
     """True if a thread is about to end it: no other may cancel it as unbegun."""
-    outer: ThreadRun | None = None
-    """The run inside which this thread runs this one: in a pool that runs it in place."""
+    is_future_cancelled: bool = False
+    """True if `TaskFuture.cancel` has ended it."""
 
     def __init__(
         self,
@@ -167,6 +173,16 @@ class ThreadRun(Run):
     def has_run(self) -> bool:
         """True if its body is known to have begun."""
         return self.started_at is not None and not self.in_pool
+
+    def end_attempt(self) -> None:
+        """Forget what is of one attempt only: another one will follow."""
+        super().end_attempt()
+        self.job = None
+        self.in_pool = self.is_claimed = False
+
+    def is_in_attempt(self, attempt: int) -> bool:
+        """Return whether the attempt with this number has not ended."""
+        return not self.done and self.attempt == attempt
 
     def drop_body(self) -> None:
         """Drop all that was kept for a body that begins elsewhere, or never."""
@@ -209,11 +225,11 @@ class ThreadBackend:
             raise RuntimeError(REENTERED)
 
     @critical
-    def statistics(self) -> TaskMapStatistics:
-        """Count what is in the map, at one moment."""
+    def look(self, look: Callable[[], T]) -> T:
+        """Return the result of *look*, called under the lock: a snapshot of one moment."""
         try:
             with self.lock:
-                return self.scheduler.statistics()
+                return look()
         finally:
             self.after_call(get_frame(1))
 
@@ -251,19 +267,19 @@ class ThreadBackend:
 
     @critical
     def submit(  # noqa: C901 - calls would cost more
-        self, run: ThreadRun, if_busy: IfBusy
+        self, run: ThreadRun, if_busy: IfBusy, since: Mark | None = None
     ) -> TaskFuture[Any] | None:
         """Start *run*, or answer as *if_busy* says for a busy name."""
         if self.lock._is_owned() or _submitting:
             self.refuse_inside()
-        if (run.timeout != math.inf or if_busy == "queue") and not self._has_timer:
+        if (run.timeout != math.inf or if_busy == "queue" or run.retry) and not self._has_timer:
             self._start_timer()
         scheduler = self.scheduler
         future, effects, error, begins = run.handle, NO_EFFECTS, None, False
         action = StartAction.ADMIT
         try:
             with self.lock:
-                holder: Any = scheduler.find_conflict(run.name, run.operation, self.now)
+                holder: Any = scheduler.find_conflict(run.name, run.operation, self.now, since)
                 if holder is None:
                     holder = run
                     scheduler.admit(run, self.now)
@@ -276,7 +292,9 @@ class ThreadBackend:
                     effects = scheduler.defer(run, if_busy, self.now())
                     self.waits.note_ended(*effects.dropped)
                 elif if_busy == "join" and error is None:
-                    future = TaskFuture[Any](holder)
+                    if action is StartAction.JOIN:
+                        holder = scheduler.run_to_join(run.name)
+                    future = TaskFuture[Any](holder, is_joined=True)
                     holder.joined = [*(holder.joined or ()), future]
                 elif action is not StartAction.ADMIT:
                     future = run.handle = None
@@ -306,7 +324,7 @@ class ThreadBackend:
         A pool queues a job before it starts a thread: another one may have come for it.
         """
         with self.lock:
-            if run.done or run.has_run:
+            if run.done or run.has_run or run.attempt:
                 return False
             if self.scheduler.running.get(run.name) is not run:
                 return True
@@ -324,6 +342,13 @@ class ThreadBackend:
         if postponed is not None:
             postponed.append(partial(_base.apply_effects, self, Effects((run,))))
             return None
+        attempt = run.attempt
+        if run.retry:
+            with self.lock:
+                if run.status is not _ADMITTED:  # it was cancelled meanwhile
+                    return None
+                run.fn, run.args, context = run.source
+                run.context = context.copy()  # each attempt has its own
         try:
             if run.executor is None:
                 self.pool.submit(run)
@@ -331,18 +356,22 @@ class ThreadBackend:
                 self._submit_to_pool(run, run.executor)
         except BaseException as error:
             with self.lock:
-                run.is_claimed = not run.done and not run.has_run  # as in `_roll_back`
-            if run.is_claimed:
-                return error
-            log_failed_submit(error)
+                # As in `_roll_back`.
+                is_claimed = run.is_in_attempt(attempt) and not run.has_run
+                if is_claimed:
+                    run.is_claimed = True
+                    return error
+            if not run.done or run.has_run:  # else it was cancelled meanwhile
+                log_failed_submit(error)
         return None
 
     @critical
     def _submit_to_pool(self, run: ThreadRun, executor: PoolOrFactory) -> None:
+        attempt = run.attempt
         pool = executor if isinstance(executor, Executor) else _call_user_code(pool_of, executor)
         job: PoolJob | Future[Any]
         if is_in_process(pool):
-            job = _call_submit(pool.submit, self._work_in_pool, [run])
+            job = _call_submit(pool.submit, self._work_in_pool, [(run, attempt)])
         else:
             with self.lock:
                 if run.done:
@@ -350,30 +379,39 @@ class ThreadBackend:
                 fn, args = run.fn, run.args
                 run.in_pool = True
                 run.drop_body()
-            lost = {"lost": run.note_lost_worker, "overdue_after": run.overdue_after}
-            job = _call_submit(submit, pool, fn, args, partial(self._end_by, run, fn), **lost)
+            lost = {
+                "lost": partial(self.note_lost_worker, run, attempt),
+                "overdue_after": run.overdue_after,
+            }
+            end = partial(self._end_by, run, attempt, fn)
+            job = _call_submit(submit, pool, fn, args, end, **lost)
         with self.lock:
-            if not run.done:
+            if run.is_in_attempt(attempt) and not run.is_claimed:
                 run.job = job
         if isinstance(job, Future):  # it ends a run whose body the pool has dropped
-            job.add_done_callback(partial(self._end_by, run, None))
+            job.add_done_callback(partial(self._end_by, run, attempt, None))
         if run.in_pool:
-            self._begin(run)
-        if run.done or run.cancelled_at is not None:  # as quick as that, or cancelled meanwhile
+            self._begin(run, attempt)
+        # As quick as that, or cancelled meanwhile.
+        if not run.is_in_attempt(attempt) or run.cancelled_at is not None:
             job.cancel()
 
     # Running
 
     @critical
-    def work(self, run: ThreadRun) -> None:
-        """Run *run* in the calling thread, from beginning to end. Raises nothing."""
-        if not self._begin(run):
+    def work(self, run: ThreadRun, attempt: int | None = None) -> None:
+        """Run *run* in the calling thread, from beginning to end. Raises nothing.
+
+        Does nothing if *attempt* is not the current one: a pool may have kept an old job.
+        """
+        if not self._begin(run, attempt):
             return
         fn, args, context = run.fn, run.args, run.context
         run.fn = run.context = None  # no `drop_body`: a call costs as much as all this
         run.args = ()
         here = _here
-        run.outer, here.run = here.run, run
+        around = here.runs
+        here.runs = (run, around)
         try:
             run.value = context.run(_call_body, run, fn, args)
         except BaseException as error:
@@ -398,45 +436,50 @@ class ThreadBackend:
             ):
                 _base.apply_effects(self, effects, run)
         finally:
-            here.run, run.outer = run.outer, None
-            del run  # an error's traceback leads to this frame
+            here.runs = around
+            del run, around  # an error's traceback leads to this frame
 
     @critical
-    def _begin(self, run: ThreadRun) -> bool:
+    def _begin(self, run: ThreadRun, attempt: int | None = None) -> bool:
         """Note that the body of *run* begins; return False if it must not any more."""
         scheduler = self.scheduler
         with self.lock:
             if run.status is not _ADMITTED or (run.is_claimed and not run.in_pool):
+                return False
+            if attempt is not None and run.attempt != attempt:
                 return False
             scheduler.begin(run, self.now())
         if scheduler.timers.changed or scheduler.events.listeners:
             self.finished()
         return True
 
-    def _work_in_pool(self, box: list[ThreadRun]) -> None:
+    def _work_in_pool(self, box: list[tuple[ThreadRun, int]]) -> None:
         """Run the run in *box*: a pool's frames must not keep it, so they have only the box."""
         # In the place of the submitter, if it is the same thread: the body is outside the submit.
         mark = _submitting.pop(get_ident(), None) if _submitting else None
         try:
-            self.work(box.pop())
+            self.work(*box.pop())
         finally:
             if mark is not None:
                 _submitting[get_ident()] = mark
 
     @critical
     def _end_by(
-        self, run: ThreadRun, fn: Callable[..., object] | None, future: Future[Any]
+        self, run: ThreadRun, attempt: int, fn: Callable[..., object] | None, future: Future[Any]
     ) -> None:
-        """End *run* by its pool's *future*, unless it was run by us and has ended.
+        """End an *attempt* of *run* by its pool's *future*, unless we ran it and it has ended.
 
         The pool was given *fn*; None if it was given our code.
         """
         with self.lock:
-            run.job = None  # no cycle
-            if run.done:
+            if not run.is_in_attempt(attempt):
+                if run.done:
+                    run.job = None  # no cycle
                 return
+            run.job = None
             run.is_claimed = True
-        run.outer, _here.run = _here.run, run
+        around = _here.runs
+        _here.runs = (run, around)
         try:
             if future.cancelled():
                 with self.lock:
@@ -445,21 +488,24 @@ class ThreadBackend:
                 _base.finish_run(self, run, None, cancelled=True)
                 return
             if run.in_pool:
-                self._begin(run)  # it may end before the submitter has noted that
+                self._begin(run, attempt)  # it may end before the submitter has noted that
             error = future.exception()
             if error is None:
                 run.value = future.result()
                 error = coroutine_error(VERB, fn, run.value, CURE)
             _base.finish_run(self, run, error)
         finally:
-            _here.run, run.outer = run.outer, None
+            _here.runs = around
 
     @critical
-    def note_lost_worker(self, run: ThreadRun) -> None:
-        """Note that the pool of *run* has lost a worker: the run has failed, and goes on."""
-        self._begin(run)  # the worker may be lost before the submitter has noted that
+    def note_lost_worker(self, run: ThreadRun, attempt: int | None = None) -> None:
+        """Ask *run* to stop, because its pool has lost a worker, in this *attempt* if given."""
+        attempt = run.attempt if attempt is None else attempt
+        self._begin(run, attempt)  # the worker may be lost before the submitter has noted that
         with self.lock:
-            self.scheduler.request_cancel(run, "a worker of its pool was lost", self.now())
+            if not run.is_in_attempt(attempt):
+                return
+            self.scheduler.note_lost_worker(run, self.now())
         self.finished()
 
     # Acting for the scheduler
@@ -476,6 +522,7 @@ class ThreadBackend:
     def discard(self, run: ThreadRun) -> None:
         """Let go of all that *run* has kept for a body that never begins."""
         run.drop_body()
+        run.source = None
         if run.job is not None:
             run.job.cancel()
 
@@ -487,6 +534,7 @@ class ThreadBackend:
     def finished(self, *ended: ThreadRun) -> None:
         """Publish the futures of runs that have *ended*, set the timer, deliver events."""
         for run in ended:
+            run.source = None
             if run.handle is not None:
                 with self.lock:
                     futures = [one for one in (run.handle, *(run.joined or ())) if one is not None]
@@ -495,7 +543,7 @@ class ThreadBackend:
         if self.scheduler.timers.changed:
             self._set_timer()
         if self.scheduler.events.listeners:
-            most = math.inf if _here.run is not None else _MOST_EVENTS
+            most = math.inf if _here.runs is not None else _MOST_EVENTS
             self._tell("the delivery of events", self.scheduler.events.deliver, most)
         if self.postponed:
             self.after_call()
@@ -548,14 +596,21 @@ class ThreadBackend:
             raise RuntimeError(REENTERED)
         run: Any = future._run
         effects: Effects[ThreadRun] = NO_EFFECTS
+        if self.scheduler.forked:
+            return False
         with self.lock:
             if future.done() or future._has_left or run.done:
-                has_begun = run.status is not RunStatus.CANCELLED or run.has_run
-                return future.cancelled() or future._has_left or not has_begun
+                is_cancelled = run.status is RunStatus.CANCELLED
+                return (
+                    future.cancelled()
+                    or future._has_left
+                    or (is_cancelled and future._is_cancelled_with(run))
+                )
             if run.joined is not None and future in run.joined:
                 run.joined.remove(future)
                 future._has_left = True
             elif self.can_drop(run):
+                run.is_future_cancelled = True
                 effects = self.scheduler.drop(run, None, self.now())
                 self.waits.note_ended(*effects.dropped)
         if future._has_left:
@@ -564,7 +619,14 @@ class ThreadBackend:
         if effects is not NO_EFFECTS:
             _base.apply_effects(self, effects)
             return True
-        return run.in_pool and run.job is not None and run.job.cancel()
+        job = run.job
+        if not run.in_pool or job is None:
+            return False
+        run.is_future_cancelled = True  # before: a pool may tell of it at once
+        if not job.cancel():
+            run.is_future_cancelled = False
+            return False
+        return True
 
     # The timer
 
@@ -606,7 +668,10 @@ class ThreadBackend:
             self.scheduler.timers.changed = True  # the next call tries again
             # At the interpreter's exit there are none to be had, from Python 3.12 on.
             if threading.main_thread().is_alive():
-                what = "no thread can be started for a map's timer: overdue runs are not told"
+                what = (
+                    "no thread can be started for a map's timer: overdue runs are not told, and "
+                    "pending runs are delayed until one can be started and the map is used again"
+                )
                 log_error(what, error)
 
     def _keep_time(self) -> None:
@@ -655,6 +720,8 @@ class ThreadBackend:
         The step that finds the condition registers the thread: so what ends the condition cannot
         come in between.
         """
+        if self.scheduler.timers.changed:  # no thread could be started for the timer
+            self._set_timer()
         wake = _make_wake()
         while True:
             with self.lock:
@@ -684,17 +751,22 @@ class ThreadBackend:
     def _refuse_to_wait_for_itself(self, run: Any, verb: str) -> None:
         """Raise where this thread runs *run*, or the run before it in the queue."""
         self.refuse_inside_run(run, f"{verb} of its own future")
-        if run.deferred == "queue" and run.blocker is not None:
-            self.refuse_inside_run(run.blocker, f"{verb} of what is queued behind it")
+        holder = self.scheduler.holder_before(run)
+        if holder is not None:
+            self.refuse_inside_run(holder, f"{verb} of what is queued behind it")
 
     @critical
-    def wait_for_future(self, future: Any, verb: str, timeout: float | None) -> None:
+    def wait_for_future(  # noqa: C901 - one check after the other
+        self, future: Any, verb: str, timeout: float | None
+    ) -> None:
         """Wait until *future* is done, at most *timeout* seconds."""
         if self.lock._is_owned() or _submitting:
             self.refuse_inside()
         run: Any = future._run
-        if _here.run is not None:
+        if _here.runs is not None:
             self._refuse_to_wait_for_itself(run, verb)
+        if self.scheduler.timers.changed:  # no thread could be started for the timer
+            self._set_timer()
         until = math.inf if timeout is None else _REAL_CLOCK.now() + timeout
         wake = threading.Lock()
         wake.acquire()
@@ -791,6 +863,7 @@ class ThreadBackend:
             except BaseException as interrupt:
                 raised = interrupt
             if raised is not None:
+                self.scheduler.stopping = True
                 reason = f"the map's block raised {error_text(raised)}"
                 _base.cancel_names(self, _base.all_names(self), reason)
                 self.wait(self.until_told)
@@ -816,17 +889,17 @@ def _complete(run: ThreadRun) -> bool:
     if run.joined is not None or future is None or future._made_condition is not None:
         return False
     future._write()
-    run.handle = None
+    run.handle = run.source = None
     return True
 
 
 def _runs_here() -> Iterator[ThreadRun]:
     """Yield the runs that the calling thread works for and that have not ended, innermost first."""
-    run = _here.run
-    while run is not None:
-        if not run.done:
+    runs = _here.runs
+    while runs is not None:
+        run, runs = runs
+        if run.status is _BEGUN:
             yield run
-        run = run.outer
 
 
 def _postponed_here() -> list[Callable[[], object]] | None:

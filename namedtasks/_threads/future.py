@@ -27,8 +27,9 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     It is completed after the work has really ended and its name is free. A run
     that failed raises from `result` what its function raised; one that was
-    cancelled before it began raises `concurrent.futures.CancelledError`, one
-    that stopped when asked `TaskCancelledError`. If there was a reason, the
+    cancelled before it began, or by `cancel` while a retry waited, raises
+    `concurrent.futures.CancelledError`, one that stopped when asked, or whose retry was
+    dropped, `TaskCancelledError`. If there was a reason, the
     ``__cause__`` of the former is the latter, which tells it: so it is with a
     run that was deferred and then superseded, or dropped as its map closed.
 
@@ -56,11 +57,15 @@ class TaskFuture(concurrent.futures.Future[T]):
     _done_callbacks: Any = ()
     _made_condition: threading.Condition | None = None
 
+    _is_joined: bool = False
+    """True if it came of ``if_busy="join"``: it shares the run."""
     _has_left: bool = False
     """True if it was cancelled alone: it shared a run, which goes on."""
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any, *, is_joined: bool = False) -> None:
         self._run: Run = run
+        if is_joined:
+            self._is_joined = True
 
     @property
     def name(self) -> Hashable:
@@ -74,7 +79,7 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     @property
     def started_at(self) -> float | None:
-        """The time at which the body began, in seconds on the map's clock; None until then.
+        """The time at which the body began, in seconds on the map's clock; None before it does.
 
         In a pool that does not tell, such as one of processes, the time at which the run was
         submitted to it.
@@ -85,6 +90,11 @@ class TaskFuture(concurrent.futures.Future[T]):
     def failures(self) -> int:
         """The number of runs of the name that failed in a row before this one; 0 once forgotten."""
         return self._run.failures
+
+    @property
+    def attempts(self) -> int:
+        """The number of bodies that have begun: more than 1 only with ``retry=True``."""
+        return self._run.attempts
 
     @property
     def overdue(self) -> bool:
@@ -103,7 +113,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         return self._state in DONE
 
     def cancelled(self) -> bool:
-        """Return whether it was cancelled before the body began.
+        """Return whether it was cancelled before the body began, or while a retry waited.
 
         Example:
             >>> with ThreadTaskMap() as tasks:
@@ -239,12 +249,18 @@ class TaskFuture(concurrent.futures.Future[T]):
         run: Any = self._run
         if run.status is _SUCCEEDED and not self._has_left:
             self._result = run.value
-        elif self._has_left or (run.status is _CANCELLED and not run.has_run):
+        elif self._has_left or (run.status is _CANCELLED and self._is_cancelled_with(run)):
             self._state = CANCELLED_AND_NOTIFIED
             return
         else:
             self._exception = run.cancelled_error() if run.error is None else run.error
         self._state = FINISHED
+
+    def _is_cancelled_with(self, run: Any) -> bool:
+        """Return whether this future of the cancelled *run* is cancelled, and has no error."""
+        if self._is_joined:
+            return False
+        return run.is_future_cancelled or not (run.has_run or run.attempt)
 
     def __repr__(self) -> str:
         if self.cancelled():
@@ -253,6 +269,8 @@ class TaskFuture(concurrent.futures.Future[T]):
             state = self._run.status.name.lower()
         elif self._run.overdue:
             state = "overdue"
+        elif self._run.deferred == "retry":
+            state = "waiting to retry"
         else:
             state = "not begun" if self._run.started_at is None else "running"
         return f"<namedtasks.TaskFuture {safe_repr(self.name)} {state}>"

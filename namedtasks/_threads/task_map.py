@@ -7,15 +7,17 @@ import random as random_module
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, TypeVarTuple, final, overload
+from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, final, overload
 
 from namedtasks._backoff import Backoff, BackoffPolicy
-from namedtasks._base import BaseTaskMap
+from namedtasks._decisions import IfBusy, StartKeywords, StartPolicy
 from namedtasks._errors import AlreadyRunningError, new_error
 from namedtasks._events import Instrument
 from namedtasks._executors import PoolOrFactory, check_pool, check_pool_or_none
 from namedtasks._names import check_start
-from namedtasks._scheduler import IfBusy, Scheduler
+from namedtasks._observations import Observation
+from namedtasks._scheduler import Scheduler
+from namedtasks._task_map import BaseTaskMap
 from namedtasks._thread_pool import MonotonicClock, get_ident
 from namedtasks._threads.backend import (
     CURE,
@@ -80,6 +82,12 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
             a list of one's own replaces.
         random: Gives numbers in [0, 1), for `Backoff.jitter`.
         clock: The time it lives in; None for the system's monotonic clock.
+        failure_threshold: The number of failures in a row at which `TaskMapStatistics.failing`
+            counts a name.
+        keep_outcomes: The number of names and operations whose last outcome is kept;
+            0 for none.
+        keep_ends: The number of ended names that are remembered while an observation is open;
+            beyond it the oldest observation expires.
 
     Raises:
         TypeError: a setting is of the wrong type.
@@ -118,12 +126,23 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
         instruments: Iterable[Instrument] = (LoggingInstrument(),),
         random: Callable[[], float] = random_module.random,
         clock: Clock | None = None,
+        failure_threshold: int = 3,
+        keep_outcomes: int = 0,
+        keep_ends: int = 100_000,
     ) -> None:
         check_threading_is_as_imported()
         check_pool_or_none(executor)
         _check_clock(clock)
         scheduler: Scheduler[ThreadRun] = Scheduler(
-            backoff, retention, limit, overdue_after, instruments, random
+            backoff,
+            retention,
+            limit,
+            overdue_after,
+            instruments,
+            random,
+            failure_threshold,
+            keep_outcomes,
+            keep_ends,
         )
         super().__init__(ThreadBackend(scheduler, clock or MonotonicClock()))
         self._executor = executor
@@ -143,6 +162,9 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
         if_busy: Literal["refuse", "join", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> TaskFuture[T]: ...
     @overload
     def submit(
@@ -155,8 +177,11 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
         if_busy: IfBusy,
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> TaskFuture[T] | None: ...
-    def submit(
+    def submit(  # noqa: C901 - one check after the other
         self,
         name: Hashable,
         fn: Callable[[*Args], T],
@@ -166,6 +191,7 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        **options: Unpack[StartKeywords],
     ) -> TaskFuture[T] | None:
         """Start ``fn(*args)`` under *name*, unless the name runs or waits. Never waits.
 
@@ -191,14 +217,27 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
                 `TimeoutError`.
             operation: A word for the kind of work, from a small set. Failures
                 are recorded for the name and the operation together.
+            backoff: The policy for the failures of this run and its retries, in place
+                of the map's (the default, ``"map"``); None for no wait and no count.
+            since: An observation from `observe`. The start is refused if a run of
+                the name, or of one that overlaps it, has ended after it began.
+            retry: If true, a failure after which the name waits is followed by
+                another attempt when the wait ends, with the same future. *timeout*
+                applies to each attempt. One that was asked to stop, and a name that gave
+                up or has a newer pending run, are not tried again. A retry that is
+                dropped while it waits raises `TaskCancelledError` from its last
+                failure.
 
         Raises:
             AlreadyRunningError: a run of the name, or of one that overlaps it,
                 has not ended; with ``"join"`` and ``"queue"`` only the latter,
                 with ``"replace"`` never.
             BackoffError: the last run failed, and the wait is not over; not
-                with ``"queue"``.
+                with ``"queue"``, nor with ``"join"`` if a retry waits.
             GaveUpError: the policy gave the name up.
+            StaleLookError: a run of the name, or of one that overlaps it, has ended
+                since the observation *since* began, or that has expired; not with
+                ``"skip"``.
             ClosedError: the map is closed, whatever *if_busy* says.
             TypeError: *name* cannot be hashed, *fn* is an async function or
                 cannot be called, an argument is of the wrong type. Where only
@@ -233,18 +272,24 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
             check_start(name, operation)
         # A running name is refused here, as a reconcile loop asks far more often than it starts.
         run = self._refused_at_once.get(name)
-        if run is not None:
+        if run is not None and not options:
             if if_busy == "skip":
                 return None
             if if_busy == "refuse":
                 raise new_error(AlreadyRunningError, name, operation, run.started_at, (run.name,))
-        elif self._waits_at_once and self._refuse_waiting(name, operation, if_busy):
+        elif self._waits_at_once and not options and self._refuse_waiting(name, operation, if_busy):
             return None
         backend = self._backend
+        chosen = backend.scheduler.check_keywords("submit", options) if options else None
         try:
             executor = self._executor if executor is None else executor
             run = ThreadRun(backend, name, operation, fn, args, executor, seconds)
-            return backend.submit(run, if_busy)
+            since = None
+            if chosen is not None:
+                run.backoff, since, run.retry = chosen
+                if run.retry:
+                    run.source = (fn, args, run.context.copy())
+            return backend.submit(run, if_busy, since)
         finally:
             if backend.postponed or deferred_sigint.pending:
                 backend.after_call()
@@ -254,7 +299,7 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until nothing runs and nothing is pending.
 
-        Failures on record do not count, unless a run is queued behind their wait.
+        Failures on record do not count, unless a run is queued behind their wait, or a retry waits.
         Starts made meanwhile are waited for too: under a constant stream of
         overlapping runs only the *timeout* (seconds) ends this.
 
@@ -311,7 +356,10 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
             True
         """
         self._backend.refuse_inside_map("wait_empty()")
-        return self._wait(self._backend.waits.until_empty, timeout)
+        try:
+            return self._wait(self._backend.waits.until_empty, timeout)
+        finally:
+            self._backend.finished()  # it may have removed expired failures
 
     def wait_free(
         self, name: Hashable, timeout: float | None = None, *, operation: str | None = None

@@ -21,13 +21,14 @@ from trio.lowlevel import ParkingLot, Task, current_task, enable_ki_protection
 
 import namedtasks._base as base
 from namedtasks._context import executed_for, is_sigint_deferred, running_in
+from namedtasks._decisions import Effects
 from namedtasks._entry_queue import EntryQueue, affinity_error
 from namedtasks._errors import ClosedError, raise_combined, split_exception
-from namedtasks._scheduler import Effects, Scheduler
-from namedtasks._state import QUEUED, Run, RunStatus, TaskMapStatistics
+from namedtasks._scheduler import Scheduler
+from namedtasks._state import QUEUED, Run, RunStatus
 from namedtasks._thread_pool import make_daemon
 from namedtasks._trio.workers import Worker, Workers
-from namedtasks._validation import close_unbegun, error_text, plain_result, task_text
+from namedtasks._validation import call_body, close_unbegun, error_text, plain_result, task_text
 
 T = TypeVar("T")
 
@@ -186,6 +187,10 @@ class TrioBackend:
     def spawn(self, run: TrioRun) -> None:
         """Let the body of *run* begin: it was deferred, or waited for a slot."""
         context, run.context = run.context, None
+        if run.retry and run.body is None:
+            copied, *call = run.source
+            context = copied.copy()  # each attempt has its own
+            run.body = call_body(*call)  # called in the attempt: it fails if that raises
         self.workers.begin_soon(run, context)
         if run.cancelled_at is not None:
             self.interrupt(run)
@@ -205,11 +210,11 @@ class TrioBackend:
     def discard(self, run: TrioRun) -> None:
         """Close the body of *run*, which has ended without having begun."""
         run.close_body()
-        run.context = run.handle = None
+        run.context = run.handle = run.source = None
 
-    def statistics(self) -> TaskMapStatistics:
-        """Count what is in the map."""
-        return self.scheduler.statistics()
+    def look(self, look: Callable[[], T]) -> T:
+        """Return the result of *look*. Callable from any thread: it takes no lock."""
+        return look()
 
     def timeout_error(self, message: str) -> Exception:
         """Return the error of a run that its own deadline has stopped."""
@@ -241,9 +246,11 @@ class TrioBackend:
     def fail(self, run: TrioRun, error: BaseException) -> Effects[TrioRun]:
         """End *run*, which has failed; waiters get *error*, all others its original."""
         original = run.original_of(error)
-        effects = base.settle(self, run, original)
+        effects, ended = base.settle(self, run, original)
         if run.error is original:
             run.error = error
+        if ended:  # not before: a policy may ask for the handle
+            run.handle = run.source = None
         return effects
 
     def end_escaped(self, run: TrioRun, error: BaseException | None) -> None:
@@ -253,6 +260,8 @@ class TrioBackend:
             BaseException: what is no failure of the run and propagates.
         """
         run.worker = None
+        if trio.current_effective_deadline() == -math.inf:
+            run.retry = False  # an enclosing scope was cancelled
         run.close_body()  # if Ctrl-C came before it began
         failure, rest = (None, None) if error is None else run.split_failure(error)
         if rest is not None:
@@ -260,13 +269,14 @@ class TrioBackend:
         if failure is not None:
             effects = self.fail(run, failure)
         elif rest is None:
-            effects = base.settle(self, run, None, cancelled=True)
+            effects, _ = base.settle(self, run, None, cancelled=True)
         elif is_cancellation(rest):
             run.reason = run.reason or ENCLOSING_SCOPE
             effects = base.end_run(self, run, RunStatus.CANCELLED)
         else:
             effects = base.end_run(self, run, RunStatus.FAILED, rest)
-        run.handle = None
+        if run.done:
+            run.handle = run.source = None
         self.carry_out(effects)
         try:
             if rest is not None:
@@ -275,8 +285,8 @@ class TrioBackend:
             del error, failure, rest, run  # no cycle through the error's traceback
 
     def note_lost_worker(self, run: TrioRun) -> None:
-        """Note that the pool of *run* has lost a worker: the run has failed, and goes on."""
-        self.scheduler.request_cancel(run, "a worker of its pool was lost", self.now())
+        """Ask *run* to stop, because its pool has lost a worker."""
+        self.scheduler.note_lost_worker(run, self.now())
         self.finished()
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
@@ -376,6 +386,7 @@ class TrioBackend:
         if self._cancelled_because is None:
             self._cancelled_because = reason
             scheduler = self.scheduler
+            scheduler.stopping = True
             runs = [*scheduler.pending.values(), *scheduler.running.values()]
             base.cancel_runs(self, runs, reason)
 

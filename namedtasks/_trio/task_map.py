@@ -11,7 +11,7 @@ from functools import partial
 from inspect import CO_COROUTINE
 from threading import get_ident
 from types import FunctionType
-from typing import Any, Generic, Literal, TypeVar, TypeVarTuple, cast, final, overload
+from typing import Any, Generic, Literal, TypeVar, TypeVarTuple, Unpack, cast, final, overload
 
 import trio
 from trio.lowlevel import ParkingLot, checkpoint, disable_ki_protection, enable_ki_protection
@@ -19,11 +19,22 @@ from trio.lowlevel import ParkingLot, checkpoint, disable_ki_protection, enable_
 import namedtasks._base as base
 import namedtasks._validation as checks
 from namedtasks._backoff import Backoff, BackoffPolicy
+from namedtasks._decisions import (
+    DEFER,
+    JOIN,
+    REFUSE,
+    IfBusy,
+    StartKeywords,
+    StartOptions,
+    StartPolicy,
+)
 from namedtasks._errors import AlreadyRunningError, TaskFailedError, new_error
 from namedtasks._events import Instrument
 from namedtasks._names import ANY, MAX_FIELDS, check_name, check_start
-from namedtasks._scheduler import DEFER, JOIN, REFUSE, IfBusy, Scheduler
-from namedtasks._state import QUEUED, SUCCEEDED, Semaphore
+from namedtasks._observations import Observation
+from namedtasks._scheduler import Scheduler
+from namedtasks._state import MAP_POLICY, QUEUED, SUCCEEDED, Semaphore
+from namedtasks._task_map import BaseTaskMap
 from namedtasks._trio.backend import (
     CURE,
     VERB,
@@ -88,6 +99,11 @@ class TaskHandle(Generic[T_co]):
     def failures(self) -> int:
         """The number of runs of the name that failed in a row before this one; 0 once forgotten."""
         return self._run.failures
+
+    @property
+    def attempts(self) -> int:
+        """The number of bodies that have begun: more than 1 only with ``retry=True``."""
+        return self._run.attempts
 
     @property
     def done(self) -> bool:
@@ -159,8 +175,9 @@ class TaskHandle(Generic[T_co]):
             if get_ident() != backend.thread:
                 backend.check_here()
             backend.refuse_inside_run(run, "wait() of its own handle")
-            if run.deferred == "queue" and run.blocker is not None:
-                backend.refuse_inside_run(run.blocker, "wait() for what is queued behind it")
+            holder = None if run.deferred is None else backend.scheduler.holder_before(run)
+            if holder is not None:
+                backend.refuse_inside_run(holder, "wait() for what is queued behind it")
             while run.status < SUCCEEDED:
                 if run.waiters is None:
                     run.waiters = ParkingLot()
@@ -180,18 +197,21 @@ class TaskHandle(Generic[T_co]):
             return run.status.name.lower()
         if run.overdue:
             return "overdue"
+        if run.deferred == "retry":
+            return "waiting to retry"
         return "not begun" if run.started_at is None else "running"
 
 
 @final
-class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
+class TaskMap(BaseTaskMap[TaskHandle[Any]]):
     """Runs named tasks, one run of a name at a time, in an ``async with`` block.
 
     Made by `open_task_map`. As a mapping it is what runs right now: names to
     handles. Iterating goes over a snapshot. It is always true, equal only to
     itself, and hashable. It is not thread-safe, as a nursery is not: any thread
-    may call `post` and look (the mapping, `check`, `state`, `failure`,
-    `statistics`), all else raises RuntimeError outside the trio run that opened it.
+    may call `post` and look (the mapping, `check`, `state`, `failure`, `failures`,
+    `pending`, `outcomes`, `statistics`), all else raises RuntimeError outside the
+    trio run that opened it.
 
     Example:
         >>> async with open_task_map() as tasks:
@@ -222,6 +242,9 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         if_busy: Literal["refuse", "join", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> TaskHandle[T]: ...
     @overload
     def start_soon(
@@ -233,6 +256,9 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         if_busy: IfBusy,
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> TaskHandle[T] | None: ...
     def start_soon(
         self,
@@ -243,6 +269,7 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        **options: Unpack[StartKeywords],
     ) -> TaskHandle[T] | None:
         """Start ``async_fn(*args)`` under *name*, unless the name runs or waits. Not a checkpoint.
 
@@ -260,14 +287,26 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
                 cancelled and has failed with `trio.TooSlowError`.
             operation: A word for the kind of work, from a small set. Failures
                 are recorded for the name and the operation together.
+            backoff: The policy for the failures of this run and its retries, in place
+                of the map's (the default, ``"map"``); None for no wait and no count.
+            since: An observation from `observe`. The start is refused if a run of
+                the name, or of one that overlaps it, has ended after it began.
+            retry: If true, a failure after which the name waits is followed by
+                another attempt when the wait ends, with the same handle. A later
+                attempt calls *async_fn* again, in the context of this call; *timeout*
+                applies to each attempt. An attempt that was cancelled, and a name that
+                gave up or has a newer pending run, are not tried again.
 
         Raises:
             AlreadyRunningError: a run of the name, or of one that overlaps it,
                 has not ended; with ``"join"`` and ``"queue"`` only the latter,
                 with ``"replace"`` never.
             BackoffError: the last run failed, and the wait is not over; not
-                with ``"queue"``.
+                with ``"queue"``, nor with ``"join"`` if a retry waits.
             GaveUpError: the policy gave the name up.
+            StaleLookError: a run of the name, or of one that overlaps it, has ended
+                since the observation *since* began, or that has expired; not with
+                ``"skip"``.
             ClosedError: the map is closed, whatever *if_busy* says.
             TypeError: *name* cannot be hashed, *async_fn* is no async function,
                 an argument is of the wrong type.
@@ -288,7 +327,8 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         """
         if type(async_fn) is not FunctionType:
             checks.check_async_fn(WORDS, async_fn)
-        seconds = math.inf if timeout is None else checks.check_timeout(timeout)
+        if timeout is not None:
+            timeout = checks.check_timeout(timeout)
         backend = self._backend
         if operation is not None:
             checks.check_hashable(name, operation)
@@ -298,19 +338,23 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         except TypeError:
             checks.check_hashable(name, operation)
             raise
-        if run is not None and get_ident() == backend.thread:
+        if run is not None and not options and get_ident() == backend.thread:
             if if_busy == "skip":
                 return None
             if if_busy == "refuse":
                 raise new_error(AlreadyRunningError, name, operation, run.started_at, (run.name,))
         elif (
             self._waits_at_once
+            and not options
             and get_ident() == backend.thread
             and self._refuse_waiting(name, operation, if_busy)
         ):
             return None
+        chosen = backend.scheduler.check_keywords("start_soon", options) if options else None
+        seconds = math.inf if timeout is None else timeout
+        slots = backend.scheduler.slots
         return self._start(
-            TrioRun, name, async_fn, args, backend.scheduler.slots, if_busy, seconds, operation
+            TrioRun, name, async_fn, args, slots, if_busy, seconds, operation, chosen
         )
 
     @overload
@@ -324,6 +368,9 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         if_busy: Literal["refuse", "join", "replace", "queue"] = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> TaskHandle[T]: ...
     @overload
     def start_thread_soon(
@@ -336,6 +383,9 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         if_busy: IfBusy,
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> TaskHandle[T] | None: ...
     def start_thread_soon(
         self,
@@ -347,6 +397,9 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> TaskHandle[T] | None:
         """Start ``fn(*args)`` under *name* on an executor, a thread by default. Not a checkpoint.
 
@@ -367,6 +420,9 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
             timeout: As for `start_soon`; a thread that is not willing to stop
                 does not meet it, it becomes overdue.
             operation: As for `start_soon`.
+            backoff: As for `start_soon`.
+            since: As for `start_soon`.
+            retry: As for `start_soon`.
 
         Raises:
             TypeError: *fn* is an async function, or cannot be called. Where that
@@ -396,6 +452,7 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
             if_busy,
             checks.check_timeout(timeout),
             operation,
+            backend.scheduler.check_options(backoff, since, retry),
         )
 
     @enable_ki_protection
@@ -409,6 +466,7 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         if_busy: IfBusy,
         timeout: float,
         operation: str | None,
+        options: StartOptions | None,
     ) -> TaskHandle[Any] | None:
         backend = self._backend
         scheduler, now = backend.scheduler, backend.now
@@ -420,8 +478,9 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         if if_busy not in ("refuse", "skip"):
             checks.check_if_busy(if_busy)
         body: Any = None
+        since = None if options is None else options.since
         while True:
-            conflict = scheduler.find_conflict(name, operation, now)
+            conflict = scheduler.find_conflict(name, operation, now, since)
             if conflict is not None:
                 action, error = scheduler.resolve(conflict, name, operation, if_busy, now)
                 if action is not DEFER:
@@ -429,8 +488,11 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
                     if error is not None:
                         backend.finished()
                         if action is REFUSE:
-                            raise error
-                    return cast("TrioRun", conflict).handle if action is JOIN else None
+                            try:
+                                raise error
+                            finally:
+                                del error  # no cycle through the traceback
+                    return scheduler.run_to_join(name).handle if action is JOIN else None
             if body is not None:
                 break
             if type(async_fn) is FunctionType and async_fn.__code__.co_flags & CO_COROUTINE:
@@ -442,6 +504,11 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         run.body = body
         handle: TaskHandle[Any] = TaskHandle(run)
         run.handle = handle
+        if options is not None:
+            run.backoff = options.backoff
+            run.retry = options.retry
+            if options.retry:
+                run.source = (copy_context(), WORDS, async_fn, args)
         if conflict is not None:
             run.context = copy_context()
             effects = scheduler.defer(run, if_busy, now())
@@ -467,6 +534,9 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
+        backoff: StartPolicy = "map",
+        since: Observation | None = None,
+        retry: bool = False,
     ) -> None:
         """Have `start_soon` called in the map's thread, from any thread. Not a checkpoint.
 
@@ -476,7 +546,8 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
 
         *if_busy* is as for `start_soon`: with ``"queue"``, any number of posts
         while the name runs gives one more run. As nobody gets the handle,
-        ``"join"`` is ``"skip"`` for a name that runs.
+        ``"join"`` is ``"skip"`` for a name that runs. *since* has to be open when the
+        start is made.
 
         Raises:
             ClosedError: the map is known to be closed, or its trio run is over.
@@ -498,10 +569,14 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
             checks.check_if_busy(if_busy)
         if timeout is not None:
             checks.check_timeout(timeout)
+        options: dict[str, Any] = {}
+        if since is not None or retry or backoff is not MAP_POLICY:
+            self._backend.scheduler.check_options(backoff, since, retry)
+            options = {"backoff": backoff, "since": since, "retry": retry}
         self._backend.post(
             self.start_soon,
             (name, async_fn, *args),
-            {"if_busy": if_busy, "timeout": timeout, "operation": operation},
+            {"if_busy": if_busy, "timeout": timeout, "operation": operation, **options},
         )
 
     # Waiting
@@ -548,7 +623,7 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
     async def wait_idle(self) -> None:
         """Wait until nothing runs and nothing is pending. Checkpoint.
 
-        Failures on record do not count, unless a run is queued behind their wait.
+        Failures on record do not count, unless a run is queued behind their wait, or a retry waits.
         Starts made meanwhile are waited for too: under a constant stream of
         overlapping runs this never returns. On return nothing runs until the
         caller's next checkpoint.
@@ -587,8 +662,12 @@ class TaskMap(base.BaseTaskMap[TaskHandle[Any]]):
             ...     print(f"{trio.current_time() - begun:.1f} s")
             70.5 s
         """
-        self._backend.refuse_inside_map("wait_empty()")
-        await self._backend.wait(self._backend.waits.until_empty)
+        backend = self._backend
+        backend.refuse_inside_map("wait_empty()")
+        try:
+            await backend.wait(backend.waits.until_empty)
+        finally:
+            backend.finished()  # it may have removed expired failures
 
     @enable_ki_protection
     async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
@@ -642,10 +721,13 @@ def open_task_map(
     instruments: Iterable[Instrument] = (LoggingInstrument(),),
     random: Callable[[], float] = random_module.random,
     workers: bool = True,
+    failure_threshold: int = 3,
+    keep_outcomes: int = 0,
+    keep_ends: int = 100_000,
 ) -> AbstractAsyncContextManager[TaskMap, None]:
     """Open a task map, to be used as ``async with open_task_map() as tasks``.
 
-    Leaving the block waits for what runs, as a nursery does; an exception in
+    Leaving the block waits for what runs, as a nursery does, and for retries; an exception in
     the block cancels it. A task that fails cancels nothing. What is no
     `Exception` (`KeyboardInterrupt`, `SystemExit`) goes on up, and cancels what
     runs. Out of the block come the block's own exception, or a task's
@@ -668,6 +750,12 @@ def open_task_map(
         random: Gives numbers in [0, 1), for `Backoff.jitter`.
         workers: Whether bodies run in trio tasks that are used again, for a
             quarter of the price; False for a task of its own for each run.
+        failure_threshold: The number of failures in a row at which `TaskMapStatistics.failing`
+            counts a name.
+        keep_outcomes: The number of names and operations whose last outcome is kept;
+            0 for none.
+        keep_ends: The number of ended names that are remembered while an observation is open;
+            beyond it the oldest observation expires.
 
     Raises:
         TypeError: a setting is of the wrong type.
@@ -690,7 +778,15 @@ def open_task_map(
     checks.check_executor(executor)
     checks.check_flag("workers", workers)
     scheduler: Scheduler[TrioRun] = Scheduler(
-        backoff, retention, limit, overdue_after, instruments, random
+        backoff,
+        retention,
+        limit,
+        overdue_after,
+        instruments,
+        random,
+        failure_threshold,
+        keep_outcomes,
+        keep_ends,
     )
     block = Block(
         lambda nursery: TrioBackend(scheduler, nursery, reuse=workers),

@@ -44,9 +44,10 @@ from trio.lowlevel import Abort, disable_ki_protection, enable_ki_protection, re
 
 from namedtasks._base import Backend
 from namedtasks._context import running_in
-from namedtasks._scheduler import NO_EFFECTS, Effects, Scheduler
+from namedtasks._decisions import NO_EFFECTS, Effects
+from namedtasks._scheduler import Scheduler
 from namedtasks._state import SUCCEEDED
-from namedtasks._validation import remove_tb_frames, safe_repr
+from namedtasks._validation import call_body, remove_tb_frames, safe_repr
 
 _MOST_IDLE = 1_000
 """Idle workers that are kept: about 2.5 MB at most."""
@@ -203,12 +204,16 @@ class Workers:
             return False
         worker.run = run.worker = None
         host = self._host
+        began = run.started_at  # now: an instrument may let another attempt of it begin
         if error is None:
             effects = host.scheduler.finish(run, SUCCEEDED, host.now)
             host.waits.note_end(run)
+            run.handle = run.source = None
         else:
+            # Cancelled, but not by the run's deadline: an enclosing scope was.
+            if run.retry and not worker.scope.cancel_called:
+                run.retry = trio.current_effective_deadline() != -math.inf
             effects = host.fail(run, remove_tb_frames(error, _OUR_FRAMES))
-        run.handle = None  # not before: a policy may ask for it
         if effects is not NO_EFFECTS or host.block_done:
             host.carry_out(effects)
         if not self._reuse or run.cancelled_at is not None:
@@ -217,7 +222,7 @@ class Workers:
             if worker.scope.cancel_called:
                 return False
             worker.scope.deadline = math.inf
-        worker.last_began = began = run.started_at
+        worker.last_began = began
         worker.is_idle = True
         worker.task.context = self._no_context  # the run's leads to the run
         idle = self._idle
@@ -240,5 +245,5 @@ def _sleep_request(worker: Worker) -> object:
 
 
 _OURS = (Workers._run_bodies, Workers._end)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-_OUR_FRAMES = frozenset(function.__code__ for function in _OURS)
+_OUR_FRAMES = frozenset(function.__code__ for function in (*_OURS, call_body))
 """The frames between the place where a body's error is caught and the body."""

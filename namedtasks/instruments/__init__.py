@@ -8,6 +8,7 @@ from namedtasks._events import (
     Instrument as Instrument,
     TaskCancelled as TaskCancelled,
     TaskEvent as TaskEvent,
+    TaskExpired as TaskExpired,
     TaskFailed as TaskFailed,
     TaskForgotten as TaskForgotten,
     TaskGaveUp as TaskGaveUp,

@@ -10,6 +10,7 @@ from namedtasks._events import (
     Instrument,
     TaskCancelled,
     TaskEvent,
+    TaskExpired,
     TaskFailed,
     TaskForgotten,
     TaskGaveUp,
@@ -157,6 +158,10 @@ class RecordingInstrument(Instrument):
         self.events.append(event)
 
     def task_forgotten(self, event: TaskForgotten, /) -> None:
+        """Keep the event."""
+        self.events.append(event)
+
+    def task_expired(self, event: TaskExpired, /) -> None:
         """Keep the event."""
         self.events.append(event)
 

@@ -19,6 +19,7 @@ from namedtasks import (
     IfBusy,
     RefusedError,
     State,
+    TaskCancelledError,
 )
 from namedtasks.asyncio import TaskMap, open_task_map
 from namedtasks.instruments import (
@@ -309,7 +310,10 @@ class Play:
             counts[job.outcome] += 1
             for future in (job.task, *job.joined):
                 if job.outcome in ("cancelled", "superseded"):
-                    assert future.cancelled()
+                    if future is job.task:
+                        assert future.cancelled()
+                    else:
+                        assert isinstance(future.exception(), TaskCancelledError)
                 elif job.outcome == "failed":
                     assert isinstance(future.exception(), ValueError | TimeoutError)
                     assert future.exception() is job.task.exception()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from namedtasks import AlreadyRunningError, State
+from namedtasks.abc import FailedRun
 from namedtasks.asyncio import TaskMap, open_task_map
 from namedtasks.instruments import Instrument, TaskCancelled, TaskFailed, TaskStarted, TaskSucceeded
 from namedtasks.testing import RecordingInstrument
@@ -144,7 +145,7 @@ async def test_a_policy_that_calls_the_map_meets_a_name_that_runs_still() -> Non
     states: list[State] = []
 
     class Policy:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             states.append(tasks.state("a"))
             tasks.cancel("a")
             return 1.0
@@ -165,7 +166,7 @@ async def test_a_policy_that_forgets_the_name_is_asked_again() -> None:
     asked: list[int] = []
 
     class Policy:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             asked.append(failures)
             tasks.forget("a")
             return 1.0
@@ -186,7 +187,7 @@ async def test_a_policy_whose_end_is_a_base_exception_frees_the_name(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Policy:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             raise KeyboardInterrupt
 
     async def boom() -> None:

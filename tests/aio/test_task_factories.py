@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from namedtasks import State
+from namedtasks import State, TaskCancelledError
 from namedtasks.asyncio import TaskMap, open_task_map
 from namedtasks.instruments import TaskFailed, TaskStarted
 from namedtasks.testing import RecordingInstrument
@@ -63,9 +63,11 @@ async def test_what_is_dropped_before_its_first_step_is_cancelled(
         tasks.cancel("b")
         assert await first == 2
         assert await last == 6
-        for future in (superseded, queued, joined):
+        for future in (superseded, queued):
             with pytest.raises(asyncio.CancelledError):
                 await future
+        with pytest.raises(TaskCancelledError, match=r"^task 'b' was cancelled$"):
+            await joined
 
 
 @virtual()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from namedtasks import State, current_run
+from namedtasks.abc import FailedRun
 from namedtasks.asyncio import TaskMap, open_task_map
 from namedtasks.instruments import TaskOverdue
 from namedtasks.testing import RecordingInstrument
@@ -47,7 +48,7 @@ def test_a_short_wait_is_waited_for() -> None:
     """Though uvloop rounds times to milliseconds."""
 
     class Short:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             return 0.0123
 
     async def main() -> None:

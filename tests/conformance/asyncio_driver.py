@@ -34,9 +34,10 @@ class AsyncioWorld(AsyncWorld):
         operation: str | None = None,
         timeout: float | None = None,
         heeds: bool = True,
+        **options: Any,
     ) -> Any:
         async def body() -> Any:
-            job.begun += 1
+            job.begin()
             event = asyncio.Event()
             job.wake = event.set
             while job.order is None:
@@ -47,8 +48,8 @@ class AsyncioWorld(AsyncWorld):
                         raise
             return job.finish()
 
-        return self._map.create_task(
-            name, body, if_busy=if_busy, operation=operation, timeout=timeout
+        return cast("Any", self._map).create_task(
+            name, body, if_busy=if_busy, operation=operation, timeout=timeout, **options
         )
 
     def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
@@ -64,9 +65,25 @@ class AsyncioWorld(AsyncWorld):
         return await handle
 
     async def was_cancelled(self, handle: Any) -> str | None:
-        with pytest.raises(asyncio.CancelledError) as caught:
+        if isinstance(handle, asyncio.Task):
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await handle
+            return str(caught.value) or None
+        # A joined future is not cancelled with its run: its waiter is not, either.
+        with pytest.raises(namedtasks.TaskCancelledError) as raised:
             await handle
-        return str(caught.value) or None
+        assert not handle.cancelled()
+        return raised.value.reason
+
+    async def error_of_dropped(self, handle: Any) -> namedtasks.TaskCancelledError:
+        with pytest.raises(namedtasks.TaskCancelledError) as caught:
+            await handle
+        return caught.value
+
+    @asynccontextmanager
+    async def _open(self, **settings: Any) -> AsyncGenerator[AsyncioWorld]:
+        async with namedtasks.asyncio.open_task_map(**settings) as tasks:
+            yield AsyncioWorld(tasks, self._loop)
 
     async def settle(self) -> None:
         await self._loop.settle()

@@ -25,12 +25,18 @@ from namedtasks import (
     GaveUpError,
     IfBusy,
     NamedTasksError,
+    Observation,
+    Outcome,
+    PendingRun,
     RefusedError,
+    StaleLookError,
     State,
+    TaskCancelledError,
     TaskMapStatistics,
+    current_run,
 )
 
-Verdict = Literal["accepted", "busy", "backing off", "gave up", "closed"]
+Verdict = Literal["accepted", "busy", "backing off", "gave up", "closed", "stale"]
 
 
 @final
@@ -44,7 +50,11 @@ class Job:
     def __init__(self) -> None:
         self.begun = 0
         self.ended = 0
+        self.attempts: list[int] = []
+        """The number of attempts, as each body sees it."""
         self.order: tuple[str, Any] | None = None
+        self.further: list[tuple[str, Any] | None] = []
+        """The orders for the attempts after this one."""
         self.wake: Callable[[], None] | None = None
 
     def succeed(self, value: Any = None) -> Job:
@@ -54,6 +64,15 @@ class Job:
     def fail(self, error: BaseException | None = None) -> Job:
         """Let the body raise *error*, now or as soon as it begins."""
         return self._order("raise", error or ValueError("boom"))
+
+    def each(self, *ends: Any) -> Job:
+        """Give each attempt its order: an error to raise, None to block, or a value to return."""
+        orders = [
+            None if end is None else ("raise" if isinstance(end, BaseException) else "return", end)
+            for end in ends
+        ]
+        self.order, self.further = orders[0], orders[1:]
+        return self
 
     def again(self) -> Job:
         """Block the next run too."""
@@ -66,11 +85,18 @@ class Job:
             self.wake()
         return self
 
+    def begin(self) -> None:
+        """What the body does first."""
+        self.begun += 1
+        self.attempts.append(current_run().attempts)
+
     def finish(self) -> Any:
         """What the body does at its end."""
         assert self.order is not None
         self.ended += 1
         verb, what = self.order
+        if self.further:
+            self.order = self.further.pop(0)
         if verb == "raise":
             raise what
         return what
@@ -93,9 +119,14 @@ class FalsyPool(Executor):
 
     def work(self) -> None:
         """Do all jobs."""
-        for future, job in self.jobs:
-            future.set_result(job())
-        self.jobs.clear()
+        jobs, self.jobs = self.jobs, []
+        for future, job in jobs:
+            try:
+                value = job()
+            except Exception as error:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
 
 
 @final
@@ -110,7 +141,14 @@ class Waiter:
 class Verbs(Protocol):
     """What is the same in every dialect, and does not wait."""
 
-    def check(self, name: Hashable, *, operation: str | None = None) -> RefusedError | None: ...
+    def check(
+        self, name: Hashable, *, operation: str | None = None, since: Observation | None = None
+    ) -> RefusedError | None: ...
+    def observe(self) -> Observation: ...
+    def failures(self, *, state: State | None = None) -> Iterator[Failure]: ...
+    def pending(self) -> list[PendingRun]: ...
+    def next_retry_at(self) -> float | None: ...
+    def outcomes(self) -> list[Outcome]: ...
     def cancel(self, name: Hashable, *, reason: str | None = None) -> bool: ...
     def cancel_all(self) -> int: ...
     def forget(self, name: Hashable, *, operation: str | None = None) -> bool: ...
@@ -138,10 +176,12 @@ class World(abc.ABC):
         operation: str | None = None,
         timeout: float | None = None,
         heeds: bool = True,
+        **options: Any,
     ) -> Any:
         """Start *job* as the dialect starts things; gives its handle, or None if it skipped.
 
-        A body that does not *heed* a cancellation goes on until it has its orders.
+        A body that does not *heed* a cancellation goes on until it has its orders. Further
+        *options* are passed to the start.
         """
 
     @abc.abstractmethod
@@ -173,6 +213,14 @@ class World(abc.ABC):
         """The reason why a run was cancelled, as its handle tells it; it must have been."""
 
     @abc.abstractmethod
+    async def error_of_dropped(self, handle: Any) -> TaskCancelledError:
+        """The error of a handle whose retry was dropped while it waited."""
+
+    @abc.abstractmethod
+    def block_in_background(self, fill: Callable[[World], object], **settings: Any) -> Waiter:
+        """Have somebody open another map, call *fill* with it, and leave its block."""
+
+    @abc.abstractmethod
     async def settle(self) -> None:
         """Let everything happen that can happen without time going by."""
 
@@ -196,6 +244,8 @@ class World(abc.ABC):
             return "gave up"
         except ClosedError:
             return "closed"
+        except StaleLookError:
+            return "stale"
         return "accepted"
 
     async def run(self, name: Hashable, job: Job, **options: Any) -> None:
@@ -239,6 +289,21 @@ class AsyncWorld(World):
                 waiter.error = error
 
         self._spawn(wait)
+        return waiter
+
+    @abc.abstractmethod
+    def _open(self, **settings: Any) -> AbstractAsyncContextManager[World]:
+        """Open another map."""
+
+    def block_in_background(self, fill: Callable[[World], object], **settings: Any) -> Waiter:
+        waiter = Waiter()
+
+        async def block() -> None:
+            async with self._open(instruments=(), **settings) as other:
+                fill(other)
+            waiter.returned = True
+
+        self._spawn(block)
         return waiter
 
     async def wait_inside(self, verb: str) -> BaseException | None:

@@ -25,6 +25,10 @@ MODULES = (
     "test_ancestor_faults",
     "test_busy_names",
     "test_executors",
+    "test_retries",
+    "test_stale_listings",
+    "test_start_policies",
+    "test_listing",
 )
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "explanation" / "conformance.md"
 MARKS = "<!-- made by make conformance -->\n", "<!-- end of what was made -->\n"

@@ -14,7 +14,7 @@ import concurrent.futures
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
-from typing import Any, final
+from typing import Any, cast, final
 
 import pytest
 
@@ -133,16 +133,19 @@ class ThreadWorld(World):
         operation: str | None = None,
         timeout: float | None = None,
         heeds: bool = True,
+        **options: Any,
     ) -> Any:
         def body() -> Any:
-            job.begun += 1
+            job.begin()
             while job.order is None:
                 self._activity.wait_for_orders()
                 if heeds:
                     current_run().check_cancelled()
             return job.finish()
 
-        return self._map.submit(name, body, if_busy=if_busy, operation=operation, timeout=timeout)
+        return cast("Any", self._map).submit(
+            name, body, if_busy=if_busy, operation=operation, timeout=timeout, **options
+        )
 
     def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
         return self._map.submit(name, fn)
@@ -188,6 +191,24 @@ class ThreadWorld(World):
             error = handle.exception(timeout=0)
         assert isinstance(error, namedtasks.TaskCancelledError)
         return error.reason
+
+    async def error_of_dropped(self, handle: Any) -> namedtasks.TaskCancelledError:
+        await self.settle()
+        error = handle.exception(timeout=0)
+        assert isinstance(error, namedtasks.TaskCancelledError)
+        return error
+
+    def block_in_background(self, fill: Callable[[World], object], **settings: Any) -> Waiter:
+        waiter = Waiter()
+
+        def block() -> None:
+            clock = self._activity
+            with namedtasks.ThreadTaskMap(clock=clock, instruments=(), **settings) as other:
+                fill(ThreadWorld(other, clock))
+            waiter.returned = True
+
+        threading.Thread(target=self._activity.counted(block), daemon=True).start()
+        return waiter
 
     async def settle(self) -> None:
         self._activity.settle()

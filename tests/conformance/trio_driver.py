@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
-from typing import Any, final
+from typing import Any, cast, final
 
 import pytest
 import trio
@@ -35,9 +35,10 @@ class TrioWorld(AsyncWorld):
         operation: str | None = None,
         timeout: float | None = None,
         heeds: bool = True,
+        **options: Any,
     ) -> Any:
         async def body() -> Any:
-            job.begun += 1
+            job.begin()
             event = trio.Event()
             job.wake = event.set
             if job.order is None:
@@ -45,8 +46,8 @@ class TrioWorld(AsyncWorld):
                     await event.wait()
             return job.finish()
 
-        return self._map.start_soon(
-            name, body, if_busy=if_busy, operation=operation, timeout=timeout
+        return cast("Any", self._map).start_soon(
+            name, body, if_busy=if_busy, operation=operation, timeout=timeout, **options
         )
 
     def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
@@ -69,6 +70,16 @@ class TrioWorld(AsyncWorld):
         with pytest.raises(namedtasks.TaskCancelledError) as caught:
             await handle.wait()
         return caught.value.reason
+
+    async def error_of_dropped(self, handle: Any) -> namedtasks.TaskCancelledError:
+        with pytest.raises(namedtasks.TaskCancelledError) as caught:
+            await handle.wait()
+        return caught.value
+
+    @asynccontextmanager
+    async def _open(self, **settings: Any) -> AsyncGenerator[TrioWorld]:
+        async with namedtasks.open_task_map(**settings) as tasks:
+            yield TrioWorld(tasks, self._nursery, self._clock)
 
     async def settle(self) -> None:
         await wait_all_tasks_blocked()

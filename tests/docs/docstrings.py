@@ -28,15 +28,15 @@ import trio
 from trio.testing import MockClock
 
 import namedtasks
+import namedtasks._decisions
 import namedtasks._names
-import namedtasks._scheduler
 import namedtasks.asyncio
 import namedtasks.testing
-from namedtasks._base import BaseTaskMap
+from namedtasks._task_map import BaseTaskMap
 from tests import virtual_loop
 from tests.public_api import MODULES, public
 
-BELOW = {"ANY": namedtasks._names, "IfBusy": namedtasks._scheduler}
+BELOW = {"ANY": namedtasks._names, "IfBusy": namedtasks._decisions}
 """What is bound to a value says what it is for in the string below it: in which module."""
 
 Names = dict[str, Any]

@@ -141,5 +141,6 @@ def test_a_setting_is_shown_with_types_and_defaults() -> None:
     shown = conf.arguments_of(namedtasks.Backoff)
     assert shown.startswith("(*, initial: float = 0.5, factor: float = 2.0, maximum: float = 122.0")
     assert shown.endswith(
-        "give_up_after: int | None = None, exempt: tuple[type[BaseException], ...] = ())"
+        "give_up_after: int | None = None, exempt: tuple[type[BaseException], ...] = (), "
+        "reset_after: float | None = None)"
     )

@@ -19,7 +19,12 @@ def test_numbers_are_small(number):
 
 def test_each_state_machine_takes_part() -> None:
     folders = [str(machine.parent.relative_to(ROOT)) for machine in MACHINES]
-    assert folders == ["tests/aio", "tests", "tests", "tests/threads", "tests/trio"]
+    assert sorted(folders) == [
+        *["tests"] * 3,
+        *["tests/aio"] * 2,
+        *["tests/threads"] * 2,
+        *["tests/trio"] * 2,
+    ]
     for machine in MACHINES:
         assert "max_examples=examples(" in machine.read_text(encoding="utf-8")
 

@@ -10,7 +10,16 @@ from typing import Any
 
 import namedtasks.asyncio
 from namedtasks import RefusedError, current_run
-from tests.stress.tally import ACTORS, IF_BUSY, Stop, Tally, Trouble, some_name
+from tests.stress.tally import (
+    ACTORS,
+    IF_BUSY,
+    Listings,
+    Stop,
+    Tally,
+    Trouble,
+    attempt_of,
+    some_name,
+)
 
 LONGEST = 30.0
 
@@ -41,6 +50,7 @@ class _Actor:
         self.tasks = tasks
         self.mine = f"mine {number}"
         self.random = tally.random(number)
+        self.listings = Listings(tally, tasks, self.random)
         self.tasks_made: list[asyncio.Future[Any]] = []
 
     async def act(self, stop: Stop) -> None:
@@ -48,6 +58,7 @@ class _Actor:
             [self.start] * 12
             + [self.start_and_wait] * 3
             + [self.start_mine] * 3
+            + [self.renew] * 2
             + [self.cancel, self.forget, self.look, self.wait_for_some]
         )
         while not stop():
@@ -64,38 +75,41 @@ class _Actor:
     async def start(self) -> asyncio.Future[Any] | None:
         name = self.name()
         choice = self.random.random()
-        if_busy = self.random.choice(IF_BUSY)
+        start = self.listings.options(name)
         timeout = self.random.choice([None, 0.001, 0.1])
         operation = self.random.choice([None, "mount"])
         is_busy = name in self.tasks
         task: asyncio.Future[Any] | None
         if self.random.random() < 0.3:
-            task = self.tasks.run_in_executor(
+            run_in_executor: Any = self.tasks.run_in_executor
+            task = run_in_executor(
                 name,
                 _operate_in_thread,
                 self.tally,
                 name,
                 choice,
-                if_busy=if_busy,
                 timeout=timeout,
                 operation=operation,
+                **start.options,
             )
         else:
-            task = self.tasks.create_task(
+            create_task: Any = self.tasks.create_task
+            task = create_task(
                 name,
                 _operate,
                 self.tally,
                 self.tasks,
                 name,
                 choice,
-                if_busy=if_busy,
                 timeout=timeout,
                 operation=operation,
+                **start.options,
             )
         if task is None:
             self.tally.count("skipped")
         else:
-            self.tally.count("joined", if_busy == "join" and is_busy)
+            self.tally.count("joined", start.options["if_busy"] == "join" and is_busy)
+            self.listings.started(start)
             self.tasks_made.append(task)
             if self.random.random() < 0.1 and task.cancel():
                 self.tally.count("cancelled at once")
@@ -138,12 +152,11 @@ class _Actor:
     async def forget(self) -> None:
         self.tally.count("forgotten", self.tasks.forget(self.name()))
 
+    async def renew(self) -> None:
+        self.listings.renew()
+
     async def look(self) -> None:
-        name = self.name()
-        self.tasks.check(name)
-        self.tasks.state(name)
-        self.tasks.failure(name)
-        self.tasks.statistics()
+        self.listings.look(self.name())
         for task in self.tasks.values():
             repr(task)
 
@@ -163,6 +176,7 @@ class _Actor:
 
 
 def _operate_in_thread(tally: Tally, name: Hashable, choice: float) -> None:
+    choice = attempt_of(choice)
     with tally.operation(name):
         if choice < 0.3:
             raise Trouble
@@ -173,6 +187,7 @@ def _operate_in_thread(tally: Tally, name: Hashable, choice: float) -> None:
 async def _operate(
     tally: Tally, tasks: namedtasks.asyncio.TaskMap, name: Hashable, choice: float
 ) -> None:
+    choice = attempt_of(choice)
     chance = random.Random(choice)
     with tally.operation(name):
         if choice < 0.3:

@@ -11,7 +11,16 @@ from collections.abc import Hashable
 from typing import Any
 
 from namedtasks import NamedTasksError, RefusedError, TaskFuture, ThreadTaskMap, current_run
-from tests.stress.tally import ACTORS, IF_BUSY, Stop, Tally, Trouble, some_name
+from tests.stress.tally import (
+    ACTORS,
+    IF_BUSY,
+    Listings,
+    Stop,
+    Tally,
+    Trouble,
+    attempt_of,
+    some_name,
+)
 
 LONGEST = 30.0
 """Seconds that nothing here takes: a future that takes longer is lost."""
@@ -46,6 +55,7 @@ class _Actor:
         self.pool = pool
         self.mine = f"mine {number}"
         self.random = tally.random(number)
+        self.listings = Listings(tally, tasks, self.random)
         self.futures: list[TaskFuture[None]] = []
 
     def act(self, stop: Stop) -> None:
@@ -53,6 +63,7 @@ class _Actor:
             [self.start] * 12
             + [self.start_and_wait] * 3
             + [self.start_mine] * 3
+            + [self.renew] * 2
             + [self.cancel, self.forget, self.look, self.wait_for_some]
         )
         while not stop():
@@ -70,7 +81,8 @@ class _Actor:
 
     def start(self) -> TaskFuture[None] | None:
         name = self.name()
-        future = self.tasks.submit(
+        start = self.listings.options(name)
+        future: TaskFuture[None] | None = self.tasks.submit(
             name,
             _operate,
             self.tally,
@@ -78,14 +90,15 @@ class _Actor:
             name,
             self.random.random(),
             executor=self.random.choice([None, None, self.pool]),
-            if_busy=self.random.choice(IF_BUSY),
             timeout=self.random.choice([None, 0.001, 0.1]),
             operation=self.random.choice([None, "mount"]),
+            **start.options,
         )
         if future is None:
             self.tally.count("skipped")
         else:
             self.futures.append(future)
+            self.listings.started(start)
             # Its run may have ended, and have no other future any more.
             run: Any = future._run
             self.tally.count("joined", future in (run.joined or ()))
@@ -121,12 +134,11 @@ class _Actor:
     def forget(self) -> None:
         self.tally.count("forgotten", self.tasks.forget(self.name()))
 
+    def renew(self) -> None:
+        self.listings.renew()
+
     def look(self) -> None:
-        name = self.name()
-        self.tasks.check(name)
-        self.tasks.state(name)
-        self.tasks.failure(name)
-        self.tasks.statistics()
+        self.listings.look(self.name())
         for future in self.tasks.values():
             repr(future)
 
@@ -157,6 +169,7 @@ def _operate_briefly(tally: Tally, name: Hashable) -> None:
 
 def _operate(tally: Tally, tasks: ThreadTaskMap, name: Hashable, choice: float) -> None:
     """One of the things that an operation may do."""
+    choice = attempt_of(choice)
     chance = random.Random(choice)
     with tally.operation(name):
         if choice < 0.3:

@@ -11,7 +11,16 @@ import trio
 
 import namedtasks
 from namedtasks import NamedTasksError, RefusedError, TaskHandle, TaskMap, current_run
-from tests.stress.tally import ACTORS, IF_BUSY, Stop, Tally, Trouble, some_name
+from tests.stress.tally import (
+    ACTORS,
+    IF_BUSY,
+    Listings,
+    Stop,
+    Tally,
+    Trouble,
+    attempt_of,
+    some_name,
+)
 
 LONGEST = 30.0
 
@@ -42,6 +51,7 @@ class _Actor:
         self.tasks = tasks
         self.mine = f"mine {number}"
         self.random = tally.random(number)
+        self.listings = Listings(tally, tasks, self.random)
         self.handles: list[TaskHandle[Any]] = []
 
     async def act(self, stop: Stop) -> None:
@@ -49,6 +59,7 @@ class _Actor:
             [self.start] * 12
             + [self.start_and_wait] * 3
             + [self.start_mine] * 3
+            + [self.renew] * 2
             + [self.cancel, self.forget, self.look, self.wait_for_some]
         )
         while not stop():
@@ -65,8 +76,9 @@ class _Actor:
     async def start(self) -> TaskHandle[Any] | None:
         name = self.name()
         choice = self.random.random()
+        start = self.listings.options(name)
         options: Any = {
-            "if_busy": self.random.choice(IF_BUSY),
+            **start.options,
             "timeout": self.random.choice([None, 0.001, 0.1]),
             "operation": self.random.choice([None, "mount"]),
         }
@@ -84,6 +96,7 @@ class _Actor:
         else:
             joined = options["if_busy"] == "join" and handle in before
             self.tally.count("joined", joined)
+            self.listings.started(start)
             self.handles.append(handle)
             if self.random.random() < 0.1 and handle.cancel():
                 self.tally.count("cancelled at once")
@@ -126,12 +139,11 @@ class _Actor:
     async def forget(self) -> None:
         self.tally.count("forgotten", self.tasks.forget(self.name()))
 
+    async def renew(self) -> None:
+        self.listings.renew()
+
     async def look(self) -> None:
-        name = self.name()
-        self.tasks.check(name)
-        self.tasks.state(name)
-        self.tasks.failure(name)
-        self.tasks.statistics()
+        self.listings.look(self.name())
         for handle in self.tasks.values():
             repr(handle)
 
@@ -145,6 +157,7 @@ class _Actor:
 
 
 def _operate_in_thread(tally: Tally, name: Hashable, choice: float) -> None:
+    choice = attempt_of(choice)
     with tally.operation(name):
         if choice < 0.3:
             raise Trouble
@@ -153,6 +166,7 @@ def _operate_in_thread(tally: Tally, name: Hashable, choice: float) -> None:
 
 
 async def _operate(tally: Tally, tasks: TaskMap, name: Hashable, choice: float) -> None:
+    choice = attempt_of(choice)
     chance = random.Random(choice)
     with tally.operation(name):
         if choice < 0.3:

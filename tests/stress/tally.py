@@ -16,13 +16,25 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Iterable
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import attrs
 
-from namedtasks import ANY, Backoff, IfBusy, RefusedError, TaskMapStatistics
+from namedtasks import (
+    ANY,
+    Backoff,
+    Failure,
+    IfBusy,
+    Observation,
+    Outcome,
+    PendingRun,
+    RefusedError,
+    State,
+    TaskMapStatistics,
+    current_run,
+)
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -45,8 +57,14 @@ SETTINGS: dict[str, Any] = {
     "retention": 0.05,
     "limit": LIMIT,
     "overdue_after": 0.01,
+    "keep_outcomes": 20,
+    "keep_ends": 60,
+    "failure_threshold": 2,
 }
 """Short waits, so that names come and go all the time."""
+
+QUICK = Backoff(initial=0.001, factor=1.0, give_up_after=4, reset_after=0.005)
+"""The policy that some starts bring."""
 
 
 IF_BUSY: tuple[IfBusy, ...] = ("refuse", "skip", "join", "replace", "queue")
@@ -104,6 +122,7 @@ class Listener(Instrument):
 
     def task_failed(self, event: TaskFailed, /) -> None:
         self._tally.count("runs ended")
+        self._tally.count("attempts that are followed by another", event.will_retry)
 
     def task_cancelled(self, event: TaskCancelled, /) -> None:
         self._tally.count("runs that never began" if event.duration is None else "runs ended")
@@ -131,6 +150,9 @@ class Tally:
         self._log: list[tuple[Hashable, bool]] = []
         """Of which name an operation began (True) or ended."""
         self._active: list[Hashable] = []
+        self._ended = 0
+        self._last_ends: dict[Hashable, int] = {}
+        """The numbers of the last ends of operations, by name."""
         self._waits: set[Wait] = set()
         self._over = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, daemon=True)
@@ -161,8 +183,22 @@ class Tally:
             self._log.append((name, begins))
             if begins:
                 self.counts["operations run"] += 1
+            else:
+                self._ended += 1
+                self._last_ends[name] = self._ended
             if len(self._log) >= LOG_LENGTH:
                 self._read_log()
+
+    def ended(self) -> int:
+        """How many operations have ended."""
+        with self._lock:
+            return self._ended
+
+    def last_end(self, name: Hashable) -> int:
+        """The number of the last operation of *name*, or of what overlaps it, that has ended."""
+        with self._lock:
+            ends = [number for one, number in self._last_ends.items() if overlap(one, name)]
+            return max(ends, default=0)
 
     def _read_log(self) -> None:
         """Follow what the log says, instant by instant; who is there then, is in `_active`."""
@@ -233,6 +269,99 @@ class Tally:
         rows.append(("longest from a condition to who waits for it", f"{self.longest_wait:.3f} s"))
         lines = [f"{self.shell}, seed {self.seed}:", *(f"  {a:<46}{b:>12}" for a, b in rows)]
         return "\n".join([*lines, *(f"  FAULT: {fault}" for fault in self.faults)])
+
+
+class Observed(Protocol):
+    """What a map of any dialect has to be looked at."""
+
+    def observe(self) -> Observation: ...
+    def check(self, name: Hashable, *, since: Observation | None = None) -> object: ...
+    def state(self, name: Hashable) -> State: ...
+    def failure(self, name: Hashable) -> object: ...
+    def failures(self, *, state: State | None = None) -> Iterable[Failure]: ...
+    def pending(self) -> list[PendingRun]: ...
+    def next_retry_at(self) -> float | None: ...
+    def outcomes(self) -> list[Outcome]: ...
+    def statistics(self) -> TaskMapStatistics: ...
+
+
+@final
+class Listings:
+    """The observations that one actor has open, and the options of its starts."""
+
+    def __init__(self, tally: Tally, tasks: Observed, chance: random.Random) -> None:
+        self._tally = tally
+        self._tasks = tasks
+        self._random = chance
+        self._open: list[tuple[Observation, int]] = []
+        """With the number of operations that had ended by then."""
+
+    def renew(self) -> None:
+        """Open an observation, and close or drop one if there are many."""
+        look = self._tasks.observe()
+        self._open.append((look, self._tally.ended()))
+        if len(self._open) > 3:
+            old, _ = self._open.pop(self._random.randrange(3))
+            self._tally.count("observations expired", old.expired)
+            if self._random.random() < 0.8:
+                old.close()
+
+    def options(self, name: Hashable) -> StartedSince:
+        """Draw a policy, whether to retry, and an observation, for a start of *name*."""
+        backoff = self._random.choice(["map", "map", "map", QUICK, None])
+        options: dict[str, Any] = {"if_busy": self._random.choice(IF_BUSY), "backoff": backoff}
+        options["retry"] = backoff is not None and self._random.random() < 0.4
+        if not self._open or self._random.random() < 0.75:
+            return StartedSince(options, 0, 0)
+        options["since"], began = self._random.choice(self._open)
+        return StartedSince(options, began, self._tally.last_end(name))
+
+    def started(self, start: StartedSince) -> None:
+        """A start was not refused: its observation must not have forbidden it."""
+        self._tally.count("starts that may be retried", start.options["retry"])
+        if "since" not in start.options:
+            return
+        self._tally.count("starts since a listing")
+        if start.options["if_busy"] in ("refuse", "skip"):  # so the name was free
+            self._tally.expect("no start acts on an old listing", start.last_end <= start.began)
+
+    def look(self, name: Hashable) -> None:
+        """Ask for all that a map tells."""
+        tasks = self._tasks
+        tasks.check(name)
+        for look, _ in self._open:
+            tasks.check(name, since=look)
+        tasks.state(name)
+        tasks.failure(name)
+        for failure in tasks.failures():
+            self._tally.expect("a failure has failures", failure.failures > 0)
+        for failure in tasks.failures(state=State.GAVE_UP):
+            self._tally.expect("it gave up", failure.gave_up)
+        self._tally.count("retries seen", sum(run.kind == "retry" for run in tasks.pending()))
+        tasks.next_retry_at()
+        outcomes = tasks.outcomes()
+        self._tally.expect("outcomes are few", len(outcomes) <= SETTINGS["keep_outcomes"])
+        keys = {(one.name, one.operation) for one in outcomes}
+        self._tally.expect("each name and operation has one outcome", len(keys) == len(outcomes))
+        counts = tasks.statistics()
+        self._tally.expect("ages are positive", counts.oldest_run_age >= 0)
+        self._tally.expect("waits are positive", counts.longest_slot_wait >= 0)
+
+
+@attrs.frozen
+class StartedSince:
+    """The options of a start, and what had ended when it was made."""
+
+    options: dict[str, Any]
+    began: int
+    """The operations that had ended when its observation was open."""
+    last_end: int
+    """The last one of its name, or of one that overlaps it, just before the start."""
+
+
+def attempt_of(choice: float) -> float:
+    """The choice of this attempt: each does something else."""
+    return (choice + 0.3 * (current_run().attempts - 1)) % 1.0
 
 
 def _is_late(wait: Wait) -> bool:

@@ -70,6 +70,17 @@ def why(future: TaskFuture[Any]) -> str | None:
     return reasons[0]
 
 
+def why_joined(future: TaskFuture[Any]) -> str | None:
+    """Return the reason that a joined future gives for the cancellation of its run."""
+    error = future.exception(PATIENCE)
+    assert isinstance(error, TaskCancelledError)
+    assert not future.cancelled()
+    with pytest.raises(TaskCancelledError) as caught:
+        future.result()
+    assert caught.value is error
+    return error.reason
+
+
 # Joining
 
 
@@ -114,10 +125,7 @@ def test_who_joins_a_run_that_heeds_a_cancellation_hears_why() -> None:
         late = tasks.submit("a", int, if_busy="join")
         gate.open()
         for future in (joined, late):
-            error = future.exception()
-            assert isinstance(error, TaskCancelledError)
-            assert error.reason == "enough"
-            assert not future.cancelled()
+            assert why_joined(future) == "enough"
 
 
 def test_the_first_of_those_who_share_a_run_leaves_as_the_others_do() -> None:
@@ -133,7 +141,8 @@ def test_the_first_of_those_who_share_a_run_leaves_as_the_others_do() -> None:
         assert first.cancelled()
 
 
-def test_who_joins_a_run_that_never_begins_is_cancelled_with_it() -> None:
+def test_who_joins_a_run_that_never_begins_hears_that_it_was_cancelled() -> None:
+    """Only its own future is cancelled: those that joined it raise `TaskCancelledError`."""
     gate = Gate()
     called: list[Future[Any]] = []
     with ThreadTaskMap(limit=1) as tasks:
@@ -144,12 +153,27 @@ def test_who_joins_a_run_that_never_begins_is_cancelled_with_it() -> None:
         assert future.cancel()
         assert concurrent.futures.wait([joined], PATIENCE).done == {joined}
         assert called == [joined]
-        assert why(joined) is None
-        assert joined.cancel(), "as often as one likes"
+        assert why_joined(joined) is None
+        assert future.cancelled()
+        assert future.cancel(), "as often as one likes"
         gate.open()
 
 
-def test_who_joins_a_run_that_cannot_begin_is_cancelled_with_it() -> None:
+def test_a_joined_future_that_has_an_error_cannot_be_cancelled_any_more() -> None:
+    """Its answer is that of any future: it is not cancelled, so `cancel` did nothing."""
+    gate = Gate()
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", gate)
+        tasks.submit("a", int)
+        joined = tasks.submit("a", int, if_busy="join")
+        tasks.cancel("a", reason="enough")
+        assert why_joined(joined) == "enough"
+        gate.open()
+        assert not joined.cancel()
+        assert not joined.cancelled()
+
+
+def test_who_joins_a_run_that_cannot_begin_hears_why() -> None:
     """The submitter gets the error; who joined meanwhile hears that there was one."""
     pool = HandPool()
     joined: list[TaskFuture[Any]] = []
@@ -162,7 +186,7 @@ def test_who_joins_a_run_that_cannot_begin_is_cancelled_with_it() -> None:
     with ThreadTaskMap(executor=pool) as tasks:
         with pytest.raises(RuntimeError, match=r"^no room$"):
             tasks.submit("a", int)
-        assert why(joined[0]) == "its start raised an error"
+        assert why_joined(joined[0]) == "its start raised an error"
 
 
 def test_who_leaves_a_joined_run_does_nothing_to_the_others() -> None:
@@ -194,7 +218,7 @@ def test_who_left_is_not_told_the_reason_of_a_later_cancellation() -> None:
         leaves, stays = (tasks.submit("a", int, if_busy="join") for _ in range(2))
         leaves.cancel()
         tasks.cancel("a", reason="later")
-        assert (why(leaves), why(stays)) == (None, "later")
+        assert (why(leaves), why_joined(stays)) == (None, "later")
         gate.open()
 
 

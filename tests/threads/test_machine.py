@@ -14,6 +14,7 @@ from namedtasks import (
     BackoffError,
     GaveUpError,
     State,
+    TaskCancelledError,
     TaskFuture,
     ThreadTaskMap,
 )
@@ -279,9 +280,13 @@ class ThreadMapMachine(RuleBasedStateMachine):
             assert not any(future.done() for future in (run.future, *run.joined))
         for run in self.ended:
             assert all(future.cancelled() for future in run.left)
-            for future in (run.future, *run.joined):
+            assert run.future.done()
+            assert run.future.cancelled() == (run.end == "cancelled")
+            for future in run.joined:
                 assert future.done()
-                assert future.cancelled() == (run.end == "cancelled")
+                assert not future.cancelled()
+                is_cancelled = isinstance(future.exception(), TaskCancelledError)
+                assert is_cancelled == (run.end == "cancelled")
 
     def teardown(self) -> None:
         self.tasks.cancel_all()

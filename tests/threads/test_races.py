@@ -10,6 +10,7 @@ import pytest
 
 from namedtasks import AlreadyRunningError, ClosedError, State, ThreadTaskMap
 from namedtasks._base import cancel_run
+from namedtasks.abc import FailedRun
 from namedtasks.testing import ManualClock
 from tests.threads.helpers import PATIENCE, HandPool, InThread, boom
 
@@ -21,7 +22,7 @@ class Meddling:
         self.meddle = meddle
         self.asked: list[int] = []
 
-    def delay(self, failures: int, error: BaseException) -> float | None:
+    def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float | None:
         self.asked.append(failures)
         InThread(self.meddle).result()
         return float(failures)
@@ -80,7 +81,7 @@ def test_a_pools_future_that_ends_after_its_run_was_cancelled_changes_nothing() 
         run = tasks._backend.scheduler.running.get("b")
         assert run is not None
         assert waits.cancel()
-        tasks._backend._end_by(run, int, first)
+        tasks._backend._end_by(run, 0, int, first)
         assert waits.cancelled()
         pool.jobs[0].run()
 
@@ -178,3 +179,27 @@ def test_callbacks_and_results_of_futures_that_just_end_are_not_lost() -> None:
             assert future.result(PATIENCE) == str(number)
             assert called.wait(PATIENCE)
             assert tasks.wait_free("a", PATIENCE)
+
+
+def test_a_retried_run_that_is_cancelled_as_its_turn_comes_never_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has its slot, and is to begin outside the lock: a cancellation may come in between."""
+    gate = threading.Event()
+    with ThreadTaskMap(limit=1) as tasks:
+        tasks.submit("holds the slot", gate.wait, PATIENCE)
+        in_line = tasks.submit("a", boom, retry=True)
+        backend = tasks._backend
+        spawn = backend.spawn
+
+        def spawn_late(run: Any) -> BaseException | None:
+            assert InThread(in_line.cancel).result()
+            return spawn(run)
+
+        monkeypatch.setattr(backend, "spawn", spawn_late)
+        gate.set()
+        assert wait([in_line], PATIENCE).done == {in_line}
+        assert tasks.wait_idle(PATIENCE)
+        monkeypatch.undo()
+        assert tasks.submit("b", str, "the slot is free").result(PATIENCE) == "the slot is free"
+        assert in_line.cancelled()

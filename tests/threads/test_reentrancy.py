@@ -12,6 +12,7 @@ import pytest
 from namedtasks import AlreadyRunningError, ClosedError, State, ThreadTaskMap
 from namedtasks._scheduler import Scheduler
 from namedtasks._threads.backend import REENTERED
+from namedtasks.abc import FailedRun
 from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom
 
 MESSAGE = (
@@ -395,7 +396,7 @@ def test_a_done_callback_and_a_policy_are_outside() -> None:
     seen: list[Any] = []
 
     class Policy:
-        def delay(self, failures: int, error: BaseException) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             with pytest.raises(AlreadyRunningError):
                 tasks.submit("a", int)
             seen.append(tasks.submit("from the policy", int).result(PATIENCE))

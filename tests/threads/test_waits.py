@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from namedtasks import Backoff, ClosedError, GaveUpError, State, ThreadTaskMap
+from namedtasks.abc import FailedRun
 from namedtasks.instruments import Instrument, TaskSucceeded
 from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, WatchedClock, boom, reach
 
@@ -294,7 +295,7 @@ def test_a_policy_or_an_instrument_cannot_wait_for_the_run_that_it_is_asked_abou
     asked: list[str] = []
 
     class Policy:
-        def delay(self, failures: int, error: BaseException) -> None:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> None:
             refused("wait_idle()", tasks)
             asked.append("policy")
 

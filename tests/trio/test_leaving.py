@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
 from namedtasks import ClosedError, State, TaskCancelledError, TaskFailedError, current_run
+from namedtasks.abc import FailedRun
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -352,7 +353,7 @@ async def test_a_log_that_raises_stops_nobody(
             raise OSError("disk full")
 
     class BrokenPolicy:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             raise ValueError("broken policy")
 
     handler = FullDisk()

@@ -9,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
 from namedtasks import TaskCancelledError, TaskHandle, TaskMap
+from namedtasks.abc import FailedRun
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -209,7 +210,7 @@ async def test_a_policy_may_put_off_a_start_of_the_name_that_it_judges(
     """The name is still taken then: so what it starts comes next, after the wait if it queues."""
 
     class Again:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             handles.append(tasks.start_soon("a", body, 0, if_busy=how))
             return 3.0
 
@@ -227,7 +228,7 @@ async def test_a_policy_that_gives_up_drops_what_it_has_queued_itself(
     autojump_clock: MockClock,
 ) -> None:
     class GivesUp:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             handles.append(tasks.start_soon("a", body, 0, if_busy="queue"))
             return float("inf")
 

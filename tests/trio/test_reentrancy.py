@@ -8,6 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
 from namedtasks import AlreadyRunningError, State, TaskCancelledError
+from namedtasks.abc import FailedRun
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -190,7 +191,7 @@ async def test_an_instrument_that_refuses_itself_for_ever_is_unplugged(
 
 async def test_a_policy_may_call_the_map(autojump_clock: MockClock) -> None:
     class Meddler:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             assert tasks.state("a") is State.RUNNING, "not free before its fate is known"
             with pytest.raises(AlreadyRunningError):
                 tasks.start_soon("a", noop)
@@ -211,7 +212,7 @@ async def test_a_broken_policy_loses_no_name(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             raise SystemExit
 
     async def boom() -> None:
@@ -243,7 +244,7 @@ async def test_a_policy_that_forgets_the_name_is_asked_again() -> None:
     asked: list[int] = []
 
     class Forgets:
-        def delay(self, failures: int, error: BaseException, /) -> float:
+        def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float:
             asked.append(failures)
             if failures > 1:
                 tasks.forget("a")

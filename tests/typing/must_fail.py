@@ -10,6 +10,7 @@ import asyncio
 
 import namedtasks.asyncio
 from namedtasks import ANY, Backoff, IfBusy, TaskFuture, TaskHandle, TaskMap, ThreadTaskMap
+from namedtasks.abc import FailedRun
 from namedtasks.executors import from_pool
 from namedtasks.instruments import Instrument, TaskFailed
 
@@ -28,7 +29,7 @@ class NoPolicy:
 
 
 class WrongPolicy:
-    def delay(self, failures: str, error: BaseException, /) -> float:
+    def delay(self, failures: str, error: BaseException, run: FailedRun, /) -> float:
         return 1.0
 
 

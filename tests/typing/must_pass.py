@@ -29,7 +29,7 @@ from namedtasks import (
     TaskMapStatistics,
     ThreadTaskMap,
 )
-from namedtasks.abc import BackoffPolicy, Instrument
+from namedtasks.abc import BackoffPolicy, FailedRun, Instrument
 from namedtasks.executors import from_pool
 from namedtasks.instruments import TaskFailed
 
@@ -45,7 +45,7 @@ def compute(number: int) -> float:
 class Fibonacci:
     """A policy is structural."""
 
-    def delay(self, failures: int, error: BaseException, /) -> float | None:
+    def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float | None:
         return float(failures)
 
 

@@ -17,6 +17,7 @@ from lampkeeper.plugs import (
     run_in_two_threads,
 )
 from namedtasks import open_task_map
+from namedtasks.abc import FailedRun
 
 
 async def in_trio() -> None:
@@ -61,5 +62,5 @@ if __name__ == "__main__":
     trio.run(in_trio)
     in_threads()
     on_asyncio()
-    assert Patience().delay(3, BrokenLamp()) is None
+    assert Patience().delay(3, BrokenLamp(), FailedRun("a", None, 1.0, 2.0)) is None
     print("each keeper has kept its lamps lit")

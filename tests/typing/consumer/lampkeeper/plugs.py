@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar, assert_type
 import trio
 
 from namedtasks import Backoff
-from namedtasks.abc import BackoffPolicy, Clock, Instrument
+from namedtasks.abc import BackoffPolicy, Clock, FailedRun, Instrument
 from namedtasks.executors import from_pool
 from namedtasks.instruments import TaskEvent, TaskFailed, TaskRefused, TaskSucceeded
 
@@ -28,7 +28,7 @@ class Patience:
 
     maximum = 8.0
 
-    def delay(self, failures: int, error: BaseException, /) -> float | None:
+    def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float | None:
         if isinstance(error, BrokenLamp):
             return None
         return min(0.01 * failures, self.maximum)

@@ -7,7 +7,7 @@ from typing import Any
 
 import namedtasks
 import namedtasks.asyncio
-from namedtasks.abc import BackoffPolicy, Clock, Instrument
+from namedtasks.abc import BackoffPolicy, Clock, FailedRun, Instrument
 from namedtasks.executors import from_pool
 from namedtasks.instruments import TaskFailed, TaskSucceeded
 
@@ -18,7 +18,7 @@ class Impatient:
 
 
 class Wordy:
-    def delay(self, failures: int, error: BaseException, /) -> str:
+    def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> str:
         return "soon"
 
 

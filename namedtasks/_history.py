@@ -1,0 +1,105 @@
+"""The history of a map: the last outcomes of its names, and counts of failures in a row."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Literal, final
+
+import attrs
+
+from namedtasks._state import read_shared
+from namedtasks._version import publish
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """The last outcome of one name and operation.
+
+    Example:
+        >>> def attach(volume):
+        ...     if volume == "pvc-2":
+        ...         raise OSError("device busy")
+        >>> with ThreadTaskMap(keep_outcomes=10, instruments=()) as tasks:
+        ...     for volume in ("pvc-1", "pvc-2"):
+        ...         _ = tasks.submit(volume, attach, volume).exception()
+        ...     for outcome in tasks.outcomes():
+        ...         print(outcome.name, outcome.status, outcome.error)
+        pvc-1 succeeded None
+        pvc-2 failed device busy
+
+    .. versionadded:: 0.1
+    """
+
+    name: Hashable
+    """The task's name."""
+    operation: str | None
+    """The operation that the start named, if any."""
+    status: Literal["succeeded", "failed", "cancelled"]
+    """The way in which the run ended; a run that took longer than its timeout has failed."""
+    ended_at: float
+    """The time of the end, in seconds on the map's clock."""
+    duration: float
+    """Seconds since the body began."""
+    error: BaseException | None
+    """A copy of the error of a failed run, as in `Failure.error`; else None."""
+
+
+@final
+class Outcomes:
+    """The last outcome of each of the last names and operations whose runs have ended."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        # An OrderedDict gives up its first entry at a constant cost, which a dict does not.
+        self._outcomes: OrderedDict[tuple[Hashable, str | None], Outcome] = OrderedDict()
+
+    def add(self, outcome: Outcome) -> None:
+        """Add *outcome* as the last one; forget the one before it of the same name."""
+        key = (outcome.name, outcome.operation)
+        self._outcomes[key] = outcome
+        self._outcomes.move_to_end(key)
+        if len(self._outcomes) > self._most:
+            self._outcomes.popitem(last=False)
+
+    def snapshot(self) -> list[Outcome]:
+        """Return the outcomes, the oldest first. Callable from any thread."""
+        return read_shared(lambda: list(self._outcomes.values()))
+
+
+@final
+class FailureCounts:
+    """The numbers of failures in a row of all names and operations, those that run included."""
+
+    def __init__(self, threshold: int) -> None:
+        self.threshold: int = threshold
+        self.highest: int = 0
+        """The most failures in a row."""
+        self.failing: int = 0
+        """The names and operations with at least `threshold` failures in a row."""
+        self._names: dict[int, int] = {}
+        """The number of names, by their failures in a row."""
+
+    def add(self, failures: int) -> None:
+        """Add a name with *failures* failures in a row."""
+        self._names[failures] = self._names.get(failures, 0) + 1
+        if failures > self.highest:
+            self.highest = failures
+        if failures >= self.threshold:
+            self.failing += 1
+
+    def discard(self, failures: int) -> None:
+        """Remove a name with *failures* failures in a row."""
+        left = self._names[failures] - 1
+        if failures >= self.threshold:
+            self.failing -= 1
+        if left:
+            self._names[failures] = left
+            return
+        del self._names[failures]
+        # Amortized constant: each step down was paid for by a failure that went up.
+        while self.highest and self.highest not in self._names:
+            self.highest -= 1
+
+
+publish(Outcome)
