@@ -93,6 +93,18 @@ def while_names_wait(count: int) -> list[Case]:
     return together(rows, flat.waiting(count), run_trio)
 
 
+def list_of_failures(count: int) -> Case:
+    """Return a row of the snapshot that `failures` takes of *count* names that wait."""
+    row = Row(
+        name=f"failures(), {spaced(count)} names wait",
+        ours=flat.failures,
+        floor="list() of the items of a dict as long",
+        theirs=flat.items,
+        most=1.5,
+    )
+    return alone(row, flat.waiting(count), run_trio)
+
+
 def while_names_lapse(count: int) -> Case:
     """Return a row of removing lapsed records."""
     told = f"sweep, {spaced(count)} have lapsed"
@@ -174,6 +186,13 @@ RUNS = [
         "bare spawn of a no-op",
         starts.bare_batch,
         1.6,
+    ),
+    idle(
+        "start + finish while an observation is open",
+        starts.observed_batch,
+        "itself, none is open",
+        starts.batch(),
+        1.1,
     ),
     idle(
         "end of the last of 1 000 runs to the return of wait_idle",
@@ -312,6 +331,7 @@ FLATNESS = [
     *while_names_wait(1_000),
     *while_names_wait(100_000),
     *while_names_wait(MILLION),
+    list_of_failures(100_000),
     while_names_lapse(100_000),
     while_names_lapse(MILLION),
     *while_names_overlap(1_000),

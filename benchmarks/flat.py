@@ -111,13 +111,32 @@ def wait_idle(tasks: TaskMap, sizes: Sizes) -> Work:
 
 
 def statistics(tasks: TaskMap, sizes: Sizes) -> Work:
-    """Count the names, which sweeps lapsed records first."""
+    """Count the names."""
 
     async def do() -> None:
         for _ in range(sizes.calls):
             tasks.statistics()
 
     return each(sizes.calls, do)
+
+
+def failures(sizes: Sizes) -> Work:
+    """Take the snapshot of all failures, without making the records."""
+
+    async def do() -> None:
+        sizes.many.failures()
+
+    return each(1, do)
+
+
+def items(sizes: Sizes) -> Work:
+    """Copy the items of a dict that is as long."""
+    table = {failure.name: failure for failure in sizes.many.failures()}
+
+    async def do() -> None:
+        list(table.items())
+
+    return each(1, do)
 
 
 def start(tasks: TaskMap, sizes: Sizes) -> Work:
@@ -164,9 +183,10 @@ def run_in_mock_time(async_fn: Callable[[], Awaitable[Measured]]) -> Measured:
 
 
 def sweep(tasks: TaskMap, sizes: Sizes) -> Work:
-    """Remove lapsed records, some at each call."""
+    """Remove lapsed records, some at the end of each run."""
     count = sizes.count if tasks is sizes.many else FEW_LAPSED
     names = _waiting_names(count)
+    runs = [f"new-{number}" for number in range(sizes.calls)]
 
     async def work() -> float:
         if tasks.statistics().waiting < min(count, FEW_LAPSED) * 0.9:
@@ -175,8 +195,9 @@ def sweep(tasks: TaskMap, sizes: Sizes) -> Work:
         assert isinstance(clock, trio.testing.MockClock)
         clock.jump(10 * FOR_A_DAY.maximum)
         begin = time.perf_counter()
-        for _ in range(sizes.calls):
-            tasks.statistics()
+        for name in runs:
+            tasks.start_soon(name, noop)
+        await tasks.wait_idle()
         return (time.perf_counter() - begin) / sizes.calls
 
     return work

@@ -63,6 +63,19 @@ def batch(kind: Kind = "text") -> Callable[[Idle], Work]:
     return work
 
 
+def observed_batch(stage: Idle) -> Work:
+    """Start a batch while an observation is open, and wait until nothing runs."""
+    tasks, names = stage.tasks, stage.names()
+
+    async def do() -> None:
+        with tasks.observe():
+            for name in names:
+                tasks.start_soon(name, noop)
+            await tasks.wait_idle()
+
+    return each(len(names), do)
+
+
 def bare_batch(stage: Idle) -> Work:
     """Start a batch in a nursery, and wait for its end."""
     names = stage.names()
