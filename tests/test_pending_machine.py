@@ -112,8 +112,8 @@ class PendingMachine(RuleBasedStateMachine):
         defer = StartAction.DEFER
         if name in self.running:
             allowed = {"join": StartAction.JOIN, "replace": defer, "queue": defer}
-        elif others:
-            allowed = {"replace": defer}
+        elif others:  # a name that waits, too, replaces none of them
+            allowed = {"replace": defer} if retry_at is None else {}
         elif retry_at is None:
             return StartAction.ADMIT
         else:
@@ -132,6 +132,7 @@ class PendingMachine(RuleBasedStateMachine):
                 del self.pending[run.name]
             if self.running.get(run.name) is run:
                 del self.running[run.name]
+            self.waiting_to_retry.discard(run)
             self.ended.append(run)
         for name, run in list(self.pending.items()):
             if run.deferred is None:  # it has its name now
@@ -157,7 +158,10 @@ class PendingMachine(RuleBasedStateMachine):
 
     def take_record(self, run: Run, *, was_retry: bool = False) -> None:
         retry_at, failures = self.failed.get((run.name, run.operation), (-math.inf, 0))
-        expired = self.now >= retry_at + RETENTION and not was_retry
+        waits = self.pending.get(run.name)
+        is_held = waits is not None and waits.deferred == "retry"
+        is_held = was_retry or (is_held and waits is not None and waits.operation == run.operation)
+        expired = self.now >= retry_at + RETENTION and not is_held
         assert run.failures == (0 if expired else failures)
         if expired:
             self.failed.pop((run.name, run.operation), None)
@@ -257,7 +261,7 @@ class PendingMachine(RuleBasedStateMachine):
                 or wait == math.inf
                 or run.is_cancel_requested()
                 or self.is_closed
-                or run.name in self.pending
+                or (run.name in self.pending and self.pending[run.name].deferred != "retry")
             )
             effects = self.world.fail(run)
             assert run.done == is_last
