@@ -44,9 +44,9 @@ class Observation:
     requested, and list from a source that shows what had ended by then.
 
     It ends with its ``with`` block, with `close`, or when it is garbage-collected, which the map
-    notices within 64 further ends. While it is open, the
-    map remembers the names whose runs end, at most ``keep_ends`` of them: beyond that the
-    oldest observation expires, and every start with it is refused.
+    notices within 64 further ends. While it is open, the map remembers the names whose runs end,
+    at most ``keep_ends`` of them: beyond that the oldest observation expires, and every start
+    with it is refused.
 
     Example:
         The listing says that the volume is to be attached, and while it was under way, a run

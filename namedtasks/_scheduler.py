@@ -500,8 +500,13 @@ class Scheduler(Generic[RunT]):
             run.lost_worker = False
             run.reason = reason
 
-    def note_lost_worker(self, run: RunT, now: float) -> None:
-        """Ask *run* to stop, because its pool has lost a worker."""
+    def note_lost_worker(self, run: RunT, now: float, attempt: int | None = None) -> None:
+        """Ask *run* to stop, because its pool has lost a worker, in this *attempt* if given.
+
+        A pool may tell so late that another attempt has begun.
+        """
+        if attempt not in (None, run.attempt):
+            return
         if run.cancelled_at is None and not run.done:
             self.request_cancel(run, "a worker of its pool was lost", now)
             run.lost_worker = True
@@ -524,9 +529,9 @@ class Scheduler(Generic[RunT]):
         self.draining = True
         effects: Effects[RunT] = NO_EFFECTS
         for run in list(self.pending.values()):
-            # What a queued run waits for may come soon, if it is the end of a run.
-            waits = run.blocker is None if run.deferred != "retry" else self.closed
-            if waits and not run.done:
+            # For a queued run, the end of the run that is in its way may change that.
+            is_dropped = self.closed if run.deferred == "retry" else run.blocker is None
+            if is_dropped and not run.done:
                 effects = combine(effects, self.drop(run, _CLOSING, now))
         return effects
 
@@ -561,8 +566,8 @@ class Scheduler(Generic[RunT]):
         before = run.failures
         failures = before + 1
         failed: FailedRun | None = None
-        # It is made only for a policy that looks at it: that costs 5 % of a failure.
-        if type(policy) is not Backoff or policy.reset_after is not None:
+        # It is made only for a policy that looks at it.
+        if policy is not None and (type(policy) is not Backoff or policy.reset_after is not None):
             failed = FailedRun(run.name, run.operation, run.started_at, clock())
             failures = count_failures(policy, before, failed)
         delay = compute_backoff(policy, failures, error, failed, self._random)
@@ -833,9 +838,7 @@ class Scheduler(Generic[RunT]):
 
     def _conflict_of(self, run: RunT, now: float) -> RunT | FailureRecord | None:
         """Return a run or a record that is in the way of the pending *run* now."""
-        if (
-            run.deferred == "replace"
-        ):  # only runs are, and it takes its name whatever became of them
+        if run.deferred == "replace":  # only runs are: it takes its name whatever became of them
             holders = self.find_holders(run.name, 2)
             return next((one for one in holders if one is not run), None)
         own = self.running.get(run.name)

@@ -343,9 +343,9 @@ class Run:
         seconds: float = self.backend.scheduler.overdue_after
         return seconds
 
-    def note_lost_worker(self) -> None:
-        """Ask the run to stop, because its pool has lost a worker."""
-        self.backend.note_lost_worker(self)
+    def note_lost_worker(self, attempt: int | None = None) -> None:
+        """Ask the run to stop, because its pool has lost a worker, in this *attempt* if given."""
+        self.backend.note_lost_worker(self, attempt)
 
     def __repr__(self) -> str:
         return f"{safe_repr(self.name)} {'done' if self.done else 'running'}"

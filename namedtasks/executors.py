@@ -90,7 +90,7 @@ async def _run_in_pool(
         fn,
         args,
         partial(wait.in_trio, wait.end),
-        lost=int if run is None else partial(wait.in_trio, run.note_lost_worker),
+        lost=int if run is None else partial(wait.in_trio, run.note_lost_worker, run.attempt),
         overdue_after=0.0 if run is None else run.overdue_after,
     )
     await trio.lowlevel.wait_task_rescheduled(wait.abort)

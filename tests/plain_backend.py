@@ -328,7 +328,7 @@ class PlainBackend:
         assert run.done
         self._note("discard", run.name)
 
-    def note_lost_worker(self, run: PlainRun) -> None:
+    def note_lost_worker(self, run: PlainRun, attempt: int | None = None) -> None:
         self._note("lost worker", run.name)
 
     def look(self, look: Callable[[], T]) -> T:

@@ -165,6 +165,16 @@ def test_a_lost_worker_alone_is_retried() -> None:
     assert (run.deferred, run.lost_worker, run.is_cancel_requested()) == ("retry", False, False)
 
 
+def test_a_worker_lost_in_an_earlier_attempt_does_not_stop_the_next_one() -> None:
+    """A pool may tell so late; so it says which attempt it means."""
+    w = make_world(backoff=STEADY)
+    run = start_retried(w)
+    w.scheduler.note_lost_worker(run, w.now, run.attempt + 1)
+    assert not run.is_cancel_requested()
+    w.scheduler.note_lost_worker(run, w.now, run.attempt)
+    assert run.is_cancel_requested()
+
+
 def test_a_cancellation_after_a_lost_worker_counts() -> None:
     w = make_world(backoff=STEADY)
     run = start_retried(w)

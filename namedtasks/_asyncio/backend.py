@@ -608,9 +608,9 @@ class AsyncioBackend:
             self.waits.idle.unpark_all()
             self._close_if_done()
 
-    def note_lost_worker(self, run: AsyncioRun) -> None:
-        """Ask *run* to stop, because its pool has lost a worker."""
-        self.scheduler.note_lost_worker(run, self.now())
+    def note_lost_worker(self, run: AsyncioRun, attempt: int | None = None) -> None:
+        """Ask *run* to stop, because its pool has lost a worker, in this *attempt* if given."""
+        self.scheduler.note_lost_worker(run, self.now(), attempt)
         self.finished()
 
     # Acting for the scheduler
@@ -880,7 +880,7 @@ async def call_in_executor(
         backend.threads.submit(partial(_run_in_thread, ended, call))
     else:
         try:
-            lost = partial(in_loop, run.note_lost_worker)
+            lost = partial(in_loop, run.note_lost_worker, run.attempt)
             seconds = run.overdue_after
             run.job = submit(executor, fn, args, ended, lost=lost, overdue_after=seconds)
         except KeyboardInterrupt:  # a Ctrl-C, for example in the function that gives the pool

@@ -503,9 +503,7 @@ class ThreadBackend:
         attempt = run.attempt if attempt is None else attempt
         self._begin(run, attempt)  # the worker may be lost before the submitter has noted that
         with self.lock:
-            if not run.is_in_attempt(attempt):
-                return
-            self.scheduler.note_lost_worker(run, self.now())
+            self.scheduler.note_lost_worker(run, self.now(), attempt)
         self.finished()
 
     # Acting for the scheduler

@@ -284,9 +284,9 @@ class TrioBackend:
         finally:
             del error, failure, rest, run  # no cycle through the error's traceback
 
-    def note_lost_worker(self, run: TrioRun) -> None:
-        """Ask *run* to stop, because its pool has lost a worker."""
-        self.scheduler.note_lost_worker(run, self.now())
+    def note_lost_worker(self, run: TrioRun, attempt: int | None = None) -> None:
+        """Ask *run* to stop, because its pool has lost a worker, in this *attempt* if given."""
+        self.scheduler.note_lost_worker(run, self.now(), attempt)
         self.finished()
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
