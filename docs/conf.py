@@ -1,9 +1,10 @@
 """How Sphinx makes the site: ``make docs``. Needs no network, and each warning is an error.
 
-The pages are written to be read on the forge, too. What the site wants
-otherwise is done here: README.md lists the pages, and its lists become the
-tables of contents; a link to a folder leads to its README; a picture for light
-and dark becomes two.
+The pages are written to be read on the repository's website, too. What the
+site needs in another form is changed here: the lists of pages in README.md
+become the tables of contents; a link to a folder leads to its README; a picture
+for light and dark becomes two; and what stands between ``<!-- tabs -->`` and
+``<!-- end of tabs -->`` becomes a tab for each dialect.
 
 Docstrings are reStructuredText, and single backticks are cross-references. One
 that leads out of the package becomes plain text if what it names can be
@@ -60,7 +61,7 @@ author = "The namedtasks developers"
 project_copyright = author
 release = version = namedtasks.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib_trio"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_design", "sphinxcontrib_trio"]
 root_doc = "index"
 exclude_patterns = ["_build", "README.md"]
 nitpicky = True
@@ -92,6 +93,11 @@ _LINK = re.compile(r"\]\((?P<path>[^)#:\s]+)(?P<heading>#[^)]*)?\)")
 _PICTURE = re.compile(
     r'<picture>\s*<source [^>]*srcset="(?P<dark>[^"]+)">\s*'
     r'<img alt="(?P<alt>[^"]*)" src="(?P<light>[^"]+)">\s*</picture>'
+)
+_TABS = re.compile(r"^<!-- tabs -->\n(?P<tabs>.*?)^<!-- end of tabs -->$", re.MULTILINE | re.DOTALL)
+_TAB = re.compile(
+    r"^\*\*(?P<dialect>asyncio|threads|trio)\*\*\n(?P<text>.*?)(?=^\*\*(?:asyncio|threads|trio)\*\*$|\Z)",
+    re.MULTILINE | re.DOTALL,
 )
 _BENCHMARKS = ROOT / "benchmarks" / "README.md"
 _MOVED = {
@@ -128,7 +134,21 @@ def page(name: str, text: str) -> str:
         text = relinked(_BENCHMARKS.read_text(encoding="utf-8"), _BENCHMARKS.parent, folder)
     elif name.startswith("examples/") and (folder / "controller.py").exists():
         text += "\n## controller.py\n\n```{literalinclude} controller.py\n```\n"
-    return relinked(doubled(text), folder, folder)
+    return relinked(tabbed(doubled(text)), folder, folder)
+
+
+def tabbed(text: str) -> str:
+    """Turn the tabs in *text* into those of the site, where a choice holds for all pages."""
+
+    def tab(found: re.Match[str]) -> str:
+        name = found["dialect"]
+        return f"````{{tab-item}} {name}\n:sync: {name}\n{found['text']}````\n"
+
+    def tabs(found: re.Match[str]) -> str:
+        items = _TAB.sub(tab, found["tabs"])
+        return f"`````{{tab-set}}\n:sync-group: dialect\n{items}`````"
+
+    return _TABS.sub(tabs, text)
 
 
 def doubled(text: str) -> str:

@@ -8,13 +8,19 @@ A ``text`` block that follows is what was printed, exactly; only how long
 pytest took is left out. The pages show all that is printed to standard output;
 the README, which has to be short, need not.
 
-`trio.run` runs in virtual time, unless the page holds the invisible comment
-``<!-- real time -->``: a page with threads or processes that take their time.
-On a page with ``<!-- each block alone -->`` no block knows of the ones before it.
+A page with tabs is run once for each dialect, without the tabs of the others:
+from ``<!-- tabs -->`` to ``<!-- end of tabs -->``, each tab begins with a line
+that holds the dialect's name alone, ``**asyncio**``.
+
+`asyncio.run` and `trio.run` run in virtual time, unless the page holds the
+invisible comment ``<!-- real time -->``: a page with processes, or with threads
+on asyncio, that take their time. Plain threads always take real time.
+On a page with ``<!-- each block alone -->`` a block does not see the ones before it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import io
@@ -25,15 +31,17 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 from unittest import mock
 
 import trio
-from sybil import Example, Sybil
+from sybil import Document, Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 from trio.testing import MockClock
+
+from tests.virtual_loop import VirtualLoop
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
@@ -43,6 +51,8 @@ PAGES = [
 ]
 REAL_TIME = "<!-- real time -->"
 EACH_ALONE = "<!-- each block alone -->"
+TABS, END_OF_TABS = "<!-- tabs -->", "<!-- end of tabs -->"
+DIALECTS = ("asyncio", "threads", "trio")
 
 _FILE_NAME = re.compile(r"# (\w+\.py)\n")
 _PYTEST_OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly")
@@ -55,19 +65,68 @@ def tool(name: str) -> Any:
 
 
 def run_page(page: pathlib.Path, folder: pathlib.Path) -> None:
-    """Run all examples of *page*; its files go to the empty *folder*.
+    """Run all examples of *page*, for each dialect that has a tab there.
+
+    Its files go to *folder*, which is empty, or to a folder in it for each dialect.
 
     Raises:
         AssertionError: something else was printed than the page says.
     """
     text = page.read_text(encoding="utf-8")
+    dialects = dialects_of(text)
+    if not dialects:
+        _run_text(text, page, folder)
+    for dialect in dialects:
+        (folder / dialect).mkdir()
+        _run_text(for_dialect(text, dialect), page, folder / dialect)
+
+
+def dialects_of(text: str) -> list[str]:
+    """Return the dialects that have a tab in *text*."""
+    tabs = {tab.strip("*") for tab in text.split("\n") if _is_tab(tab)}
+    return [dialect for dialect in DIALECTS if dialect in tabs]
+
+
+def for_dialect(text: str, dialect: str) -> str:
+    """Return *text* with an empty line for each line of another dialect's tab.
+
+    Raises:
+        AssertionError: its tabs are not in the form that the site needs.
+    """
+    lines: list[str] = []
+    tab: str | None = None  # "" between the beginning of the tabs and the first of them
+    for line in text.split("\n"):
+        if line == TABS:
+            assert tab is None, "tabs inside tabs"
+            tab = ""
+        elif line == END_OF_TABS:
+            assert tab, "the end of tabs that have not begun, or are empty"
+            tab = None
+        elif _is_tab(line):
+            assert tab is not None, f"{line} outside tabs"
+            assert line.strip("*") > tab, f"{line} after {tab}: the order is {DIALECTS}"
+            tab = line.strip("*")
+        elif tab == "":
+            assert line == "", f"text before the first tab: {line}"
+        lines.append(line if tab in (None, dialect) else "")
+    assert tab is None, "tabs that do not end"
+    return "\n".join(lines)
+
+
+def _is_tab(line: str) -> bool:
+    return line.startswith("**") and line.endswith("**") and line.strip("*") in DIALECTS
+
+
+def _run_text(text: str, page: pathlib.Path, folder: pathlib.Path) -> None:
     reader = _Reader(folder, shows_all=page != README, each_alone=EACH_ALONE in text)
-    sybil = Sybil(
-        parsers=[CodeBlockParser("python", reader.run), CodeBlockParser("text", reader.compare)]
-    )
+    parsers = [CodeBlockParser("python", reader.run), CodeBlockParser("text", reader.compare)]
+    document = Document(text, str(page))
+    for parser in parsers:
+        for region in parser(document):
+            document.add(region)
     time = contextlib.nullcontext() if REAL_TIME in text else _virtual_time()
     with time, _at_home_in(folder), _handlers_put_back():
-        for example in sybil.parse(page).examples():
+        for example in document.examples():
             example.evaluate()
     reader.assert_all_shown("the end")
 
@@ -133,13 +192,22 @@ def _without_time(printed: str) -> str:
 
 @contextlib.contextmanager
 def _virtual_time() -> Generator[None]:
-    really_run = trio.run
+    run_trio = trio.run
 
     def run(async_fn: Callable[..., Awaitable[Any]], *args: object) -> Any:
-        return really_run(async_fn, *args, clock=MockClock(autojump_threshold=0))
+        return run_trio(async_fn, *args, clock=MockClock(autojump_threshold=0))
 
-    with mock.patch("trio.run", run):
+    with mock.patch("trio.run", run), mock.patch("asyncio.run", _run_asyncio):
         yield
+
+
+def _run_asyncio(main: Coroutine[Any, Any, Any], *, debug: bool | None = None) -> Any:
+    with asyncio.Runner(loop_factory=VirtualLoop, debug=debug) as runner:
+        loop = runner.get_loop()
+        result = runner.run(main)
+    assert isinstance(loop, VirtualLoop)
+    assert loop.complaints == []
+    return result
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import EACH_ALONE, PAGES, README, ROOT, run_page
+from tests.docs.pages import EACH_ALONE, PAGES, README, ROOT, for_dialect, run_page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -61,6 +61,80 @@ def test_on_a_page_to_copy_from_no_example_leans_on_another(tmp_path: pathlib.Pa
         run_page(page, tmp_path)
 
 
+TABS = """<!-- tabs -->
+
+**asyncio**
+
+```python
+word = "loop"
+```
+
+**trio**
+
+```python
+word = "nursery"
+```
+
+<!-- end of tabs -->
+
+```python
+print(word)
+```
+
+```text
+{}
+```
+"""
+
+
+def test_a_page_with_tabs_runs_once_for_each_dialect(tmp_path: pathlib.Path) -> None:
+    """A reader follows one of the tabs, so each run has that one and what is outside tabs."""
+    page = tmp_path / "page.md"
+    for shown in ("loop", "nursery"):  # right for one of them
+        page.write_text(TABS.format(shown), encoding="utf-8")
+        (tmp_path / shown).mkdir()
+        with pytest.raises(AssertionError, match=r"loop.*nursery|nursery.*loop"):
+            run_page(page, tmp_path / shown)
+    asyncio = for_dialect(TABS, "asyncio")
+    assert "loop" in asyncio
+    assert "nursery" not in asyncio
+    assert asyncio.count("\n") == TABS.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("**trio**", "outside tabs"),
+        ("<!-- tabs -->\n**trio**\n<!-- tabs -->", "tabs inside tabs"),
+        ("<!-- tabs -->\n**trio**\n**asyncio**\n<!-- end of tabs -->", "the order is"),
+        ("<!-- tabs -->\n**trio**\n**trio**\n<!-- end of tabs -->", "the order is"),
+        ("<!-- tabs -->\nwords\n**trio**\n<!-- end of tabs -->", "text before the first tab"),
+        ("<!-- tabs -->\n<!-- end of tabs -->", "are empty"),
+        ("<!-- end of tabs -->", "have not begun"),
+        ("<!-- tabs -->\n**trio**", "do not end"),
+    ],
+)
+def test_tabs_have_the_form_that_the_site_needs(text: str, fault: str) -> None:
+    with pytest.raises(AssertionError, match=fault):
+        for_dialect(text, "trio")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_tabs_of_a_page_are_in_that_form(page: pathlib.Path) -> None:
+    for_dialect(page.read_text(encoding="utf-8"), "asyncio")
+
+
+def test_an_example_on_asyncio_runs_in_virtual_time(tmp_path: pathlib.Path) -> None:
+    program = """python
+import asyncio
+async def main():
+    begun = asyncio.get_running_loop().time()
+    await asyncio.sleep(10_000)
+    return asyncio.get_running_loop().time() - begun
+print(asyncio.run(main()))"""
+    run_page(page_with(tmp_path, program, "text\n10000.0"), tmp_path)
+
+
 def test_each_link_between_the_pages_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
@@ -82,4 +156,4 @@ def test_each_link_to_a_heading_finds_it() -> None:
 
 
 def test_there_are_examples_to_run() -> None:
-    assert README.read_text(encoding="utf-8").count("```python") == 3
+    assert README.read_text(encoding="utf-8").count("```python") >= 3

@@ -95,6 +95,20 @@ def test_a_picture_for_light_and_dark_becomes_two() -> None:
     assert text == "![A](l.svg){.only-light}\n![A](d.svg){.only-dark}"
 
 
+def test_tabs_become_the_sites() -> None:
+    """With a line between two of them, and the same choice on all pages."""
+    written = (
+        "A\n<!-- tabs -->\n\n**asyncio**\n\n```python\n1\n```\n\n"
+        "**trio**\n\n2\n\n<!-- end of tabs -->\nB"
+    )
+    made = (
+        "A\n`````{tab-set}\n:sync-group: dialect\n\n"
+        "````{tab-item} asyncio\n:sync: asyncio\n\n```python\n1\n```\n\n````\n"
+        "````{tab-item} trio\n:sync: trio\n\n2\n\n````\n`````\nB"
+    )
+    assert conf.page("explanation/anything", written) == made
+
+
 def test_the_first_pages_picture_is_found_from_there() -> None:
     """It is README.md's, which is one folder up."""
     text = conf.page("index", "")
