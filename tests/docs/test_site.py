@@ -10,7 +10,7 @@ import pytest
 
 import namedtasks
 import namedtasks.instruments
-from tests.docs.pages import ROOT
+from tests.docs.pages import DIALECTS, ROOT
 from tests.public_api import MODULES, public
 
 DOCS = ROOT / "docs"
@@ -68,7 +68,8 @@ def test_the_first_page_leads_to_the_rooms() -> None:
     text = conf.page("index", "")
     assert text.startswith("# namedtasks\n")
     assert "\ntutorial/index\nhow-to/index\nreference/index\nexplanation/index\n" in text
-    assert "](tutorial/first-controller.md)" in text
+    for dialect in DIALECTS:
+        assert f"](tutorial/{dialect}.md)" in text
 
 
 @pytest.mark.parametrize(
