@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import EACH_ALONE, PAGES, README, ROOT, for_dialect, run_page
+from tests.docs.pages import DIALECTS, EACH_ALONE, PAGES, README, ROOT, for_dialect, run_page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -155,5 +155,7 @@ def test_each_link_to_a_heading_finds_it() -> None:
             assert anchor in found, f"{page.relative_to(ROOT)}: {target}#{anchor}"
 
 
-def test_there_are_examples_to_run() -> None:
-    assert README.read_text(encoding="utf-8").count("```python") >= 3
+def test_the_readme_has_programs_for_each_dialect() -> None:
+    text = README.read_text(encoding="utf-8")
+    for dialect in DIALECTS:
+        assert for_dialect(text, dialect).count("```python") >= 2

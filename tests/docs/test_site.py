@@ -72,6 +72,13 @@ def test_the_first_page_leads_to_the_rooms() -> None:
         assert f"](tutorial/{dialect}.md)" in text
 
 
+def test_the_first_page_has_the_first_program_in_tabs() -> None:
+    """The site's first page ends before "Try it", which is for a checkout."""
+    text = conf.page("index", "")
+    for dialect in DIALECTS:
+        assert f"````{{tab-item}} {dialect}\n" in text
+
+
 @pytest.mark.parametrize(
     ("written", "on_the_site"),
     [
