@@ -1,8 +1,8 @@
-"""Writes the tables of busy names into docs/explanation/states.md: it asks a map for each cell.
+"""Writes the tables of busy names into docs/explanation/states.md, from the behaviour of a map.
 
-For each place that a name can be in, and each value of ``if_busy``, it brings a
-map there, makes a start, and looks what came of it; and the same for all that
-can happen to a pending run. Nothing that the tables say is written here.
+For each situation of a name and each value of ``if_busy``, it brings a map into that situation,
+makes a start, and writes down the outcome. It does the same for each event that can end or begin
+a pending run. This file contains no outcome of any cell.
 
 Run it as ``python docs/tools/busy_tables.py``.
 """
@@ -34,11 +34,11 @@ POLICIES: tuple[IfBusy, ...] = typing.get_args(IfBusy)
 WAIT = 1.0
 
 
-# A map that is asked
+# The map behind a cell
 
 
 class PlannedError(Exception):
-    """Says what its failure comes to: the seconds to wait."""
+    """A failure that states its own wait, in seconds."""
 
     def __init__(self, delay: float | None) -> None:
         super().__init__()
@@ -46,10 +46,10 @@ class PlannedError(Exception):
 
 
 class Policy:
-    """Does as the error says."""
+    """The policy that returns the wait of the error."""
 
     def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float | None:
-        """Say how long to wait."""
+        """Return the seconds to wait."""
         del failures, run
         assert isinstance(error, PlannedError)
         return error.delay
@@ -57,13 +57,13 @@ class Policy:
 
 @attrs.define
 class Body:
-    """The body of a run that ends when it is told to, and is not stopped before."""
+    """The body of a run: it ends when `end` is called, and nothing stops it before."""
 
     go: trio.Event = attrs.field(factory=trio.Event)
     error: Exception | None = None
 
     async def run(self) -> None:
-        """Wait for `end`; a cancel is heeded after that, if there was one."""
+        """Wait for `end`; only then react to a cancellation."""
         with trio.CancelScope(shield=True):
             await self.go.wait()
         if self.error is not None:
@@ -71,7 +71,7 @@ class Body:
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def end(self, error: Exception | None = None) -> None:
-        """Let it end, and all that follows from it happen."""
+        """End the body, and wait until all consequences have happened."""
         self.error = error
         self.go.set()
         await wait_all_tasks_blocked()
@@ -79,7 +79,7 @@ class Body:
 
 @attrs.define
 class World:
-    """A map, what runs in it, and what is pending."""
+    """A map, with its running and its pending run."""
 
     tasks: TaskMap
     body: Body = attrs.field(factory=Body)
@@ -91,23 +91,23 @@ class World:
     """Set to leave the map's block."""
 
     def start(self, name: object, if_busy: IfBusy = "refuse") -> TaskHandle[Any] | None:
-        """Start one more run."""
+        """Start another run."""
         self.later.append(Body())
         return self.tasks.start_soon(name, self.later[-1].run, if_busy=if_busy, since=self.look)
 
     async def runs(self, name: object = NAME) -> None:
-        """Have *name* run."""
+        """Bring *name* into the state running."""
         self.running = self.tasks.start_soon(name, self.body.run)
         await wait_all_tasks_blocked()
 
     async def fails(self, delay: float = WAIT) -> None:
-        """Have the name fail."""
+        """Let a run of the name fail."""
         await self.runs()
         await self.body.end(PlannedError(delay))
         self.running, self.body = None, Body()
 
     async def is_to_retry(self) -> None:
-        """Have the name fail, and wait to retry."""
+        """Let a run with ``retry=True`` fail, so that it waits for its next attempt."""
         body = Body()
         self.later.append(body)
 
@@ -120,26 +120,26 @@ class World:
         await wait_all_tasks_blocked()
 
     async def is_out_of_date(self) -> None:
-        """Have a run of the name end after the listing."""
+        """Begin an observation, and let a run of the name end after it."""
         self.look = self.tasks.observe()
         await self.runs()
         await self.body.end()
         self.body = Body()
 
     async def is_put_off(self, how: IfBusy, name: object = NAME) -> None:
-        """Have a run of *name* pending."""
+        """Start a run of *name* that becomes pending."""
         self.pending = self.start(name, how)
         await wait_all_tasks_blocked()
 
     async def goes_by(self) -> None:
-        """Let the wait go by."""
+        """Move the clock to the end of the wait."""
         clock = trio.lowlevel.current_clock()
         assert isinstance(clock, MockClock)
         clock.jump(WAIT)
         await wait_all_tasks_blocked()
 
     async def shut_down(self) -> None:
-        """Shut down, and let the grace go by."""
+        """Shut down, and move the clock past the grace."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: self.tasks.shutdown(grace=WAIT / 2))
             await wait_all_tasks_blocked()
@@ -147,7 +147,7 @@ class World:
             await self.goes_by()
 
     def end(self) -> None:
-        """Let all end that there is."""
+        """End all runs, and leave the block."""
         self.tasks.cancel_all()
         for body in (self.body, *self.later):
             body.go.set()
@@ -155,7 +155,7 @@ class World:
 
 
 async def _keep_open(task_status: trio.TaskStatus[World]) -> None:
-    """Keep a map open until its world is to leave the block."""
+    """Open a map, and keep it open until `World.leave` is set."""
     async with namedtasks.open_task_map(backoff=Policy(), instruments=()) as tasks:
         world = World(tasks)
         task_status.started(world)
@@ -172,33 +172,33 @@ async def _in_a_world(ask: Callable[[World], Awaitable[str]]) -> str:
 
 
 def asked(ask: Callable[[World], Awaitable[str]]) -> str:
-    """What *ask* answers, in a world and a time of its own."""
+    """Return the answer of *ask*, which gets a map and a clock of its own."""
     return trio.run(_in_a_world, ask, clock=MockClock())
 
 
-# What a start comes to
+# The outcome of a start
 
 
 class Place(enum.Enum):
-    """Where a name may stand before a start."""
+    """The situations that a name may be in before a start."""
 
     FREE = "free"
     RUNNING = "running"
     STOPPING = "running, asked to stop"
-    QUEUED = "running, one pending"
+    QUEUED = "running, with a pending run"
     WAITING = "waiting"
-    WAITING_QUEUED = "waiting, one pending"
-    WAITING_TO_RETRY = "waiting, to retry"
+    WAITING_QUEUED = "waiting, with a pending run"
+    WAITING_TO_RETRY = "waiting to retry"
     READY = "ready"
     GAVE_UP = "gave up"
-    OVERLAPPED = "free, a name that overlaps it runs"
-    WAITING_OVERLAPPED = "waiting, a name that overlaps it runs"
-    READY_OVERLAPPED = "ready, a name that overlaps it runs"
-    GAVE_UP_OVERLAPPED = "gave up, a name that overlaps it runs"
-    CLAIMED = "free, a replacement that overlaps it is pending"
-    CLAIMS = "its own replacement is pending for one that overlaps it"
-    OUT_OF_DATE = "any, on an old listing (`since=`)"
-    CLOSED = "any, in a closed map"
+    OVERLAPPED = "free, while an overlapping name runs"
+    WAITING_OVERLAPPED = "waiting, while an overlapping name runs"
+    READY_OVERLAPPED = "ready, while an overlapping name runs"
+    GAVE_UP_OVERLAPPED = "gave up, while an overlapping name runs"
+    CLAIMED = "free, while an overlapping replacement is pending"
+    CLAIMS = "free, while its own replacement waits for an overlapping run"
+    OUT_OF_DATE = "any state, on an old listing (`since=`)"
+    CLOSED = "any state, in a closed map"
 
 
 Step = Callable[[World], Awaitable[None]]
@@ -252,7 +252,7 @@ WAY_TO: dict[Place, tuple[Step, ...]] = {
 
 
 def start(place: Place, if_busy: IfBusy) -> str:
-    """What a start comes to: in words."""
+    """Return the outcome of a start, in words."""
 
     async def ask(world: World) -> str:
         for step in WAY_TO[place]:
@@ -265,19 +265,19 @@ def start(place: Place, if_busy: IfBusy) -> str:
         if handle is None:
             return "`None`"
         if handle is world.running:
-            return "the run in progress"
+            return "joins the run in progress"
         if handle is world.pending:
-            return "the run that retries"
+            return "joins the retry"
         what = "runs" if world.tasks.get(name) is handle else "pending"
         if world.pending is not None and world.pending.done:
-            what += ", in the pending one's place"
+            what += ", superseding the pending run"
         return what
 
     return asked(ask)
 
 
 def starts() -> str:
-    """A Markdown table: a row for each place, a column for each value of if_busy."""
+    """Return a Markdown table: a row for each situation, a column for each value of if_busy."""
     lines = [
         "| | " + " | ".join(f"`{policy!r}`".replace("'", '"') for policy in POLICIES) + " |",
         "|---" * (len(POLICIES) + 1) + "|",
@@ -288,37 +288,37 @@ def starts() -> str:
     return "\n".join(lines) + "\n"
 
 
-# What becomes of a pending run
+# The outcome of a pending run
 
 
 class Kind(enum.Enum):
-    """What a pending run waits for."""
+    """The kinds of pending runs, each with the event that it waits for."""
 
-    REPLACES = "`replace`: a run's end"
-    COMES_AFTER = "`queue`: a run's end"
-    SITS_OUT = "`queue`: the end of a wait"
-    RETRIES = "`retry=True`: the end of a wait"
+    REPLACES = "`replace`, until a run ends"
+    COMES_AFTER = "`queue`, until a run ends"
+    SITS_OUT = "`queue`, until a wait ends"
+    RETRIES = "`retry=True`, until a wait ends"
 
 
 class Event(enum.Enum):
-    """What may happen."""
+    """The events that a pending run may meet."""
 
-    RETURN = "the run before it returns"
+    RETURN = "the earlier run returns"
     FAIL = "… fails"
     FAIL_UNCOUNTED = "… fails uncounted"
-    FAIL_LAST = "… fails, gives up"
-    CANCEL = "… is cancelled, and heeds it"
+    FAIL_LAST = "… fails, and the name gives up"
+    CANCEL = "… is cancelled, and stops"
     TIME = "the wait ends"
     FORGET = "`forget(name)`"
-    REPLACE = "a newer start, `replace`"
-    QUEUE = "a newer start, `queue`"
+    REPLACE = "a newer start with `replace`"
+    QUEUE = "a newer start with `queue`"
     OWN_CANCEL = "its own handle is cancelled"
     CANCEL_NAME = "`cancel(name)`"
     LEAVE = "the block ends"
     CLOSE = "`close()`"
-    CLOSE_RETURN = "… then the run before it returns"
+    CLOSE_RETURN = "… then the earlier run returns"
     CLOSE_FAIL = "… then it fails"
-    GRACE = "`shutdown(grace)`, the grace is over"
+    GRACE = "`shutdown(grace)`, when the grace is over"
 
 
 async def _close_and_end(world: World, error: Exception | None = None) -> None:
@@ -366,7 +366,7 @@ AFTER_CLOSE = (Event.CLOSE_RETURN, Event.CLOSE_FAIL)
 
 
 def happens(kind: Kind, event: Event) -> str:
-    """What becomes of the pending run: in words."""
+    """Return the outcome of a pending run, in words."""
     sits_out = kind in (Kind.SITS_OUT, Kind.RETRIES)
     if (sits_out and event in (*ENDS, *AFTER_CLOSE)) or (event is Event.TIME and not sits_out):
         return ""
@@ -385,7 +385,7 @@ def happens(kind: Kind, event: Event) -> str:
         if world.pending.attempts > attempts:
             return "begins"
         is_new = not sits_out and world.tasks.state(NAME) is State.WAITING
-        return "sits out the wait" if is_new else "—"
+        return "begins after the wait" if is_new else "—"
 
     return asked(ask)
 
@@ -395,11 +395,11 @@ async def _why(handle: TaskHandle[Any]) -> str:
         await handle.wait()
     except namedtasks.TaskCancelledError as error:
         return "ends" if error.reason in (None, "…") else f"ends: {error.reason}"
-    raise AssertionError("it has returned")
+    raise AssertionError("the pending run returned a value")
 
 
 def endings() -> str:
-    """A Markdown table: a row for each event, a column for each kind of pending run."""
+    """Return a Markdown table: a row for each event, a column for each kind of pending run."""
     lines = [
         "| | " + " | ".join(kind.value for kind in Kind) + " |",
         "|---" * (len(Kind) + 1) + "|",
@@ -416,7 +416,7 @@ TABLES = {"starts": starts, "pending runs": endings}
 
 
 def page_with(tables: dict[str, str], page: str) -> str:
-    """The *page* with *tables* in the place of those that it has."""
+    """Return *page* with its tables replaced by *tables*."""
     for what, table in tables.items():
         before, rest = page.split(BEGIN.format(what))
         after = rest.split(END.format(what))[1]
@@ -425,7 +425,7 @@ def page_with(tables: dict[str, str], page: str) -> str:
 
 
 def all_tables() -> dict[str, str]:
-    """Both tables, made anew."""
+    """Return both tables, newly made."""
     return {what: make() for what, make in TABLES.items()}
 
 

@@ -1,10 +1,10 @@
-"""Shows the demos in their READMEs: pictures of the volume controller, the lines of the others.
+"""Writes the demos into their READMEs: pictures of the volume controller, lines of the others.
 
-The demos work on real volumes in real time, and no two runs are the same. So a run
-of each is kept, in docs/tools/demo.json, and all is made of that.
+The demos work on real volumes in real time, and no two runs are the same. So docs/tools/demo.json
+keeps one run of each, and everything here is made of it.
 
-``python -m docs.tools.demo`` only writes. ``make pictures RECORD=yes`` runs the
-demos first, on the best backend that works here, and keeps what they showed.
+``python -m docs.tools.demo`` only writes. ``make pictures RECORD=yes`` runs the demos first, on
+the best backend that works here, and keeps their output.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ EXAMPLES = DOCS / "examples"
 KEPT = pathlib.Path(__file__).with_suffix(".json")
 DEMO = EXAMPLES / "volume_controller"
 PLAIN = ("reconcile_threads", "reconcile_asyncio")
-"""The demos that print lines only."""
+"""The demos that only print lines."""
 
 COLUMNS, LINES = 92, 40
-"""Of the terminal that the demo is given."""
+"""The size of the demo's terminal."""
 PERIOD = 0.05
-"""Seconds between two looks at it: any moment may be the interesting one."""
+"""Seconds between two frames."""
 
 
 # Running them
@@ -44,12 +44,12 @@ PERIOD = 0.05
 
 @attrs.define(eq=False)
 class Screen:
-    """The demo's own live table on a terminal of its own, whose pictures are kept."""
+    """A display that keeps each frame of the demo's live table."""
 
     frames: list[dict[str, Any]] = attrs.field(factory=list[dict[str, Any]], init=False)
-    """What the terminal showed: when, and its lines."""
+    """The frames: each has its time and its lines."""
     events: list[dict[str, Any]] = attrs.field(factory=list[dict[str, Any]], init=False)
-    """What the table was told."""
+    """The events that the table got."""
     reached: bool = attrs.field(default=False, init=False)
     _paper: io.StringIO = attrs.field(factory=io.StringIO, init=False)
     _table: Any = attrs.field(init=False)
@@ -61,7 +61,7 @@ class Screen:
         self._table = LiveTable(_console(self._paper))
 
     def show(self, line: Any) -> None:
-        """Have the table learn it, and keep it."""
+        """Pass *line* to the table, and keep it."""
         self._table.show(line)
         facts = {
             key: line.facts[key]
@@ -71,14 +71,14 @@ class Screen:
         self.events.append({"at": round(line.at, 3), "what": line.event, **facts})
 
     async def watch(self, observe: Callable[[], Mapping[str, Any]]) -> None:
-        """Keep what the terminal shows, over and over, until cancelled."""
+        """Keep a frame every `PERIOD` seconds, until cancelled."""
         while True:
             at = round(trio.current_time() - self._begun, 3)
             self.frames.append({"at": at, "lines": self._shown(observe())})
             await trio.sleep(PERIOD)
 
     def end(self, summary: Any) -> None:
-        """Note whether all went well."""
+        """Note whether the demo succeeded."""
         self.reached = summary.exit_code == 0
 
     def _shown(self, states: Mapping[str, Any]) -> list[str]:
@@ -89,16 +89,16 @@ class Screen:
 
 
 def _console(paper: io.StringIO) -> Any:
-    from rich.console import Console  # noqa: PLC0415 - to draw what was kept needs no rich
+    from rich.console import Console  # noqa: PLC0415 - drawing a kept run needs no rich
 
     return Console(file=paper, width=COLUMNS, height=LINES)
 
 
 async def run_a_day() -> dict[str, Any]:
-    """Run the volume controller once; what was seen.
+    """Run the volume controller once, and return its volumes, events and best frame.
 
     Raises:
-        RuntimeError: it did not reach what it should.
+        RuntimeError: the demo did not succeed.
     """
     from volume_controller import config  # noqa: PLC0415
     from volume_controller.__main__ import KINDS  # noqa: PLC0415
@@ -115,7 +115,7 @@ async def run_a_day() -> dict[str, Any]:
             session = Session(desired, KINDS, None, work, report, stop, 120.0)
             report.summarize(await session.run())
     if not screen.reached:
-        raise RuntimeError("the demo did not end well")
+        raise RuntimeError("the demo failed")
     return {
         "volumes": list(desired.volumes),
         "events": screen.events,
@@ -124,7 +124,7 @@ async def run_a_day() -> dict[str, Any]:
 
 
 def interest(frame: Mapping[str, Any]) -> tuple[int, int, int]:
-    """How much there is to see: volumes that wait, their failures, volumes that run."""
+    """Return how interesting *frame* is: volumes that wait, their failures, volumes that run."""
     rows = [line.split("│") for line in frame["lines"] if line.startswith("│")]
     waiting = [row for row in rows if row[5].strip() not in ("", "0.0 s")]
     failures = sum(int(row[4]) for row in waiting)
@@ -132,14 +132,14 @@ def interest(frame: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def run_plain(name: str) -> list[str]:
-    """Run one of the demos that print lines; what it printed."""
+    """Run one of the demos that print lines, and return its lines."""
     command = [sys.executable, "-m", name]
     ended = subprocess.run(command, cwd=EXAMPLES, check=True, capture_output=True, text=True)
     return ended.stdout.splitlines()
 
 
 def record() -> dict[str, Any]:
-    """Run all demos; what is to be kept of it."""
+    """Run all demos, and return what to keep."""
     sys.path.insert(0, str(EXAMPLES))
     return {
         "on": {"python": platform.python_version(), "system": platform.system()},
@@ -148,23 +148,23 @@ def record() -> dict[str, Any]:
     }
 
 
-# Showing what was kept
+# Writing a kept run
 
 
 def load() -> dict[str, Any]:
-    """What was kept."""
+    """Return the kept run."""
     kept: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8"))
     return kept
 
 
 def rows(told: Mapping[str, Any]) -> list[timeline.Row]:
-    """What became of each volume of a day."""
+    """Return a row for each volume of a day."""
     events = [_event(one) for one in told["events"] if "operation" in one]
     return timeline.rows_of(events, told["volumes"])
 
 
 def day(kept: Mapping[str, Any], theme: svg.Theme) -> str:
-    """The day over time."""
+    """Return the picture of the day over time."""
     told = kept["day"]
     found = rows(told)
     phases = [one for one in told["events"] if one["what"] == "phase"]
@@ -173,8 +173,8 @@ def day(kept: Mapping[str, Any], theme: svg.Theme) -> str:
     look = timeline.Look(
         title=f"A day of {len(found)} volumes: {runs} operations, {failed} of them fail",
         desc=(
-            f"A row for each of {len(found)} volumes, a bar for each operation; where one fails, "
-            "its name waits, and then it is tried again. "
+            f"A row for each of {len(found)} volumes, a bar for each operation. After a failure "
+            "the name waits, and then the operation runs again. "
             + " ".join(f"{row.volume}: {row.counts}." for row in found if row.waits)
             + f" Runs of one volume that overlap: {overlaps}."
         ),
@@ -207,26 +207,26 @@ def _counts(rows: Sequence[timeline.Row]) -> tuple[int, int, int]:
 
 
 def table(kept: Mapping[str, Any], theme: svg.Theme) -> str:
-    """What the terminal showed at an interesting moment."""
+    """Return the picture of the most interesting frame."""
     frame = kept["day"]["frame"]
     waiting, _, running = interest(frame)
     title = f"The volume controller's table after {frame['at']:.1f} s"
     desc = (
-        "A table in a terminal, a row for each volume: its node, what it does, its failures in a "
-        f"row, when it is tried again, and its last error. Volumes that something is done to: "
+        "A table in a terminal, a row for each volume: its node, its state, its failures in a "
+        f"row, the time until its next try, and its last error. Volumes with a running operation: "
         f"{running}. Volumes that wait after a failure: {waiting}."
     )
     return terminal.picture(frame["lines"], title, desc, theme)
 
 
 def page_with(lines: Sequence[str], page: str) -> str:
-    """The *page* of a demo that prints lines, with its *lines*."""
+    """Return the *page* of a demo with its *lines*."""
     block = "\n".join(["```text", *lines, "```"]) + "\n"
     return between_marks("docs/tools/demo.py", block, page)
 
 
 def write(kept: Mapping[str, Any], folder: pathlib.Path) -> None:
-    """Write the pictures, and the lines into their pages, below *folder*."""
+    """Write the pictures and the pages below *folder*."""
     svg.write_both(folder / DEMO.name, "day", lambda theme: day(kept, theme))
     svg.write_both(folder / DEMO.name, "table", lambda theme: table(kept, theme))
     for name in PLAIN:
@@ -236,8 +236,10 @@ def write(kept: Mapping[str, Any], folder: pathlib.Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write what was kept, after running the demos if that is asked for."""
-    parser = argparse.ArgumentParser(prog="docs.tools.demo", description="Shows the demos.")
+    """Write the kept run; with ``--record``, run the demos first."""
+    parser = argparse.ArgumentParser(
+        prog="docs.tools.demo", description="Writes the demos into their READMEs."
+    )
     parser.add_argument("--record", action="store_true", help="run them first")
     if parser.parse_args(arguments).record:
         KEPT.write_text(json.dumps(record(), indent=1) + "\n", encoding="utf-8")

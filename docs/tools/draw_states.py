@@ -1,8 +1,7 @@
-"""Draws the states of a name: asks a scheduler for each, and writes docs/explanation/states*.
+"""Draws the states of a name into docs/explanation/states*, from the behaviour of a scheduler.
 
-For each state and each event, it brings a scheduler into that state, lets the event happen,
-and looks. No rule of the picture or the table is written here; only the places in the picture
-are.
+For each state and each event, it brings a scheduler into that state, lets the event happen, and
+writes down the new state. This file contains the layout of the picture, and no rule.
 
 Run it as ``python -m docs.tools.draw_states``.
 """
@@ -31,15 +30,15 @@ MARKS = "<!-- made by docs/tools/draw_states.py -->\n", "<!-- end of what was ma
 
 WAIT, RETENTION, LONG = 1.0, 10.0, 1e9
 FAILURES = 2
-"""The failures that stand for *n* of them: any number above 1, so that n + 1 is not mistaken."""
+"""The number shown as *n*: above 1, so that *n* + 1 cannot be confused with another number."""
 
 
-# Asking the scheduler
+# The scheduler behind a cell
 
 
 @attrs.define
 class Policy:
-    """Answers as it is told to."""
+    """The policy that returns `answer`."""
 
     answer: float | None = WAIT
 
@@ -67,7 +66,7 @@ class Name:
         self.refused: RefusedError | None = None
         look = self.scheduler.observe(lambda _: None)
         self.look: Observation = look
-        """It began before the end of a run, so each start with it acts on an old listing."""
+        """An observation that began before the end of a run: each start with it is out of date."""
         self.mark: Mark = check_observation(look, self.scheduler.ends)
         self.start()
         self.succeed()
@@ -115,7 +114,7 @@ class Name:
         self.scheduler.finish(self.run, RunStatus.SUCCEEDED, self.clock)
 
     def fail(self, answer: float | None = WAIT) -> None:
-        """Let its run fail; *answer* is that of the policy."""
+        """Let its run fail, with *answer* as the answer of the policy."""
         self.policy.answer = answer
         error = ValueError()
         retry = self.scheduler.decide_retry(self.run, error, lambda: self.now)
@@ -137,7 +136,7 @@ class Name:
         self.scheduler.forget("name", None, self.now)
 
     def let_time_pass(self) -> None:
-        """Go on to where its state might change, or for very long."""
+        """Move its clock to the next possible change of its state, or very far."""
         failure = self.scheduler.failure("name", None, self.now)
         if failure is None or failure.gave_up or self.state is State.RUNNING:
             self.now += LONG
@@ -160,7 +159,7 @@ class From(enum.Enum):
     RUNNING = "running, *n* = 0"
     RUNNING_AGAIN = "running, *n* > 0"
     WAITING = "waiting"
-    TO_RETRY = "waiting, to retry"
+    TO_RETRY = "waiting to retry"
     READY = "ready"
     GAVE_UP = "gave up"
 
@@ -304,7 +303,7 @@ class Arrow:
     anchor: str = "start"
 
 
-TITLE = "The states of a name, and what leads from one to another"
+TITLE = "The states of a name, and the events that lead from one to another"
 WIDTH, HEIGHT, BOX_WIDTH, LINE = 640, 486, 142, 17
 BOXES = {
     State.FREE: Box(284, 14, 44),
@@ -367,7 +366,7 @@ def picture(steps: list[Step], theme: svg.Theme) -> str:
 
 
 def _words(steps: list[Step]) -> list[str]:
-    """Return the words of an arrow: the events, with a condition where the failures count."""
+    """Return the words of an arrow: its events, each with its condition."""
     words: dict[str, set[From]] = {}
     for one in steps:
         word = WORDS_FOR_TIME[one.source] if one.event is Event.TIME else one.event.value
@@ -416,7 +415,7 @@ def _lines(lines: list[str], x: int, y: int, anchor: str, size: int, theme: svg.
 
 
 def page_with(table_text: str, page: str) -> str:
-    """Return the *page* with the table in the place of the one that it has."""
+    """Return *page* with its table replaced by *table_text*."""
     before, rest = page.split(MARKS[0])
     after = rest.split(MARKS[1])[1]
     return f"{before}{MARKS[0]}{table_text}{MARKS[1]}{after}"

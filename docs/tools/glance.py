@@ -1,7 +1,7 @@
 """Draws docs/explanation/glance-*.svg: four names in a task map, in virtual time.
 
-The loop is that of README.md: it asks for each name that is missing, ten times a
-second. An instrument hears what comes of it, and timeline.py draws that.
+A loop starts the work of each unfinished name ten times a second, as in README.md. An instrument
+records the events, and timeline.py draws them.
 
 Run it as ``python -m docs.tools.glance``.
 """
@@ -33,11 +33,11 @@ FOLDER = pathlib.Path(__file__).parent.parent / "explanation"
 PICTURE = "glance"
 PERIOD = 0.1
 
-TITLE = "Four names in one map: a loop asks for each of them ten times a second"
+TITLE = "Four names in one map: a loop starts each of them ten times a second"
 DESC = (
-    "A row for each name, over nine seconds. vol-1 runs once; the starts asked for meanwhile are "
-    "skipped. vol-2 fails four times; after each failure it waits twice as long as before, half a "
-    "second, one, two and four seconds, and then it succeeds. vol-3 is cancelled and replaced by "
+    "A row for each name, over nine seconds. vol-1 runs once; the map skips the starts that come "
+    "meanwhile. vol-2 fails four times; after each failure it waits twice as long as before, half "
+    "a second, one, two and four seconds, and then it succeeds. vol-3 is cancelled and replaced by "
     "another run, which begins when the first has ended. vol-4 does not stop at its timeout: it is "
     "overdue, and keeps its name until it ends. No two runs of a name overlap."
 )
@@ -52,37 +52,37 @@ WORDS = {
 
 
 @attrs.define
-class Hears(Instrument):
-    """Notes all that it is told."""
+class Recorder(Instrument):
+    """Records the events."""
 
     events: list[timeline.Event] = attrs.field(factory=list[timeline.Event], init=False)
     begun: float = attrs.field(factory=trio.current_time, init=False)
 
     def task_started(self, event: TaskStarted, /) -> None:
-        """Note it."""
-        self._note("started", event)
+        """Record it."""
+        self._record("started", event)
 
     def task_succeeded(self, event: TaskSucceeded, /) -> None:
-        """Note it."""
-        self._note("succeeded", event)
+        """Record it."""
+        self._record("succeeded", event)
 
     def task_failed(self, event: TaskFailed, /) -> None:
-        """Note it, and how long its name waits."""
-        self._note("failed", event, event.retry_in)
+        """Record it, with the wait of its name."""
+        self._record("failed", event, event.retry_in)
 
     def task_cancelled(self, event: TaskCancelled, /) -> None:
-        """Note it."""
-        self._note("cancelled", event)
+        """Record it."""
+        self._record("cancelled", event)
 
     def task_overdue(self, event: TaskOverdue, /) -> None:
-        """Note it."""
-        self._note("overdue", event)
+        """Record it."""
+        self._record("overdue", event)
 
     def task_refused(self, event: TaskRefused, /) -> None:
-        """Note it."""
-        self._note("skipped", event)
+        """Record it."""
+        self._record("skipped", event)
 
-    def _note(self, what: str, event: TaskEvent, retry_in: float | None = None) -> None:
+    def _record(self, what: str, event: TaskEvent, retry_in: float | None = None) -> None:
         self.events.append(
             timeline.Event(
                 at=round(event.at - self.begun, 6),
@@ -96,14 +96,14 @@ class Hears(Instrument):
 
 @attrs.define
 class Scene:
-    """What is to be done to the volumes. No run ends when the loop looks: so nothing is a draw."""
+    """The work on the volumes. No run ends at the time of a look: the order is always the same."""
 
     tasks: TaskMap
     missing: set[str] = attrs.field(factory=lambda: set(WORDS), init=False)
     failures: int = attrs.field(default=0, init=False)
 
     async def attach(self) -> None:
-        """Take a while."""
+        """Succeed after a while."""
         await trio.sleep(1.55)
         self.missing.discard("vol-1")
 
@@ -116,23 +116,23 @@ class Scene:
         self.missing.discard("vol-2")
 
     async def move(self) -> None:
-        """Take so long that somebody changes their mind."""
+        """Take so long that the loop replaces it."""
         await trio.sleep(2.55)
         self.missing.discard("vol-3")
 
     async def copy(self) -> None:
-        """Do not stop when asked to."""
+        """Ignore the request to stop."""
         with trio.CancelScope(shield=True):
             await trio.sleep(5.05)
         self.missing.discard("vol-4")
 
     async def reconcile(self) -> None:
-        """Ask for what is missing, until nothing is."""
+        """Start the unfinished work, until all is finished."""
         looks = 0
         while self.missing:
             for volume in sorted(self.missing):
-                changed_mind = volume == "vol-3" and looks == 18
-                self._ask(volume, "replace" if changed_mind else "skip")
+                is_replaced = volume == "vol-3" and looks == 18
+                self._ask(volume, "replace" if is_replaced else "skip")
             looks += 1
             await trio.sleep(PERIOD)
 
@@ -151,27 +151,27 @@ class Scene:
 
 
 async def play() -> list[timeline.Event]:
-    """Play it, and give back what an instrument heard."""
-    hears = Hears()
-    async with open_task_map(instruments=[hears]) as tasks:
+    """Run the scene, and return its events."""
+    recorder = Recorder()
+    async with open_task_map(instruments=[recorder]) as tasks:
         await Scene(tasks).reconcile()
-    return hears.events
+    return recorder.events
 
 
 def rows() -> list[timeline.Row]:
-    """What became of each name, in virtual time."""
+    """Run the scene in virtual time, and return a row for each name."""
     return timeline.rows_of(trio.run(play, clock=MockClock(autojump_threshold=0)), WORDS)
 
 
 def picture(found: list[timeline.Row], theme: svg.Theme) -> str:
-    """The names over time."""
+    """Return the picture of the names over time."""
     captions = {row.volume: f"{WORDS[row.volume]} ({row.counts})" for row in found}
     look = timeline.Look(title=TITLE, desc=DESC, marks={}, captions=captions, step=1)
     return timeline.picture(found, look, theme)
 
 
 def main() -> None:
-    """Play it, and write the pictures."""
+    """Run the scene, and write the pictures."""
     found = rows()
     svg.write_both(FOLDER, PICTURE, lambda theme: picture(found, theme))
 

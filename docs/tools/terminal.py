@@ -1,4 +1,4 @@
-"""A picture of what a terminal shows: lines of text, on a ground of their own."""
+"""Draws what a terminal shows: lines of text on a background."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks import svg
 
 FONT = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace"
 SIZE, LETTER, LINE, EDGE = 12, 7.2, 16, 14
-"""Of a letter, its width, the height of a line, and the space around, in pixels."""
+"""The font size, the width of a letter, the height of a line and the margin, in pixels."""
 
 _LEFT, _RIGHT, _UP, _DOWN = "l", "r", "u", "d"
 _FRAME = {
@@ -30,12 +30,12 @@ _FRAME = {
     "┴": "lru",
     "┘": "lu",
 }
-"""Where the strokes of a table's frame lead: they are drawn, as in few fonts they would meet."""
+"""The strokes of each frame character. They are drawn as lines: in few fonts they would meet."""
 _BOLD = "━┃┏┳┓"
 
 
 def picture(lines: Sequence[str], title: str, desc: str, theme: svg.Theme) -> str:
-    """The *lines*, as SVG."""
+    """Return the *lines* as SVG."""
     width = max(map(len, lines)) * LETTER + 2 * EDGE
     height = len(lines) * LINE + 2 * EDGE
     parts = [
@@ -68,7 +68,7 @@ def _frame(line: str, top: float, theme: svg.Theme) -> Iterable[str]:
 
 
 def _words(line: str, top: float, theme: svg.Theme) -> Iterable[str]:
-    """What stands between the strokes, each piece at its place and as wide as it must be."""
+    """Yield the text between the strokes, each piece at its own place and width."""
     column = 0
     for piece in _pieces(line):
         words = piece.strip()

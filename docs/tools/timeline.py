@@ -1,6 +1,6 @@
-"""A picture of what a task map did over time: a row for each volume, a bar for each run.
+"""Draws what a task map did over time: a row for each volume, a bar for each run.
 
-It is made of events, and shows nothing that no event has told: see `rows_of`.
+The picture is made of events alone: see `rows_of`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ End = Literal["succeeded", "failed", "cancelled"]
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """What an instrument was told, as far as a picture needs it."""
+    """The part of an event that a picture needs."""
 
     at: float
     """Seconds since the beginning."""
     what: str
-    """started, succeeded, failed, cancelled, overdue or skipped; others are passed over."""
+    """started, succeeded, failed, cancelled, overdue or skipped; other events are ignored."""
     volume: str
     operation: str
     retry_in: float | None = None
-    """Of a failure: how long its name waits."""
+    """The wait after a failure, in seconds."""
 
 
 @attrs.frozen
@@ -39,12 +39,12 @@ class Bar:
     operation: str
     how: End
     overdue_at: float | None
-    """Since when it had not stopped though it was asked to."""
+    """The time at which it became overdue; None if it did not."""
 
 
 @attrs.frozen
 class Wait:
-    """The time after a failure in which its name may not start."""
+    """The wait of a name after a failure."""
 
     begin: float
     end: float
@@ -52,17 +52,17 @@ class Wait:
 
 @attrs.define
 class Row:
-    """What became of a volume."""
+    """The runs, waits and skipped starts of one volume."""
 
     volume: str
     bars: list[Bar] = attrs.field(factory=list[Bar])
     waits: list[Wait] = attrs.field(factory=list[Wait])
     skipped: list[float] = attrs.field(factory=list[float])
-    """When a start was asked for that was skipped."""
+    """The times of the skipped starts."""
 
     @property
     def counts(self) -> str:
-        """What can be counted, in words."""
+        """The numbers of runs, failures and skipped starts, in words."""
         failed = sum(bar.how == "failed" for bar in self.bars)
         overdue = sum(bar.overdue_at is not None for bar in self.bars)
         words = [_counted(len(self.bars), "run")]
@@ -72,7 +72,7 @@ class Row:
 
 
 def rows_of(events: Iterable[Event], volumes: Iterable[str]) -> list[Row]:
-    """What the *events* tell of each of the *volumes*. A run without an end is left out."""
+    """Return a row for each of *volumes*, made of *events*. A run without an end is left out."""
     rows = {volume: Row(volume) for volume in volumes}
     begun: dict[tuple[str, str], float] = {}
     overdue: dict[tuple[str, str], float] = {}
@@ -99,30 +99,30 @@ def rows_of(events: Iterable[Event], volumes: Iterable[str]) -> list[Row]:
 
 WIDTH, LEFT, RIGHT = 720, 72, 44
 BAR, TEXT, LETTER = 14, 11, 6.4
-"""Heights of a bar and of words, and about how wide a letter is."""
+"""The height of a bar, the size of the text, and the approximate width of a letter."""
 
 
 @attrs.frozen(kw_only=True)
 class Look:
-    """What a timeline says beside its rows, and how it is laid out."""
+    """The texts and the layout of a timeline."""
 
     title: str
     desc: str
     marks: Mapping[float, str]
-    """What begins when, to be written above."""
+    """Texts above the rows, by the time at which they apply."""
     captions: Mapping[str, str]
-    """What is written above the bars of a volume."""
+    """Texts above the bars, by volume."""
     step: float
     """Seconds between two lines of the grid."""
 
     @property
     def height(self) -> int:
-        """How high a row is."""
+        """The height of a row."""
         return 54 if self.captions else 24
 
 
 def picture(rows: Sequence[Row], look: Look, theme: svg.Theme) -> str:
-    """The *rows* over time, as SVG."""
+    """Return the *rows* over time, as SVG."""
     end = max(bar.end for row in rows for bar in row.bars)
     scale = (WIDTH - LEFT - RIGHT) / end
     top = 46 if look.marks else 24
@@ -162,7 +162,9 @@ def _row(row: Row, top: float, scale: float, look: Look, theme: svg.Theme) -> li
     for wait in row.waits:
         is_alone = not any(wait.begin < bar.begin < wait.end for bar in row.bars)
         parts += _wait(wait, y, scale, theme, _seconds(wait) if is_alone else "")
-    for bar in sorted(row.bars, key=lambda bar: bar.how == "cancelled"):  # short, and not hidden
+    for bar in sorted(
+        row.bars, key=lambda bar: bar.how == "cancelled"
+    ):  # they are short: draw them last, so that no bar hides them
         parts += _bar(bar, y, scale, theme)
     for at in row.skipped:
         x = LEFT + at * scale
@@ -187,7 +189,7 @@ def _bar(bar: Bar, y: float, scale: float, theme: svg.Theme) -> list[str]:
 
 
 def _cross(x: float, y: float, theme: svg.Theme) -> str:
-    """The mark of a failure, for those who do not tell red from blue."""
+    """Return the mark of a failure, for readers who cannot tell red from blue."""
     return (
         f"<path d='M{x - 3.5:.1f},{y - 3.5:.1f} l7,7 m0,-7 l-7,7' fill='none' "
         f"stroke='{theme.text}' stroke-width='1.5'/>"
@@ -211,7 +213,7 @@ def _seconds(wait: Wait) -> str:
 
 
 def _legend(rows: Sequence[Row], y: float, theme: svg.Theme) -> list[str]:
-    """Says what is what, of all that there is."""
+    """Return a legend of the marks that occur in *rows*."""
     bars = [bar for row in rows for bar in row.bars]
     y -= 11
     ways: dict[End, str] = {"succeeded": "succeeds", "failed": "fails", "cancelled": "is cancelled"}
