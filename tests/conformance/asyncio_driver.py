@@ -1,4 +1,4 @@
-"""Runs the conformance suite in the asyncio shell."""
+"""Runs the conformance suite on asyncio."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ class AsyncioDriver(Driver):
 
     name = "asyncio"
     departures: dict[str, str] = {  # noqa: RUF012 - read only
-        "waiting": "a Task is awaited by asyncio, which knows of no queue: it hangs"
+        "waiting": "asyncio awaits a Task without calling the map, so the wait hangs"
     }
     remarks: dict[str, str] = {  # noqa: RUF012 - read only
         "A01": "under an eager task factory, which a program has to choose, the body may begin "
-        "inside of the call"
+        "inside the call"
     }
     eager = False
 
@@ -132,7 +132,7 @@ class EagerAsyncioDriver(AsyncioDriver):
     name = "asyncio with eager tasks"
     departures: dict[str, str] = {  # noqa: RUF012 - read only
         **AsyncioDriver.departures,
-        "A01": "eager is to say that the body begins inside of the call",
-        "A12": "a task that it starts from inside is over when the call returns",
+        "A01": "an eager task begins its body inside the call",
+        "A12": "an eager task that starts inside another one is over when the call returns",
     }
     eager = True

@@ -1,4 +1,4 @@
-"""Makes a test of a behaviour, for every shell."""
+"""Makes a test of a behaviour, for every dialect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Conform = Callable[[Behaviour], None]
 
 
 def behaviour(function: Behaviour) -> Callable[[Conform], None]:
-    """Turn *function* into a test that runs it in each shell."""
+    """Turn *function* into a test that runs it in each dialect."""
 
     def test(conform: Conform) -> None:
         conform(function)

@@ -1,4 +1,4 @@
-"""Runs each behaviour against each shell."""
+"""Runs each behaviour in each dialect."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tests.conformance.thread_driver import ThreadDriver
 from tests.conformance.trio_driver import TrioDriver, TrioDriverWithoutWorkers
 
 DRIVERS: dict[str, type[Driver]] = {
-    "trio": TrioDriver,
-    "threads": ThreadDriver,
     "asyncio": AsyncioDriver,
+    "threads": ThreadDriver,
+    "trio": TrioDriver,
 }
-"""The shells, as the table of the docs has them."""
+"""The dialects, in the order of the table in the docs."""
 
 ALL_DRIVERS: dict[str, type[Driver]] = {**DRIVERS, "trio without workers": TrioDriverWithoutWorkers}
 
 
 @pytest.fixture(params=ALL_DRIVERS)
 def conform(request: pytest.FixtureRequest) -> Conform:
-    """Runs a behaviour in one shell; one that it declares a departure is shown as skipped."""
+    """Run a behaviour in one dialect; skip it if the driver declares it a departure."""
     driver = ALL_DRIVERS[request.param]()
     number = request.node.name.split("_")[1]
     if number in driver.departures:

@@ -1,12 +1,11 @@
-"""What the conformance suite asks of a shell: a small driver for each.
+"""The interface between the conformance suite and a dialect: a small driver for each.
 
-A behaviour is written once, as an async function that gets a `World`. The
-driver runs it in its shell's own world, on virtual time. A dialect in which
-nothing can be awaited runs it all the same: its driver's async methods just
-come back without ever suspending.
+A behaviour is written once, as an async function that gets a `World`. The driver runs it in its
+dialect, in virtual time. In a dialect without ``await``, the driver's async methods return without
+suspending.
 
-A behaviour that a dialect cannot have is declared in `Driver.departures`, with
-the reason, and the suite shows it as such.
+`Driver.departures` declares the behaviours that a dialect cannot have, with the reasons, and the
+suite shows them as such.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Verdict = Literal["accepted", "busy", "backing off", "gave up", "closed", "stale
 
 @final
 class Job:
-    """A body that does what the test says, when the test says so.
+    """A body that the test controls.
 
     A driver's body calls `begin`, waits for `ordered` to be set by its own
     means, and then `finish`.
@@ -86,12 +85,12 @@ class Job:
         return self
 
     def begin(self) -> None:
-        """What the body does first."""
+        """Begin the body."""
         self.begun += 1
         self.attempts.append(current_run().attempts)
 
     def finish(self) -> Any:
-        """What the body does at its end."""
+        """End the body, as ordered."""
         assert self.order is not None
         self.ended += 1
         verb, what = self.order
@@ -104,7 +103,7 @@ class Job:
 
 @final
 class FalsyPool(Executor):
-    """A pool that does what it has when the test says so; its truth is False, as its length is."""
+    """A pool that does its jobs when the test says so; it is falsy, because its length is 0."""
 
     def __init__(self) -> None:
         self.jobs: list[tuple[Future[Any], Callable[[], Any]]] = []
@@ -131,7 +130,7 @@ class FalsyPool(Executor):
 
 @final
 class Waiter:
-    """Somebody who waits in the background."""
+    """A wait in the background."""
 
     def __init__(self) -> None:
         self.returned = False
@@ -139,7 +138,7 @@ class Waiter:
 
 
 class Verbs(Protocol):
-    """What is the same in every dialect, and does not wait."""
+    """The methods that are the same in every dialect, and do not wait."""
 
     def check(
         self, name: Hashable, *, operation: str | None = None, since: Observation | None = None
@@ -162,7 +161,7 @@ class Verbs(Protocol):
 
 
 class World(abc.ABC):
-    """One open map, and the time that it lives in."""
+    """One open map, and its clock."""
 
     tasks: Verbs
 
@@ -178,62 +177,62 @@ class World(abc.ABC):
         heeds: bool = True,
         **options: Any,
     ) -> Any:
-        """Start *job* as the dialect starts things; gives its handle, or None if it skipped.
+        """Start *job* as the dialect does; return its handle, or None if it skipped.
 
-        A body that does not *heed* a cancellation goes on until it has its orders. Further
+        A body that does not *heed* a cancellation runs until it has its orders. Further
         *options* are passed to the start.
         """
 
     @abc.abstractmethod
     def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
-        """Start a body that just calls *fn*."""
+        """Start a body that calls *fn*."""
 
     @abc.abstractmethod
     def start_waiting(self, name: Hashable, start: Callable[[], Any]) -> Any:
-        """Start a body that calls *start*, and waits for the handle that this gives."""
+        """Start a body that calls *start*, and waits for the handle that it returns."""
 
     @abc.abstractmethod
     def start_elsewhere(self, name: Hashable, fn: Callable[[], Any], **options: Any) -> Any:
-        """Start *fn* on an executor; gives its handle."""
+        """Start *fn* on an executor; return its handle."""
 
     @abc.abstractmethod
     def wait_in_background(self, verb: str, *args: Any) -> Waiter:
-        """Have somebody call one of the map's waits, by its name."""
+        """Call one of the map's waits in the background, by its name."""
 
     @abc.abstractmethod
     async def wait_inside(self, verb: str) -> BaseException | None:
-        """Call one of the map's waits from inside a task; what it raised."""
+        """Call one of the map's waits inside a task; return the error that it raised."""
 
     @abc.abstractmethod
     async def result(self, handle: Any) -> Any:
-        """What a run gave back: its value, or raises what its body raised, bare."""
+        """Return the value of a run, or raise the error of its body itself."""
 
     @abc.abstractmethod
     async def was_cancelled(self, handle: Any) -> str | None:
-        """The reason why a run was cancelled, as its handle tells it; it must have been."""
+        """Return the reason of a cancelled run, from its handle."""
 
     @abc.abstractmethod
     async def error_of_dropped(self, handle: Any) -> TaskCancelledError:
-        """The error of a handle whose retry was dropped while it waited."""
+        """Return the error of a handle whose retry was dropped while it waited."""
 
     @abc.abstractmethod
     def block_in_background(self, fill: Callable[[World], object], **settings: Any) -> Waiter:
-        """Have somebody open another map, call *fill* with it, and leave its block."""
+        """Open another map in the background, call *fill* with it, and leave its block."""
 
     @abc.abstractmethod
     async def settle(self) -> None:
-        """Let everything happen that can happen without time going by."""
+        """Let everything happen that can happen without the passing of time."""
 
     @abc.abstractmethod
     async def advance(self, seconds: float) -> None:
-        """Settle, let time go by, and settle again."""
+        """Settle, let time pass, and settle again."""
 
     @abc.abstractmethod
     def now(self) -> float:
-        """The time on the map's clock."""
+        """Return the time on the map's clock."""
 
     def attempt(self, name: Hashable, job: Job | None = None, **options: Any) -> Verdict:
-        """Start, and tell in a word what came of it."""
+        """Start, and return the outcome in a word."""
         try:
             self.start(name, job or Job().succeed(), **options)
         except AlreadyRunningError:
@@ -249,7 +248,7 @@ class World(abc.ABC):
         return "accepted"
 
     async def run(self, name: Hashable, job: Job, **options: Any) -> None:
-        """Start *job*, which has its orders, and see it end."""
+        """Start *job*, which has its orders, and wait for its end."""
         self.start(name, job, **options)
         await self.settle()
         assert name not in self.tasks
@@ -260,11 +259,11 @@ class AsyncWorld(World):
 
     @abc.abstractmethod
     def _start(self, name: Hashable, body: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Start *body* as the dialect starts things; gives its handle."""
+        """Start *body* as the dialect does; return its handle."""
 
     @abc.abstractmethod
     def _spawn(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have *wait* called in the background."""
+        """Call *wait* in the background."""
 
     def start_callback(self, name: Hashable, fn: Callable[[], Any]) -> Any:
         async def body() -> Any:
@@ -321,7 +320,7 @@ class AsyncWorld(World):
 
 
 class Driver(abc.ABC):
-    """How to run a behaviour in one shell."""
+    """Runs behaviours in one dialect."""
 
     name: str
     departures: dict[str, str]
@@ -330,7 +329,7 @@ class Driver(abc.ABC):
     """Behaviours that it has under a condition, with the condition."""
 
     def executor(self, pool: FalsyPool) -> Any:
-        """What the dialect calls an executor, made of *pool*, and as falsy."""
+        """Return a falsy executor of the dialect, made of *pool*."""
         return pool
 
     @abc.abstractmethod

@@ -1,7 +1,7 @@
-"""Prints which shell has which behaviour: ``python -m tests.conformance.table``.
+"""Prints which dialect has which behaviour: ``python -m tests.conformance.table``.
 
-It runs the suite and says what came of it. The page in the docs has the same
-table, made of what the drivers declare; a test keeps that in step.
+It runs the suite and prints the results. The page in the docs has the same table, made of the
+drivers' declarations; a test keeps the page in step.
 """
 
 from __future__ import annotations
@@ -31,11 +31,23 @@ MODULES = (
     "test_listing",
 )
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "explanation" / "conformance.md"
+CODE = (
+    "wait_empty",
+    "wait_free",
+    "wait_idle",
+    "next_retry_at",
+    "keep_ends",
+    "reset_after",
+    "if_busy",
+    "ANY",
+    "None",
+)
+"""Names of code that occur in titles."""
 MARKS = "<!-- made by make conformance -->\n", "<!-- end of what was made -->\n"
 
 
 def behaviours() -> dict[str, str]:
-    """The names of the behaviours' tests, in the order of the list, and what they claim."""
+    """Return the titles of the behaviours in the order of the list, by the names of their tests."""
     found: dict[str, str] = {}
     for module in MODULES:
         tests = importlib.import_module(f"tests.conformance.{module}")
@@ -44,40 +56,48 @@ def behaviours() -> dict[str, str]:
                 number, _, words = name.removeprefix("test_").partition("_")
                 if not re.fullmatch(r"[A-Z]\d\d", number):
                     number, words = "", name.removeprefix("test_")
-                found[name] = f"{number} | {words.replace('_', ' ')}"
+                found[name] = f"{number} | {title(words)}"
+    return found
+
+
+def title(words: str) -> str:
+    """Return the title of a behaviour: its *words*, with the names of code as they are."""
+    found = re.sub(r"^(with(out)? backoff) ", r"\1, ", words.replace("_", " "))
+    for name in CODE:
+        found = found.replace(name.replace("_", " "), f"`{name}`")
     return found
 
 
 def number_of(test: str) -> str:
-    """The number of a behaviour in the list; a word of it where it has none."""
+    """Return the number of a behaviour in the list; its first word if it has none."""
     return test.split("_")[1]
 
 
 def declared() -> dict[tuple[str, str], str]:
-    """For each test and shell: what the shell's driver says of it."""
+    """Return the declaration of the driver, for each test and dialect."""
     return {
-        (test, shell): f"no: {driver.departures[number_of(test)]}"
+        (test, dialect): f"no: {driver.departures[number_of(test)]}"
         if number_of(test) in driver.departures
         else "yes"
         for test in behaviours()
-        for shell, driver in DRIVERS.items()
+        for dialect, driver in DRIVERS.items()
     }
 
 
 def table(verdicts: Mapping[tuple[str, str], str]) -> str:
-    """The table in Markdown, its remarks below it."""
-    shells = list(DRIVERS)
+    """Return the table in Markdown, with the remarks below it."""
+    dialects = list(DRIVERS)
     lines = [
-        f"| # | behaviour | {' | '.join(shells)} |",
-        f"|---|---|{'---|' * len(shells)}",
+        f"| # | behaviour | {' | '.join(dialects)} |",
+        f"|---|---|{'---|' * len(dialects)}",
         *(
-            f"| {title} | {' | '.join(verdicts[test, shell] for shell in shells)} |"
+            f"| {title} | {' | '.join(verdicts[test, dialect] for dialect in dialects)} |"
             for test, title in behaviours().items()
         ),
         "",
         *(
-            f"- {number} on {shell}: {remark}."
-            for shell, driver in DRIVERS.items()
+            f"- {number} on {dialect}: {remark}."
+            for dialect, driver in DRIVERS.items()
             for number, remark in driver.remarks.items()
         ),
     ]
@@ -85,7 +105,7 @@ def table(verdicts: Mapping[tuple[str, str], str]) -> str:
 
 
 class Results:
-    """Collects what came of each test, as a plugin of pytest."""
+    """Collects the result of each test, as a plugin of pytest."""
 
     def __init__(self) -> None:
         self.verdicts: dict[tuple[str, str], str] = {}
@@ -102,7 +122,7 @@ class Results:
 
 
 def page() -> str:
-    """The page in the docs, with the table as the drivers declare it."""
+    """Return the page in the docs, with the table as the drivers declare it."""
     before, _, rest = PAGE.read_text().partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
     return f"{before}{MARKS[0]}\n{table(declared())}\n\n{MARKS[1]}{after}"

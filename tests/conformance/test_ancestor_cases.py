@@ -1,7 +1,4 @@
-"""Part A of the conformance list: the test cases of GoRoutineMap, G01 to G16.
-
-"On" and "off" say whether there is backoff.
-"""
+"""Part A of the conformance list: the test cases of GoRoutineMap, G01 to G16."""
 
 from namedtasks import Backoff
 from tests.conformance.behaviour import behaviour
@@ -12,47 +9,49 @@ OFF = None
 
 
 @behaviour
-async def test_G01_off_a_start_is_accepted(driver: Driver) -> None:
+async def test_G01_without_backoff_a_start_is_accepted(driver: Driver) -> None:
     async with driver.open(backoff=OFF) as world:
         assert world.attempt("a") == "accepted"
 
 
 @behaviour
-async def test_G02_off_two_names_are_accepted(driver: Driver) -> None:
+async def test_G02_without_backoff_starts_of_two_names_are_accepted(driver: Driver) -> None:
     async with driver.open(backoff=OFF) as world:
         assert world.attempt("a", Job()) == "accepted"
         assert world.attempt("b", Job()) == "accepted"
 
 
 @behaviour
-async def test_G03_on_a_start_is_accepted(driver: Driver) -> None:
+async def test_G03_with_backoff_a_start_is_accepted(driver: Driver) -> None:
     async with driver.open(backoff=ON) as world:
         assert world.attempt("a") == "accepted"
 
 
 @behaviour
-async def test_G04_off_after_a_run_that_ended_well(driver: Driver) -> None:
+async def test_G04_without_backoff_a_start_after_a_success_is_accepted(driver: Driver) -> None:
     async with driver.open(backoff=OFF) as world:
         await world.run("a", Job().succeed())
         assert world.attempt("a") == "accepted"
 
 
 @behaviour
-async def test_G05_on_success_leaves_no_wait(driver: Driver) -> None:
+async def test_G05_with_backoff_a_success_leaves_no_wait(driver: Driver) -> None:
     async with driver.open(backoff=ON) as world:
         await world.run("a", Job().succeed())
         assert world.attempt("a") == "accepted"
 
 
 @behaviour
-async def test_G06_off_after_a_crash_the_name_is_free(driver: Driver) -> None:
+async def test_G06_without_backoff_the_name_is_free_after_a_crash(driver: Driver) -> None:
     async with driver.open(backoff=OFF) as world:
         await world.run("a", Job().fail(ZeroDivisionError("crash")))
         assert world.attempt("a") == "accepted"
 
 
 @behaviour
-async def test_G07_on_after_a_crash_and_the_wait(driver: Driver) -> None:
+async def test_G07_with_backoff_a_start_after_a_crash_and_the_wait_is_accepted(
+    driver: Driver,
+) -> None:
     async with driver.open(backoff=ON) as world:
         await world.run("a", Job().fail(ZeroDivisionError("crash")))
         await world.advance(0.5)
@@ -60,7 +59,7 @@ async def test_G07_on_after_a_crash_and_the_wait(driver: Driver) -> None:
 
 
 @behaviour
-async def test_G08_off_a_blocked_name_is_busy(driver: Driver) -> None:
+async def test_G08_without_backoff_a_start_of_a_running_name_is_refused(driver: Driver) -> None:
     async with driver.open(backoff=OFF) as world:
         world.start("a", Job())
         await world.settle()
@@ -68,7 +67,7 @@ async def test_G08_off_a_blocked_name_is_busy(driver: Driver) -> None:
 
 
 @behaviour
-async def test_G09_on_a_blocked_name_is_busy(driver: Driver) -> None:
+async def test_G09_with_backoff_a_start_of_a_running_name_is_refused(driver: Driver) -> None:
     async with driver.open(backoff=ON) as world:
         world.start("a", Job())
         await world.settle()
@@ -87,12 +86,16 @@ async def blocked_then_let_go(driver: Driver, backoff: Backoff | None) -> None:
 
 
 @behaviour
-async def test_G10_off_the_third_is_accepted_once_the_first_was_let_go(driver: Driver) -> None:
+async def test_G10_without_backoff_a_refused_name_starts_after_the_run_has_ended(
+    driver: Driver,
+) -> None:
     await blocked_then_let_go(driver, OFF)
 
 
 @behaviour
-async def test_G11_on_the_third_is_accepted_once_the_first_was_let_go(driver: Driver) -> None:
+async def test_G11_with_backoff_a_refused_name_starts_after_the_run_has_ended(
+    driver: Driver,
+) -> None:
     await blocked_then_let_go(driver, ON)
 
 
@@ -104,12 +107,12 @@ async def wait_empty_on_an_empty_map(driver: Driver, backoff: Backoff | None) ->
 
 
 @behaviour
-async def test_G12_off_wait_empty_on_an_empty_map_returns(driver: Driver) -> None:
+async def test_G12_without_backoff_wait_empty_on_an_empty_map_returns(driver: Driver) -> None:
     await wait_empty_on_an_empty_map(driver, OFF)
 
 
 @behaviour
-async def test_G13_on_wait_empty_on_an_empty_map_returns(driver: Driver) -> None:
+async def test_G13_with_backoff_wait_empty_on_an_empty_map_returns(driver: Driver) -> None:
     await wait_empty_on_an_empty_map(driver, ON)
 
 
@@ -126,17 +129,17 @@ async def wait_empty_until_the_run_ends(driver: Driver, backoff: Backoff | None)
 
 
 @behaviour
-async def test_G14_off_wait_empty_returns_when_the_run_ends(driver: Driver) -> None:
+async def test_G14_without_backoff_wait_empty_returns_when_the_run_ends(driver: Driver) -> None:
     await wait_empty_until_the_run_ends(driver, OFF)
 
 
 @behaviour
-async def test_G15_on_wait_empty_returns_when_the_run_ends(driver: Driver) -> None:
+async def test_G15_with_backoff_wait_empty_returns_when_the_run_ends(driver: Driver) -> None:
     await wait_empty_until_the_run_ends(driver, ON)
 
 
 @behaviour
-async def test_G16_on_wait_idle_returns_when_the_run_fails(driver: Driver) -> None:
+async def test_G16_with_backoff_wait_idle_returns_when_the_run_fails(driver: Driver) -> None:
     async with driver.open(backoff=ON) as world:
         job = Job()
         world.start("a", job)

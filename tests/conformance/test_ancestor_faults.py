@@ -1,4 +1,4 @@
-"""Part C of the conformance list: the ancestor's faults, each as what is so here instead."""
+"""Part C of the conformance list: the ancestor's faults, each as the behaviour that we have."""
 
 import gc
 import math
@@ -26,8 +26,8 @@ async def test_W01_one_end_wakes_every_waiter(driver: Driver) -> None:
 
 
 @behaviour
-async def test_W02_no_waiter_swallows_anothers_signal(driver: Driver) -> None:
-    """Waiters for other conditions, asked first, do not keep the news to themselves."""
+async def test_W02_no_waiter_takes_the_signal_of_another(driver: Driver) -> None:
+    """Waiters for other conditions, which wait first, do not take it."""
     async with driver.open() as world:
         await world.run("failed", Job().fail())
         job = Job()
@@ -45,7 +45,7 @@ async def test_W02_no_waiter_swallows_anothers_signal(driver: Driver) -> None:
 
 
 @behaviour
-async def test_W03_wait_empty_returns_when_the_record_lapses_or_is_forgotten(
+async def test_W03_wait_empty_returns_when_the_record_expires_or_is_forgotten(
     driver: Driver,
 ) -> None:
     async with driver.open(retention=10.0) as world:
@@ -65,8 +65,8 @@ async def test_W03_wait_empty_returns_when_the_record_lapses_or_is_forgotten(
 
 
 @behaviour
-async def test_W04_only_a_return_is_taken_for_success(driver: Driver) -> None:
-    """A cancelled run is neither: its earlier failures stay on record."""
+async def test_W04_only_a_return_counts_as_success(driver: Driver) -> None:
+    """A cancelled run is no success: its earlier failures stay on record."""
     async with driver.open() as world:
         await world.run("a", Job().fail())
         await world.advance(0.5)
@@ -87,11 +87,13 @@ async def test_W04_only_a_return_is_taken_for_success(driver: Driver) -> None:
 
 
 class Local:
-    """Something big that a body has in a local variable."""
+    """A large object in a local variable of a body."""
 
 
 @behaviour
-async def test_W05_a_record_keeps_no_traceback_frame_or_local(driver: Driver) -> None:
+async def test_W05_a_record_keeps_neither_a_traceback_nor_a_frame_nor_a_local(
+    driver: Driver,
+) -> None:
     references: list[weakref.ref[Local]] = []
 
     def crash() -> NoReturn:
@@ -110,8 +112,8 @@ async def test_W05_a_record_keeps_no_traceback_frame_or_local(driver: Driver) ->
 
 
 @behaviour
-async def test_W06_memory_goes_back(driver: Driver) -> None:
-    """The counts come down as runs settle; how the tables shrink is tested beside them."""
+async def test_W06_memory_is_freed(driver: Driver) -> None:
+    """The counts fall when runs end; the tests of the tables show how these shrink."""
     async with driver.open(retention=0.0) as world:
         for number in range(2000):
             world.start(number, Job().fail())
@@ -124,7 +126,7 @@ async def test_W06_memory_goes_back(driver: Driver) -> None:
 
 
 @behaviour
-async def test_W07_a_record_is_bounded_in_time(driver: Driver) -> None:
+async def test_W07_a_record_expires(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail())
         await world.advance(0.5 + 243.9)
@@ -135,8 +137,8 @@ async def test_W07_a_record_is_bounded_in_time(driver: Driver) -> None:
 
 
 @behaviour
-async def test_W08_an_instrument_that_raises_stops_nobody(driver: Driver) -> None:
-    """It is called when the name is free and the waiters are woken: nothing waits for it."""
+async def test_W08_an_instrument_that_raises_affects_nothing_else(driver: Driver) -> None:
+    """It is called after the name is free and the waiters are woken."""
     states: list[State] = []
 
     class Raises(Instrument):
@@ -164,8 +166,8 @@ async def test_W09_a_refusal_has_fields_and_a_cause(driver: Driver) -> None:
 
 
 @behaviour
-async def test_W10_who_means_one_name_waits_for_just_that(driver: Driver) -> None:
-    """Under a constant stream of overlapping runs wait_idle never returns; wait_free does."""
+async def test_W10_wait_free_waits_for_one_name_only(driver: Driver) -> None:
+    """Under a constant stream of overlapping runs wait_idle never returns, but wait_free does."""
     async with driver.open() as world:
         mine = Job()
         world.start("mine", mine)
@@ -185,7 +187,7 @@ async def test_W10_who_means_one_name_waits_for_just_that(driver: Driver) -> Non
 
 
 @behaviour
-async def test_W11_waiting_for_oneself_raises_at_the_call(driver: Driver) -> None:
+async def test_W11_a_run_that_waits_for_itself_raises_at_the_call(driver: Driver) -> None:
     async with driver.open() as world:
         for verb in ("wait_idle", "wait_empty", "shutdown"):
             error = await world.wait_inside(verb)
@@ -194,7 +196,7 @@ async def test_W11_waiting_for_oneself_raises_at_the_call(driver: Driver) -> Non
 
 
 @behaviour
-async def test_W12_an_old_failure_does_not_double_the_next_wait(driver: Driver) -> None:
+async def test_W12_an_expired_failure_does_not_double_the_next_wait(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail())
         await world.advance(3600.0)
@@ -205,7 +207,7 @@ async def test_W12_an_old_failure_does_not_double_the_next_wait(driver: Driver) 
 
 
 @behaviour
-async def test_W13_jitter_parts_names_that_failed_together(driver: Driver) -> None:
+async def test_W13_jitter_separates_names_that_failed_together(driver: Driver) -> None:
     numbers = iter([0.25, 0.75])
     backoff = Backoff(initial=8.0, jitter=0.5)
     async with driver.open(backoff=backoff, random=lambda: next(numbers)) as world:
@@ -220,7 +222,7 @@ async def test_W13_jitter_parts_names_that_failed_together(driver: Driver) -> No
 
 
 @behaviour
-async def test_W14_limits_can_be_set_and_time_is_passed_in(driver: Driver) -> None:
+async def test_W14_the_waits_are_settings_and_the_clock_can_be_replaced(driver: Driver) -> None:
     async with driver.open(backoff=Backoff(initial=3.0, factor=3.0, maximum=5.0)) as world:
         for wait in (3.0, 5.0):
             await world.run("a", Job().fail())
@@ -231,7 +233,7 @@ async def test_W14_limits_can_be_set_and_time_is_passed_in(driver: Driver) -> No
 
 
 @behaviour
-async def test_W15_a_hung_operation_meets_its_timeout_or_a_cancel(driver: Driver) -> None:
+async def test_W15_a_timeout_or_a_cancellation_stops_a_hung_operation(driver: Driver) -> None:
     async with driver.open() as world:
         world.start("slow", Job(), timeout=5.0)
         world.start("cancelled", Job())
@@ -253,7 +255,7 @@ async def test_W16_the_result_is_kept(driver: Driver) -> None:
 
 
 @behaviour
-async def test_W17_forget_list_count_hear_and_shut_down(driver: Driver) -> None:
+async def test_W17_a_map_can_be_inspected_and_controlled(driver: Driver) -> None:
     heard = RecordingInstrument()
     async with driver.open(instruments=[heard]) as world:
         await world.run("a", Job().fail())
@@ -273,7 +275,7 @@ async def test_W17_forget_list_count_hear_and_shut_down(driver: Driver) -> None:
 
 
 @behaviour
-async def test_W18_at_most_limit_bodies_at_once(driver: Driver) -> None:
+async def test_W18_at_most_limit_bodies_run_at_once(driver: Driver) -> None:
     async with driver.open(limit=2) as world:
         jobs = [Job() for _ in range(5)]
         for number, job in enumerate(jobs):
@@ -287,8 +289,8 @@ async def test_W18_at_most_limit_bodies_at_once(driver: Driver) -> None:
 
 
 @behaviour
-async def test_W19_wait_idle_does_not_look_at_failed_names(driver: Driver) -> None:
-    """It returns at once with any number of them on record; its cost is in the benchmarks."""
+async def test_W19_wait_idle_ignores_failed_names(driver: Driver) -> None:
+    """It returns at once with any number of them on record; the benchmarks measure its cost."""
     async with driver.open() as world:
         for number in range(3000):
             world.start(number, Job().fail())
@@ -315,7 +317,7 @@ class NotReady(Exception):
 
 
 @behaviour
-async def test_W20_expected_not_ready_yet_starts_no_wait(driver: Driver) -> None:
+async def test_W20_an_exempt_error_starts_no_wait(driver: Driver) -> None:
     async with driver.open(backoff=Backoff(exempt=(NotReady,))) as world:
         for _ in range(3):
             await world.run("a", Job().fail(NotReady()))
@@ -338,7 +340,7 @@ async def test_N01_alternating_operations_do_not_defeat_the_wait(driver: Driver)
 
 
 @behaviour
-async def test_N02_a_record_never_changes_hands(driver: Driver) -> None:
+async def test_N02_a_record_never_moves_to_another_operation(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail(), operation="mount")
         await world.advance(0.5)
@@ -347,7 +349,7 @@ async def test_N02_a_record_never_changes_hands(driver: Driver) -> None:
 
 
 @behaviour
-async def test_N05_instruments_hear_the_error_of_a_crash(driver: Driver) -> None:
+async def test_N05_instruments_get_the_error_of_a_crash(driver: Driver) -> None:
     heard = RecordingInstrument()
     error = ZeroDivisionError("crash")
     async with driver.open(instruments=[heard]) as world:
@@ -358,8 +360,8 @@ async def test_N05_instruments_hear_the_error_of_a_crash(driver: Driver) -> None
 
 
 @behaviour
-async def test_Q02_what_was_admitted_before_the_close_still_runs(driver: Driver) -> None:
-    """A run that waits for its slot is not lost by a drain."""
+async def test_Q02_a_run_admitted_before_the_close_still_runs(driver: Driver) -> None:
+    """A drain does not lose a run that waits for its slot."""
     async with driver.open(limit=1) as world:
         first, second = Job(), Job().succeed()
         world.start("a", first)
@@ -372,7 +374,9 @@ async def test_Q02_what_was_admitted_before_the_close_still_runs(driver: Driver)
 
 
 @behaviour
-async def test_closed_maps_and_given_up_names_refuse_in_their_own_words(driver: Driver) -> None:
+async def test_a_closed_map_and_a_name_that_gave_up_have_refusals_of_their_own(
+    driver: Driver,
+) -> None:
     async with driver.open(backoff=Backoff(give_up_after=1)) as world:
         await world.run("a", Job().fail())
         assert world.attempt("a") == "gave up"
@@ -388,7 +392,7 @@ async def test_closed_maps_and_given_up_names_refuse_in_their_own_words(driver: 
 
 
 @behaviour
-async def test_skip_gives_none_for_running_waiting_and_given_up(driver: Driver) -> None:
+async def test_skip_returns_None_in_every_state_that_refuses_a_start(driver: Driver) -> None:
     async with driver.open(backoff=Backoff(give_up_after=2)) as world:
         world.start("runs", Job())
         await world.run("waits", Job().fail())

@@ -10,7 +10,7 @@ from tests.conformance.driver import Driver, Job
 
 
 @behaviour
-async def test_A01_starting_never_blocks_on_the_work(driver: Driver) -> None:
+async def test_A01_a_start_never_waits_for_the_work(driver: Driver) -> None:
     async with driver.open() as world:
         job = Job()
         world.start("a", job)
@@ -20,7 +20,7 @@ async def test_A01_starting_never_blocks_on_the_work(driver: Driver) -> None:
 
 
 @behaviour
-async def test_A02_running_is_checked_before_waiting(driver: Driver) -> None:
+async def test_A02_the_map_checks_for_runs_before_waits(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail(), operation="mount")
         world.start("a", Job(), operation="umount")
@@ -47,7 +47,7 @@ async def test_A03_a_refusal_changes_nothing(driver: Driver) -> None:
 
 @behaviour
 async def test_A04_the_waits_double_up_to_two_minutes_and_two_seconds(driver: Driver) -> None:
-    """And begin when the failed run ends."""
+    """They begin when the failed run ends."""
     async with driver.open() as world:
         for wait in (0.5, 1, 2, 4, 8, 16, 32, 64, 122, 122, 122):
             job = Job()
@@ -64,7 +64,9 @@ async def test_A04_the_waits_double_up_to_two_minutes_and_two_seconds(driver: Dr
 
 
 @behaviour
-async def test_A05_a_start_keeps_the_count_and_a_success_forgets_it(driver: Driver) -> None:
+async def test_A05_a_start_keeps_the_count_of_failures_and_a_success_resets_it(
+    driver: Driver,
+) -> None:
     async with driver.open() as world:
         for wait in (0.5, 1.0):
             await world.run("a", Job().fail())
@@ -78,7 +80,7 @@ async def test_A05_a_start_keeps_the_count_and_a_success_forgets_it(driver: Driv
 
 
 @behaviour
-async def test_A06_each_name_waits_for_itself_only(driver: Driver) -> None:
+async def test_A06_a_failure_makes_only_its_own_name_wait(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail())
         assert world.attempt("b") == "accepted"
@@ -86,7 +88,7 @@ async def test_A06_each_name_waits_for_itself_only(driver: Driver) -> None:
 
 
 @behaviour
-async def test_A07_with_backoff_off_a_failure_is_only_reported(driver: Driver) -> None:
+async def test_A07_without_backoff_a_failure_is_only_reported(driver: Driver) -> None:
     async with driver.open(backoff=None) as world:
         handle = world.start("a", Job().fail(OSError("disk")))
         await world.settle()
@@ -96,7 +98,7 @@ async def test_A07_with_backoff_off_a_failure_is_only_reported(driver: Driver) -
 
 
 @behaviour
-async def test_A08_a_crash_is_a_failure_with_its_text_kept(driver: Driver) -> None:
+async def test_A08_a_crash_is_a_failure_that_keeps_its_text(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail(RecursionError("too deep")))
         failure = world.tasks.failure("a")
@@ -107,7 +109,7 @@ async def test_A08_a_crash_is_a_failure_with_its_text_kept(driver: Driver) -> No
 
 
 @behaviour
-async def test_A09_running_means_running(driver: Driver) -> None:
+async def test_A09_a_waiting_name_is_not_running(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail())
         assert "a" not in world.tasks
@@ -119,7 +121,7 @@ async def test_A09_running_means_running(driver: Driver) -> None:
 
 @behaviour
 async def test_A10_the_wall_clock_does_not_matter(driver: Driver) -> None:
-    """Waits are counted on the map's own clock, which is not `time.time`."""
+    """Waits count on the map's own clock, which is not `time.time`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: 0.0)
         async with driver.open() as world:
@@ -140,7 +142,7 @@ async def test_A11_the_empty_string_is_an_ordinary_name(driver: Driver) -> None:
 
 
 @behaviour
-async def test_A12_every_method_may_be_called_from_inside(driver: Driver) -> None:
+async def test_A12_every_method_may_be_called_inside_a_task(driver: Driver) -> None:
     async with driver.open() as world:
         tasks = world.tasks
 
@@ -172,7 +174,7 @@ async def test_A12_every_method_may_be_called_from_inside(driver: Driver) -> Non
 
 
 @behaviour
-async def test_A13_both_refusals_are_told_apart_in_one_line(driver: Driver) -> None:
+async def test_A13_one_line_distinguishes_the_two_refusals(driver: Driver) -> None:
     async with driver.open() as world:
         world.start("runs", Job())
         await world.run("waits", Job().fail())
@@ -181,7 +183,7 @@ async def test_A13_both_refusals_are_told_apart_in_one_line(driver: Driver) -> N
 
 
 @behaviour
-async def test_A14_starts_made_while_someone_waits_are_waited_for_too(driver: Driver) -> None:
+async def test_A14_a_wait_includes_runs_that_start_meanwhile(driver: Driver) -> None:
     async with driver.open() as world:
         first, second = Job(), Job()
         world.start("a", first)

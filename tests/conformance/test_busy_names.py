@@ -1,4 +1,4 @@
-"""Part C of the conformance list, on busy names: what workqueue and singleflight promise."""
+"""Part C of the conformance list, on busy names: the promises of workqueue and singleflight."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.conformance.driver import Driver, Job
 
 
 @behaviour
-async def test_Q01_any_number_of_adds_gives_exactly_one_more_run(driver: Driver) -> None:
+async def test_Q01_any_number_of_queued_starts_gives_exactly_one_more_run(driver: Driver) -> None:
     heard = RecordingInstrument()
     async with driver.open(instruments=[heard]) as world:
         first = Job()
@@ -29,7 +29,7 @@ async def test_Q01_any_number_of_adds_gives_exactly_one_more_run(driver: Driver)
 
 
 @behaviour
-async def test_Q02_shutdown_never_loses_a_queued_run_silently(driver: Driver) -> None:
+async def test_Q02_shutdown_loses_no_queued_run_silently(driver: Driver) -> None:
     heard = RecordingInstrument()
     async with driver.open(instruments=[heard]) as world:
         first = Job()
@@ -51,7 +51,7 @@ async def test_Q02_shutdown_never_loses_a_queued_run_silently(driver: Driver) ->
 
 
 @behaviour
-async def test_S01_who_joins_gets_the_same_value(driver: Driver) -> None:
+async def test_S01_all_callers_that_join_get_the_same_value(driver: Driver) -> None:
     async with driver.open() as world:
         job = Job()
         handles = [world.start("a", job)]
@@ -64,7 +64,7 @@ async def test_S01_who_joins_gets_the_same_value(driver: Driver) -> None:
 
 
 @behaviour
-async def test_S01_who_joins_a_run_that_fails_gets_its_error(driver: Driver) -> None:
+async def test_S01_all_callers_that_join_a_failing_run_get_its_error(driver: Driver) -> None:
     async with driver.open() as world:
         job = Job()
         world.start("a", job)
@@ -79,7 +79,7 @@ async def test_S01_who_joins_a_run_that_fails_gets_its_error(driver: Driver) -> 
 
 
 @behaviour
-async def test_S01_who_joins_a_run_that_is_cancelled_hears_why(driver: Driver) -> None:
+async def test_S01_all_callers_that_join_a_cancelled_run_get_the_reason(driver: Driver) -> None:
     async with driver.open() as world:
         world.start("a", Job())
         await world.settle()
@@ -90,7 +90,7 @@ async def test_S01_who_joins_a_run_that_is_cancelled_hears_why(driver: Driver) -
 
 
 @behaviour
-async def test_S02_forget_never_makes_two_runs_of_a_name(driver: Driver) -> None:
+async def test_S02_forget_never_leads_to_two_runs_of_a_name(driver: Driver) -> None:
     async with driver.open() as world:
         job = Job()
         world.start("a", job)
@@ -104,7 +104,7 @@ async def test_S02_forget_never_makes_two_runs_of_a_name(driver: Driver) -> None
 
 
 @behaviour
-async def test_replace_starts_the_new_run_when_the_old_one_has_really_ended(driver: Driver) -> None:
+async def test_a_replacement_begins_when_the_old_run_has_really_ended(driver: Driver) -> None:
     async with driver.open() as world:
         old, new = Job(), Job()
         handle = world.start("a", old)
@@ -120,7 +120,7 @@ async def test_replace_starts_the_new_run_when_the_old_one_has_really_ended(driv
 
 
 @behaviour
-async def test_replace_of_a_replace_supersedes_it(driver: Driver) -> None:
+async def test_a_newer_replacement_supersedes_a_pending_one(driver: Driver) -> None:
     async with driver.open() as world:
         stubborn, second, third = Job(), Job(), Job()
         world.start("a", stubborn, heeds=False)
@@ -136,7 +136,7 @@ async def test_replace_of_a_replace_supersedes_it(driver: Driver) -> None:
 
 
 @behaviour
-async def test_replace_takes_the_name_also_if_the_old_one_fails_and_gives_up(
+async def test_a_replacement_begins_even_if_the_old_run_makes_its_name_give_up(
     driver: Driver,
 ) -> None:
     async with driver.open(backoff=Backoff(give_up_after=1)) as world:
@@ -153,7 +153,7 @@ async def test_replace_takes_the_name_also_if_the_old_one_fails_and_gives_up(
 
 
 @behaviour
-async def test_a_name_that_waits_is_not_replaced_and_not_joined_but_queued(driver: Driver) -> None:
+async def test_a_waiting_name_can_be_queued_but_not_replaced_or_joined(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail())
         assert world.attempt("a", if_busy="replace") == "backing off"
@@ -168,7 +168,7 @@ async def test_a_name_that_waits_is_not_replaced_and_not_joined_but_queued(drive
 
 
 @behaviour
-async def test_forget_starts_what_is_queued_behind_a_wait(driver: Driver) -> None:
+async def test_forget_begins_a_run_that_is_queued_behind_a_wait(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail())
         job = Job().succeed()
@@ -179,7 +179,7 @@ async def test_forget_starts_what_is_queued_behind_a_wait(driver: Driver) -> Non
 
 
 @behaviour
-async def test_queue_on_a_name_that_gave_up_is_refused_and_one_that_gives_up_drops_it(
+async def test_a_name_that_gave_up_refuses_a_queued_start_and_drops_a_pending_one(
     driver: Driver,
 ) -> None:
     async with driver.open(backoff=Backoff(give_up_after=1)) as world:
@@ -241,7 +241,7 @@ async def test_a_replacement_gets_the_slot_straight_from_the_old_run(driver: Dri
 
 
 @behaviour
-async def test_one_may_queue_ones_own_name_from_inside(driver: Driver) -> None:
+async def test_a_run_may_queue_its_own_name(driver: Driver) -> None:
     async with driver.open() as world:
         again = Job().succeed("again")
         handle = world.start_callback(
@@ -253,7 +253,7 @@ async def test_one_may_queue_ones_own_name_from_inside(driver: Driver) -> None:
 
 
 @behaviour
-async def test_refuse_and_skip_look_past_what_is_pending(driver: Driver) -> None:
+async def test_refuse_and_skip_ignore_a_pending_run(driver: Driver) -> None:
     async with driver.open() as world:
         world.start("a", Job())
         await world.settle()
@@ -264,7 +264,7 @@ async def test_refuse_and_skip_look_past_what_is_pending(driver: Driver) -> None
 
 
 @behaviour
-async def test_waiting_for_what_is_queued_behind_oneself_raises(driver: Driver) -> None:
+async def test_waiting_for_a_run_that_is_queued_behind_the_caller_raises(driver: Driver) -> None:
     async with driver.open() as world:
         handle = world.start_waiting("a", lambda: world.start("a", Job(), if_busy="queue"))
         await world.settle()
@@ -273,7 +273,7 @@ async def test_waiting_for_what_is_queued_behind_oneself_raises(driver: Driver) 
 
 
 @behaviour
-async def test_who_joins_oneself_cannot_wait_for_that(driver: Driver) -> None:
+async def test_a_run_that_joins_itself_cannot_wait_for_itself(driver: Driver) -> None:
     async with driver.open() as world:
         handle = world.start_waiting("a", lambda: world.start("a", Job(), if_busy="join"))
         await world.settle()

@@ -1,4 +1,4 @@
-"""Where functions run: what holds for executors in every dialect."""
+"""Executors: the rules that hold in every dialect."""
 
 import functools
 
@@ -14,13 +14,13 @@ async def fetch() -> str:
 
 @functools.wraps(fetch)
 def decorated() -> object:
-    """A plain function, as far as can be seen before it returns."""
+    """Look like a plain function, until it returns."""
     return fetch()
 
 
 @behaviour
-async def test_an_executor_whose_truth_is_false_is_an_executor(driver: Driver) -> None:
-    """One that has a length, say, and nothing to do yet."""
+async def test_a_falsy_executor_is_an_executor(driver: Driver) -> None:
+    """For example, one that has a length and nothing to do yet."""
     opened_with, given = FalsyPool(), FalsyPool()
     async with driver.open(executor=driver.executor(opened_with)) as world:
         first = world.start_elsewhere("a", lambda: "of the map")
@@ -35,8 +35,8 @@ async def test_an_executor_whose_truth_is_false_is_an_executor(driver: Driver) -
 
 
 @behaviour
-async def test_a_coroutine_as_a_result_fails_the_run(driver: Driver) -> None:
-    """The body never ran: to succeed would drop the earlier failures as well."""
+async def test_a_run_whose_result_is_a_coroutine_fails(driver: Driver) -> None:
+    """The body never ran, and a success would drop the earlier failures."""
     pool = FalsyPool()
     async with driver.open() as world:
         await world.run("a", Job().fail())

@@ -1,4 +1,4 @@
-"""What a map lists: failures, pending runs, the next retry, outcomes, counts."""
+"""The lists of a map: failures, pending runs, the next retry, outcomes, counts."""
 
 import pytest
 
@@ -14,7 +14,9 @@ def names_of(world: World, state: State | None = None) -> list[object]:
 
 
 @behaviour
-async def test_failures_lists_what_waits_is_ready_and_gave_up(driver: Driver) -> None:
+async def test_the_list_of_failures_has_waiting_and_ready_names_and_names_that_gave_up(
+    driver: Driver,
+) -> None:
     async with driver.open(retention=100.0) as world:
         await world.run("ready", Job().fail(OSError("disk")))
         await world.run("gave up", Job().fail(), backoff=Backoff(give_up_after=1))
@@ -39,8 +41,8 @@ async def test_failures_lists_what_waits_is_ready_and_gave_up(driver: Driver) ->
 
 
 @behaviour
-async def test_failures_are_those_of_the_call(driver: Driver) -> None:
-    """What the map does during the iteration changes nothing of it."""
+async def test_the_list_of_failures_is_a_snapshot_of_the_time_of_the_call(driver: Driver) -> None:
+    """Changes of the map during the iteration do not affect it."""
     async with driver.open() as world:
         for name in ("a", "b"):
             await world.run(name, Job().fail())
@@ -52,7 +54,7 @@ async def test_failures_are_those_of_the_call(driver: Driver) -> None:
 
 
 @behaviour
-async def test_failures_of_a_state_that_no_record_has_are_a_mistake(driver: Driver) -> None:
+async def test_the_list_of_failures_refuses_a_state_that_no_record_can_have(driver: Driver) -> None:
     async with driver.open() as world:
         for state in (State.FREE, State.RUNNING):
             with pytest.raises(ValueError, match=r"^state must be WAITING, READY or GAVE_UP, not "):
@@ -60,7 +62,7 @@ async def test_failures_of_a_state_that_no_record_has_are_a_mistake(driver: Driv
 
 
 @behaviour
-async def test_pending_tells_what_each_run_waits_for(driver: Driver) -> None:
+async def test_the_list_of_pending_runs_says_what_each_run_waits_for(driver: Driver) -> None:
     async with driver.open() as world:
         assert world.tasks.pending() == []
         old = Job(), Job()
@@ -96,8 +98,10 @@ async def test_pending_tells_what_each_run_waits_for(driver: Driver) -> None:
 
 
 @behaviour
-async def test_pending_tells_of_a_retry_that_waits_for_another_run(driver: Driver) -> None:
-    """A retry that comes after a run of another operation names that as its holder."""
+async def test_the_list_of_pending_runs_includes_a_retry_that_waits_for_another_run(
+    driver: Driver,
+) -> None:
+    """The holder of a retry that waits for a run of another operation is that run."""
     async with driver.open() as world:
         world.start("a", Job().fail(), retry=True, operation="attach")
         await world.settle()
@@ -108,7 +112,7 @@ async def test_pending_tells_of_a_retry_that_waits_for_another_run(driver: Drive
 
 
 @behaviour
-async def test_next_retry_at_is_the_soonest_end_of_a_wait(driver: Driver) -> None:
+async def test_next_retry_at_returns_the_earliest_end_of_a_wait(driver: Driver) -> None:
     async with driver.open() as world:
         start = world.now()
         assert world.tasks.next_retry_at() is None
@@ -131,7 +135,7 @@ async def test_next_retry_at_is_the_soonest_end_of_a_wait(driver: Driver) -> Non
 
 
 @behaviour
-async def test_next_retry_at_knows_failures_from_before_its_first_call(driver: Driver) -> None:
+async def test_next_retry_at_includes_failures_from_before_its_first_call(driver: Driver) -> None:
     async with driver.open() as world:
         for name, wait in (("a", 4.0), ("b", 2.0), ("c", 3.0)):
             await world.run(name, Job().fail(), backoff=Backoff(initial=wait), operation=name)
@@ -185,7 +189,7 @@ async def test_outcomes_are_the_last_ones_of_the_names_that_ended_last(driver: D
 
 
 @behaviour
-async def test_outcomes_are_off_unless_asked_for(driver: Driver) -> None:
+async def test_outcomes_are_off_by_default(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().succeed())
         assert world.tasks.outcomes() == []
@@ -215,7 +219,7 @@ async def test_a_run_that_never_began_has_no_outcome(driver: Driver) -> None:
 
 
 @behaviour
-async def test_each_attempt_has_an_outcome_and_the_last_one_stays(driver: Driver) -> None:
+async def test_each_attempt_has_an_outcome_and_the_last_one_is_kept(driver: Driver) -> None:
     async with driver.open(keep_outcomes=10) as world:
         world.start("a", Job().each(OSError("disk"), "attached"), retry=True)
         await world.settle()
@@ -254,7 +258,7 @@ async def test_statistics_count_failures_in_a_row(driver: Driver) -> None:
 
 
 @behaviour
-async def test_statistics_tell_the_age_of_the_oldest_run_and_the_longest_wait_for_a_slot(
+async def test_statistics_have_the_age_of_the_oldest_run_and_the_longest_wait_for_a_slot(
     driver: Driver,
 ) -> None:
     async with driver.open(limit=1) as world:
@@ -282,7 +286,7 @@ async def test_statistics_tell_the_age_of_the_oldest_run_and_the_longest_wait_fo
 
 
 @behaviour
-async def test_an_expired_record_is_told_when_it_is_removed(driver: Driver) -> None:
+async def test_the_removal_of_an_expired_record_is_reported(driver: Driver) -> None:
     heard = RecordingInstrument()
     async with driver.open(instruments=[heard], retention=2.0) as world:
         ends = world.now() + 2.5

@@ -1,7 +1,6 @@
 """Part B of the conformance list: NestedPendingOperations, P01 to P23, and its faults.
 
-A volume is ("v", ANY), a pod of it ("v", "pod"); with nodes, the third field is
-the node. "On" and "off" say whether there is backoff.
+A volume is ("v", ANY), a pod of it ("v", "pod"); with nodes, the third field is the node.
 """
 
 from typing import Any
@@ -25,26 +24,28 @@ async def one_start(driver: Driver, backoff: Backoff | None) -> None:
 
 
 @behaviour
-async def test_P01_off_one_start_on_a_volume(driver: Driver) -> None:
+async def test_P01_without_backoff_a_start_on_a_volume_is_accepted(driver: Driver) -> None:
     await one_start(driver, OFF)
 
 
 @behaviour
-async def test_P02_off_two_volumes(driver: Driver) -> None:
+async def test_P02_without_backoff_starts_on_two_volumes_are_accepted(driver: Driver) -> None:
     async with driver.open(backoff=OFF) as world:
         assert world.attempt(("v", ANY), Job()) == "accepted"
         assert world.attempt(("w", ANY), Job()) == "accepted"
 
 
 @behaviour
-async def test_P03_off_two_pods_of_a_volume(driver: Driver) -> None:
+async def test_P03_without_backoff_starts_on_two_pods_of_a_volume_are_accepted(
+    driver: Driver,
+) -> None:
     async with driver.open(backoff=OFF) as world:
         assert world.attempt(("v", "pod-1"), Job()) == "accepted"
         assert world.attempt(("v", "pod-2"), Job()) == "accepted"
 
 
 @behaviour
-async def test_P04_on_one_start_on_a_volume(driver: Driver) -> None:
+async def test_P04_with_backoff_a_start_on_a_volume_is_accepted(driver: Driver) -> None:
     await one_start(driver, ON)
 
 
@@ -57,22 +58,24 @@ async def again_after(driver: Driver, backoff: Backoff | None, job: Job) -> None
 
 
 @behaviour
-async def test_P05_off_again_after_a_run_that_ended_well(driver: Driver) -> None:
+async def test_P05_without_backoff_a_start_after_a_success_is_accepted(driver: Driver) -> None:
     await again_after(driver, OFF, Job().succeed())
 
 
 @behaviour
-async def test_P06_on_again_after_a_run_that_ended_well(driver: Driver) -> None:
+async def test_P06_with_backoff_a_start_after_a_success_is_accepted(driver: Driver) -> None:
     await again_after(driver, ON, Job().succeed())
 
 
 @behaviour
-async def test_P07_off_again_after_a_crash(driver: Driver) -> None:
+async def test_P07_without_backoff_a_start_after_a_crash_is_accepted(driver: Driver) -> None:
     await again_after(driver, OFF, Job().fail(ZeroDivisionError("crash")))
 
 
 @behaviour
-async def test_P08_on_again_after_a_crash_and_the_wait(driver: Driver) -> None:
+async def test_P08_with_backoff_a_start_after_a_crash_and_the_wait_is_accepted(
+    driver: Driver,
+) -> None:
     await again_after(driver, ON, Job().fail(ZeroDivisionError("crash")))
 
 
@@ -84,12 +87,12 @@ async def blocked(driver: Driver, backoff: Backoff | None, name: Any) -> None:
 
 
 @behaviour
-async def test_P09_off_a_blocked_volume_is_busy(driver: Driver) -> None:
+async def test_P09_without_backoff_a_start_on_a_busy_volume_is_refused(driver: Driver) -> None:
     await blocked(driver, OFF, VOLUME)
 
 
 @behaviour
-async def test_P10_on_a_failed_mount_does_not_keep_an_unmount_waiting(driver: Driver) -> None:
+async def test_P10_with_backoff_a_failed_mount_does_not_delay_an_unmount(driver: Driver) -> None:
     async with driver.open(backoff=ON) as world:
         await world.run(POD, Job().fail(), operation="mount_volume")
         assert world.attempt(POD, operation="mount_volume") == "backing off"
@@ -97,17 +100,17 @@ async def test_P10_on_a_failed_mount_does_not_keep_an_unmount_waiting(driver: Dr
 
 
 @behaviour
-async def test_P11_off_a_blocked_pod_is_busy(driver: Driver) -> None:
+async def test_P11_without_backoff_a_start_on_a_busy_pod_is_refused(driver: Driver) -> None:
     await blocked(driver, OFF, POD)
 
 
 @behaviour
-async def test_P12_on_a_blocked_pod_is_busy(driver: Driver) -> None:
+async def test_P12_with_backoff_a_start_on_a_busy_pod_is_refused(driver: Driver) -> None:
     await blocked(driver, ON, POD)
 
 
 @behaviour
-async def test_P13_on_a_blocked_volume_is_busy(driver: Driver) -> None:
+async def test_P13_with_backoff_a_start_on_a_busy_volume_is_refused(driver: Driver) -> None:
     await blocked(driver, ON, VOLUME)
 
 
@@ -123,12 +126,16 @@ async def third(driver: Driver, backoff: Backoff | None) -> None:
 
 
 @behaviour
-async def test_P14_off_the_third_is_accepted_once_the_first_was_let_go(driver: Driver) -> None:
+async def test_P14_without_backoff_a_refused_volume_starts_after_the_run_has_ended(
+    driver: Driver,
+) -> None:
     await third(driver, OFF)
 
 
 @behaviour
-async def test_P15_on_the_third_is_accepted_once_the_first_was_let_go(driver: Driver) -> None:
+async def test_P15_with_backoff_a_refused_volume_starts_after_the_run_has_ended(
+    driver: Driver,
+) -> None:
     await third(driver, ON)
 
 
@@ -146,27 +153,27 @@ async def wait_empty(driver: Driver, backoff: Backoff | None, job: Job | None) -
 
 
 @behaviour
-async def test_P16_off_wait_empty_on_an_empty_map_returns(driver: Driver) -> None:
+async def test_P16_without_backoff_wait_empty_on_an_empty_map_returns(driver: Driver) -> None:
     await wait_empty(driver, OFF, None)
 
 
 @behaviour
-async def test_P17_on_wait_empty_on_an_empty_map_returns(driver: Driver) -> None:
+async def test_P17_with_backoff_wait_empty_on_an_empty_map_returns(driver: Driver) -> None:
     await wait_empty(driver, ON, None)
 
 
 @behaviour
-async def test_P18_off_wait_empty_returns_when_the_run_ends(driver: Driver) -> None:
+async def test_P18_without_backoff_wait_empty_returns_when_the_run_ends(driver: Driver) -> None:
     await wait_empty(driver, OFF, Job())
 
 
 @behaviour
-async def test_P19_on_wait_empty_returns_when_the_run_ends(driver: Driver) -> None:
+async def test_P19_with_backoff_wait_empty_returns_when_the_run_ends(driver: Driver) -> None:
     await wait_empty(driver, ON, Job())
 
 
 @behaviour
-async def test_P20_off_what_excludes_what(driver: Driver) -> None:
+async def test_P20_without_backoff_overlapping_keys_exclude_each_other(driver: Driver) -> None:
     for first, second in [(V, VP), (V, VN), (VP, V), (VN, V), (VN, VN), (V, V), (VP, VN)]:
         async with driver.open(backoff=OFF) as world:
             world.start(first, Job())
@@ -180,7 +187,7 @@ async def test_P20_off_what_excludes_what(driver: Driver) -> None:
 
 
 @behaviour
-async def test_P21_on_no_record_is_mixed_up(driver: Driver) -> None:
+async def test_P21_with_backoff_each_key_keeps_its_own_record(driver: Driver) -> None:
     async with driver.open(backoff=ON) as world:
         v0, n1, n2 = ("v0", ANY, ANY), ("v1", ANY, "n1"), ("v1", ANY, "n2")
         jobs = {name: Job() for name in (v0, n1, n2)}
@@ -201,7 +208,7 @@ async def test_P21_on_no_record_is_mixed_up(driver: Driver) -> None:
 
 
 @behaviour
-async def test_P22_on_what_runs_counts_before_what_failed(driver: Driver) -> None:
+async def test_P22_with_backoff_the_map_checks_for_runs_before_failures(driver: Driver) -> None:
     async with driver.open(backoff=ON) as world:
         for pod in ("pod-1", "pod-2"):
             await world.run(("v", pod), Job().fail(), operation="umount")
@@ -211,7 +218,9 @@ async def test_P22_on_what_runs_counts_before_what_failed(driver: Driver) -> Non
 
 
 @behaviour
-async def test_P23_on_a_volume_does_not_touch_the_records_of_its_pods(driver: Driver) -> None:
+async def test_P23_with_backoff_a_volume_does_not_change_the_records_of_its_pods(
+    driver: Driver,
+) -> None:
     async with driver.open(backoff=ON) as world:
         for pod in ("pod-1", "pod-2", "pod-3"):
             await world.run(("v", pod), Job().fail(), operation="umount")
@@ -226,7 +235,7 @@ async def test_P23_on_a_volume_does_not_touch_the_records_of_its_pods(driver: Dr
 
 
 @behaviour
-async def test_N03_a_wildcard_run_erases_no_pods_wait(driver: Driver) -> None:
+async def test_N03_a_run_on_a_whole_volume_erases_no_wait_of_a_pod(driver: Driver) -> None:
     async with driver.open(backoff=ON) as world:
         await world.run(POD, Job().fail())
         await world.run(VOLUME, Job().succeed())
@@ -237,10 +246,8 @@ async def test_N03_a_wildcard_run_erases_no_pods_wait(driver: Driver) -> None:
 
 
 @behaviour
-async def test_N04_failing_operations_without_a_volume_leave_one_record_each_and_no_more(
-    driver: Driver,
-) -> None:
-    """Who wants no exclusion gives a unique name; its record ends like any other."""
+async def test_N04_failing_runs_with_unique_names_leave_records_that_expire(driver: Driver) -> None:
+    """A start without exclusion uses a unique name, and its record expires like any other."""
     async with driver.open(backoff=ON, retention=1.0) as world:
         for number in range(20):
             await world.run(("no volume", number), Job().fail())
@@ -251,7 +258,7 @@ async def test_N04_failing_operations_without_a_volume_leave_one_record_each_and
 
 @behaviour
 async def test_N06_a_start_costs_the_same_at_any_number_of_runs(driver: Driver) -> None:
-    """Told by how often names are compared, not by time; the figures are in the benchmarks."""
+    """It counts comparisons of names and takes no time; the figures are in the benchmarks."""
     compared = 0
 
     class Volume:
@@ -277,7 +284,7 @@ async def test_N06_a_start_costs_the_same_at_any_number_of_runs(driver: Driver) 
 
 
 @behaviour
-async def test_names_match_exactly_in_the_mapping(driver: Driver) -> None:
+async def test_the_mapping_matches_names_exactly(driver: Driver) -> None:
     async with driver.open() as world:
         world.start(POD, Job())
         assert POD in world.tasks
@@ -317,13 +324,15 @@ async def replaced(world: World) -> None:
 
 
 @behaviour
-async def test_replace_cancels_every_holder_and_starts_when_all_have_ended(driver: Driver) -> None:
+async def test_a_replacement_cancels_all_overlapping_runs_and_begins_after_the_last_one(
+    driver: Driver,
+) -> None:
     async with driver.open() as world:
         await replaced(world)
 
 
 @behaviour
-async def test_join_and_queue_need_exactly_one_holder_of_the_same_name(driver: Driver) -> None:
+async def test_join_and_queue_need_exactly_one_running_run_of_the_same_name(driver: Driver) -> None:
     async with driver.open() as world:
         world.start(POD, Job())
         await world.settle()
@@ -334,7 +343,9 @@ async def test_join_and_queue_need_exactly_one_holder_of_the_same_name(driver: D
 
 
 @behaviour
-async def test_a_name_that_waits_is_not_replaced_whatever_overlaps_it(driver: Driver) -> None:
+async def test_a_waiting_name_is_not_replaced_even_while_an_overlapping_name_runs(
+    driver: Driver,
+) -> None:
     async with driver.open() as world:
         await world.run(VOLUME, Job().fail())
         pod = Job()
@@ -348,7 +359,7 @@ async def test_a_name_that_waits_is_not_replaced_whatever_overlaps_it(driver: Dr
 
 
 @behaviour
-async def test_any_where_it_means_nothing_is_refused_at_the_call(driver: Driver) -> None:
+async def test_a_name_with_a_misplaced_ANY_is_refused_at_the_call(driver: Driver) -> None:
     async with driver.open() as world:
         for name in (ANY, ("a", "b", "c", "d", ANY)):
             with pytest.raises(ValueError, match=r"^(namedtasks\.ANY is no name|a name with )"):

@@ -14,7 +14,7 @@ ANSWERS = OSError("no answer"), OSError("no answer yet")
 
 
 async def failed_once(world: World, *ends: Any, **options: Any) -> tuple[Any, Job]:
-    """Start a retried run whose first attempt fails at once; the rest have the given *ends*."""
+    """Start a retried run whose first attempt fails at once; the others have the given *ends*."""
     job = Job().each(OSError("disk"), *ends)
     handle = world.start("a", job, retry=True, **options)
     await world.settle()
@@ -23,7 +23,9 @@ async def failed_once(world: World, *ends: Any, **options: Any) -> tuple[Any, Jo
 
 
 @behaviour
-async def test_a_retry_gives_one_handle_and_the_value_of_the_third_attempt(driver: Driver) -> None:
+async def test_a_retried_run_has_one_handle_with_the_value_of_its_last_attempt(
+    driver: Driver,
+) -> None:
     heard = RecordingInstrument()
     async with driver.open(instruments=[heard]) as world:
         handle, job = await failed_once(world, OSError("disk"), "attached")
@@ -43,7 +45,7 @@ async def test_a_retry_gives_one_handle_and_the_value_of_the_third_attempt(drive
 
 
 @behaviour
-async def test_a_name_whose_retry_waits_is_waiting_and_refuses_a_plain_start(
+async def test_a_name_with_a_waiting_retry_is_waiting_and_refuses_a_plain_start(
     driver: Driver,
 ) -> None:
     async with driver.open() as world:
@@ -86,7 +88,7 @@ async def test_wait_free_waits_for_the_attempt_of_a_retry(driver: Driver) -> Non
 
 @behaviour
 async def test_the_end_of_the_block_waits_for_retries(driver: Driver) -> None:
-    """They are accepted work that is not done; a queued run that sits out a wait is dropped."""
+    """A retry is accepted work that is not done; a queued run behind a wait is dropped."""
     async with driver.open() as world:
         job, handles = Job().each(*ANSWERS, "attached"), list[Any]()
         waiter = world.block_in_background(
@@ -101,7 +103,7 @@ async def test_the_end_of_the_block_waits_for_retries(driver: Driver) -> None:
 
 
 @behaviour
-async def test_who_joins_a_retry_that_waits_gets_its_outcome(driver: Driver) -> None:
+async def test_a_caller_that_joins_a_waiting_retry_gets_its_outcome(driver: Driver) -> None:
     async with driver.open() as world:
         handle, job = await failed_once(world, OSError("disk"), "attached")
         never = Job()
@@ -115,7 +117,7 @@ async def test_who_joins_a_retry_that_waits_gets_its_outcome(driver: Driver) -> 
 
 
 @behaviour
-async def test_the_first_of_those_who_share_a_retried_run_gets_its_outcome_too(
+async def test_the_first_caller_of_a_shared_retried_run_gets_its_outcome_too(
     driver: Driver,
 ) -> None:
     async with driver.open() as world:
@@ -127,7 +129,9 @@ async def test_the_first_of_those_who_share_a_retried_run_gets_its_outcome_too(
 
 
 @behaviour
-async def test_who_shares_a_retry_hears_of_its_end_in_the_wait(driver: Driver) -> None:
+async def test_all_callers_of_a_shared_retry_get_the_reason_if_it_is_cancelled_during_the_wait(
+    driver: Driver,
+) -> None:
     async with driver.open() as world:
         handle, _ = await failed_once(world)
         joined = world.start("a", Job(), if_busy="join")
@@ -138,7 +142,7 @@ async def test_who_shares_a_retry_hears_of_its_end_in_the_wait(driver: Driver) -
 
 
 @behaviour
-async def test_a_newer_queued_start_supersedes_a_retry_that_waits(driver: Driver) -> None:
+async def test_a_newer_queued_start_supersedes_a_waiting_retry(driver: Driver) -> None:
     async with driver.open() as world:
         handle, job = await failed_once(world)
         newer = world.start("a", Job().succeed("newer"), if_busy="queue")
@@ -153,7 +157,7 @@ async def test_a_newer_queued_start_supersedes_a_retry_that_waits(driver: Driver
 
 
 @behaviour
-async def test_a_newer_queued_start_in_an_attempt_takes_the_place_of_its_retry(
+async def test_a_newer_queued_start_during_an_attempt_takes_the_place_of_its_retry(
     driver: Driver,
 ) -> None:
     heard = RecordingInstrument()
@@ -174,7 +178,7 @@ async def test_a_newer_queued_start_in_an_attempt_takes_the_place_of_its_retry(
 
 
 @behaviour
-async def test_forget_starts_the_next_attempt_at_once(driver: Driver) -> None:
+async def test_forget_begins_the_next_attempt_at_once(driver: Driver) -> None:
     async with driver.open() as world:
         handle, job = await failed_once(world, OSError("disk"), "attached")
         assert world.tasks.forget("a")
@@ -189,7 +193,7 @@ async def test_forget_starts_the_next_attempt_at_once(driver: Driver) -> None:
 
 
 @behaviour
-async def test_cancel_in_the_wait_ends_a_retry_at_once(driver: Driver) -> None:
+async def test_cancel_during_the_wait_ends_a_retry_at_once(driver: Driver) -> None:
     async with driver.open() as world:
         handle, job = await failed_once(world)
         idle = world.wait_in_background("wait_idle")
@@ -208,7 +212,7 @@ async def test_cancel_in_the_wait_ends_a_retry_at_once(driver: Driver) -> None:
 
 
 @behaviour
-async def test_cancel_in_an_attempt_ends_a_retried_run(driver: Driver) -> None:
+async def test_cancel_during_an_attempt_ends_a_retried_run(driver: Driver) -> None:
     async with driver.open() as world:
         handle, job = await failed_once(world, None)
         await world.advance(0.5)
@@ -241,10 +245,8 @@ async def test_an_attempt_that_was_asked_to_stop_and_fails_is_the_last_one(drive
 
 
 @behaviour
-async def test_an_attempt_after_one_is_not_asked_to_stop_by_what_ended_that_one(
-    driver: Driver,
-) -> None:
-    """Each attempt has its own timeout, and the next one begins anew."""
+async def test_the_timeout_of_an_attempt_does_not_stop_the_next_one(driver: Driver) -> None:
+    """Each attempt has its own timeout."""
     async with driver.open() as world:
         job = Job()
         handle = world.start("a", job, retry=True, timeout=2.0)
@@ -276,7 +278,7 @@ async def test_the_timeout_of_an_attempt_is_a_failure_that_is_retried(driver: Dr
 
 
 @behaviour
-async def test_close_drops_a_retry_that_waits_and_gives_its_last_failure(driver: Driver) -> None:
+async def test_close_drops_a_waiting_retry_and_reports_its_last_failure(driver: Driver) -> None:
     async with driver.open() as world:
         handle, job = await failed_once(world)
         joined = world.start("a", Job(), if_busy="join")
@@ -291,7 +293,7 @@ async def test_close_drops_a_retry_that_waits_and_gives_its_last_failure(driver:
 
 
 @behaviour
-async def test_shutdown_drops_a_retry_that_waits(driver: Driver) -> None:
+async def test_shutdown_drops_a_waiting_retry(driver: Driver) -> None:
     async with driver.open() as world:
         handle, job = await failed_once(world)
         waiter = world.wait_in_background("shutdown")
@@ -302,7 +304,7 @@ async def test_shutdown_drops_a_retry_that_waits(driver: Driver) -> None:
 
 
 @behaviour
-async def test_an_attempt_that_goes_on_in_a_closed_map_is_the_last_one(driver: Driver) -> None:
+async def test_an_attempt_that_fails_in_a_closed_map_is_the_last_one(driver: Driver) -> None:
     async with driver.open() as world:
         job = Job()
         handle = world.start("a", job, retry=True)
@@ -352,7 +354,7 @@ async def test_a_run_that_failed_without_retry_is_not_retried(driver: Driver) ->
 
 
 @behaviour
-async def test_the_slot_of_a_retried_run_is_given_back_between_attempts(driver: Driver) -> None:
+async def test_a_retried_run_releases_its_slot_between_attempts(driver: Driver) -> None:
     async with driver.open(limit=1) as world:
         handle, job = await failed_once(world, "attached")
         other = Job()
@@ -367,7 +369,7 @@ async def test_the_slot_of_a_retried_run_is_given_back_between_attempts(driver: 
 
 
 @behaviour
-async def test_a_retry_that_waits_for_its_slot_is_dropped_by_a_cancellation(driver: Driver) -> None:
+async def test_a_cancellation_drops_a_retry_that_waits_for_its_slot(driver: Driver) -> None:
     async with driver.open(limit=1) as world:
         handle, job = await failed_once(world, "never")
         other = Job()
@@ -382,7 +384,7 @@ async def test_a_retry_that_waits_for_its_slot_is_dropped_by_a_cancellation(driv
 
 
 @behaviour
-async def test_a_retry_comes_after_a_run_of_another_operation(driver: Driver) -> None:
+async def test_a_retry_waits_for_a_run_of_another_operation(driver: Driver) -> None:
     async with driver.open() as world:
         handle, job = await failed_once(world, "attached", operation="attach")
         other = Job()
@@ -395,8 +397,8 @@ async def test_a_retry_comes_after_a_run_of_another_operation(driver: Driver) ->
 
 
 @behaviour
-async def test_the_failures_of_a_retry_that_is_late_are_still_counted(driver: Driver) -> None:
-    """Its record does not expire while it waits, also for a run that is in its way."""
+async def test_the_failures_of_a_late_retry_still_count(driver: Driver) -> None:
+    """Its record does not expire while it waits, even if it waits for another run."""
     async with driver.open(retention=1.0) as world:
         _, job = await failed_once(world, OSError("disk"), operation="attach")
         other = Job()
@@ -413,7 +415,7 @@ async def test_the_failures_of_a_retry_that_is_late_are_still_counted(driver: Dr
 
 
 @behaviour
-async def test_the_failures_of_a_retry_are_counted_without_any_retention(driver: Driver) -> None:
+async def test_the_failures_of_a_retry_count_even_without_retention(driver: Driver) -> None:
     async with driver.open(retention=0.0) as world:
         await failed_once(world, OSError("disk"))
         await world.advance(0.5)
@@ -444,7 +446,7 @@ async def test_a_function_on_an_executor_is_retried(driver: Driver) -> None:
 
 
 @behaviour
-async def test_retry_without_a_policy_is_a_mistake_of_the_caller(driver: Driver) -> None:
+async def test_retry_without_a_policy_is_refused_at_the_call(driver: Driver) -> None:
     wrong = r"^retry=True needs a backoff policy, but backoff is None$"
     async with driver.open() as world:
         with pytest.raises(ValueError, match=wrong):
@@ -474,7 +476,7 @@ async def test_a_queued_start_may_be_retried_too(driver: Driver) -> None:
 
 
 @behaviour
-async def test_a_replacement_in_an_attempt_ends_the_retried_run(driver: Driver) -> None:
+async def test_a_replacement_during_an_attempt_ends_the_retried_run(driver: Driver) -> None:
     async with driver.open() as world:
         handle, job = await failed_once(world, None)
         await world.advance(0.5)

@@ -1,4 +1,4 @@
-"""Observations: a start with ``since=`` acts on no listing that is out of date."""
+"""Observations: a start with ``since=`` never acts on a listing that is out of date."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.conformance.driver import Driver, Job
 
 
 @behaviour
-async def test_a_name_whose_run_succeeded_since_the_look_is_refused(driver: Driver) -> None:
+async def test_a_name_whose_run_succeeded_after_the_observation_is_refused(driver: Driver) -> None:
     heard = RecordingInstrument()
     async with driver.open(instruments=[heard]) as world:
         with world.tasks.observe() as look:
@@ -31,7 +31,9 @@ async def test_a_name_whose_run_succeeded_since_the_look_is_refused(driver: Driv
 
 
 @behaviour
-async def test_a_run_that_ended_before_the_look_makes_nothing_stale(driver: Driver) -> None:
+async def test_a_run_that_ended_before_the_observation_makes_no_listing_stale(
+    driver: Driver,
+) -> None:
     async with driver.open() as world:
         with world.tasks.observe():
             await world.run("a", Job().succeed())
@@ -42,7 +44,7 @@ async def test_a_run_that_ended_before_the_look_makes_nothing_stale(driver: Driv
 
 @behaviour
 async def test_failures_make_a_listing_stale_too(driver: Driver) -> None:
-    """Also while the name waits: that is looked at later."""
+    """The map looks for the old listing before it looks for the wait."""
     async with driver.open() as world:
         with world.tasks.observe() as look:
             await world.run("a", Job().fail())
@@ -66,9 +68,7 @@ async def test_cancelled_runs_make_a_listing_stale_too(driver: Driver) -> None:
 
 
 @behaviour
-async def test_runs_that_took_too_long_make_a_listing_stale_when_they_really_end(
-    driver: Driver,
-) -> None:
+async def test_timed_out_runs_make_a_listing_stale_when_they_really_end(driver: Driver) -> None:
     async with driver.open(backoff=None) as world:
         with world.tasks.observe() as look:
             world.start("a", Job(), timeout=1.0)
@@ -85,7 +85,7 @@ async def test_runs_that_took_too_long_make_a_listing_stale_when_they_really_end
 
 
 @behaviour
-async def test_a_run_that_never_began_makes_nothing_stale(driver: Driver) -> None:
+async def test_a_run_that_never_began_makes_no_listing_stale(driver: Driver) -> None:
     async with driver.open(limit=1) as world:
         world.start("holds the slot", Job())
         await world.settle()
@@ -101,7 +101,7 @@ async def test_a_run_that_never_began_makes_nothing_stale(driver: Driver) -> Non
 
 
 @behaviour
-async def test_an_old_listing_is_told_before_all_but_the_close(driver: Driver) -> None:
+async def test_an_old_listing_is_refused_before_anything_but_a_closed_map(driver: Driver) -> None:
     async with driver.open() as world:
         with world.tasks.observe() as look:
             world.start("a", Job())
@@ -118,7 +118,9 @@ async def test_an_old_listing_is_told_before_all_but_the_close(driver: Driver) -
 
 
 @behaviour
-async def test_an_old_listing_is_skipped_by_skip_and_refused_to_all_others(driver: Driver) -> None:
+async def test_skip_returns_None_for_an_old_listing_and_other_values_refuse_it(
+    driver: Driver,
+) -> None:
     heard = RecordingInstrument()
     async with driver.open(instruments=[heard]) as world:
         with world.tasks.observe() as look:
@@ -136,9 +138,7 @@ async def test_an_old_listing_is_skipped_by_skip_and_refused_to_all_others(drive
 
 
 @behaviour
-async def test_skip_and_join_and_queue_are_as_ever_for_a_listing_that_is_not_old(
-    driver: Driver,
-) -> None:
+async def test_if_busy_works_as_usual_for_a_listing_that_is_not_old(driver: Driver) -> None:
     async with driver.open() as world:
         job = Job()
         handle = world.start("a", job)
@@ -154,7 +154,7 @@ async def test_skip_and_join_and_queue_are_as_ever_for_a_listing_that_is_not_old
 
 
 @behaviour
-async def test_the_end_of_a_name_makes_those_that_overlap_it_stale(driver: Driver) -> None:
+async def test_the_end_of_a_run_makes_listings_of_overlapping_names_stale(driver: Driver) -> None:
     async with driver.open() as world:
         with world.tasks.observe() as look:
             await world.run(("v", "pod-1"), Job().succeed())
@@ -172,8 +172,8 @@ async def test_the_end_of_a_name_makes_those_that_overlap_it_stale(driver: Drive
 
 
 @behaviour
-async def test_an_end_before_the_first_name_with_any_is_known_to_it(driver: Driver) -> None:
-    """The index of overlapping names is made when it is asked for, of the ends as well."""
+async def test_the_first_name_with_ANY_knows_of_earlier_ends(driver: Driver) -> None:
+    """The first such name builds the index of overlapping names, for ends as well."""
     async with driver.open() as world:
         with world.tasks.observe() as look:
             for name in [("v", "pod-1"), ("w", "pod-1"), ("v", "pod-1")]:
@@ -188,7 +188,7 @@ async def test_an_end_before_the_first_name_with_any_is_known_to_it(driver: Driv
 
 
 @behaviour
-async def test_observations_nest_and_each_counts_from_its_own_beginning(driver: Driver) -> None:
+async def test_nested_observations_each_count_from_their_own_beginning(driver: Driver) -> None:
     async with driver.open() as world:
         with world.tasks.observe() as outer:
             await world.run("a", Job().succeed())
@@ -203,7 +203,7 @@ async def test_observations_nest_and_each_counts_from_its_own_beginning(driver: 
 
 
 @behaviour
-async def test_observations_may_overlap_and_the_older_one_may_end_first(driver: Driver) -> None:
+async def test_overlapping_observations_may_end_in_any_order(driver: Driver) -> None:
     async with driver.open() as world:
         older = world.tasks.observe()
         await world.run("a", Job().succeed())
@@ -255,7 +255,9 @@ async def test_beyond_keep_ends_the_oldest_observation_expires_and_admits_nothin
 
 
 @behaviour
-async def test_a_closed_observation_and_one_of_another_map_are_mistakes(driver: Driver) -> None:
+async def test_a_closed_observation_and_one_of_another_map_are_refused_at_the_call(
+    driver: Driver,
+) -> None:
     async with driver.open() as world, driver.open() as other:
         with world.tasks.observe() as look:
             with pytest.raises(ValueError, match=r"^since is an observation of another map: "):
@@ -286,7 +288,7 @@ async def test_each_attempt_of_a_retried_run_makes_a_listing_stale(driver: Drive
 
 
 async def reconcile(driver: Driver, *, observes: bool) -> list[int]:
-    """Work on listings that are one round trip old; how often each piece of work was done."""
+    """Work on listings that are one round trip old; return how often each piece of work ran."""
     jobs = {name: Job() for name in range(20)}
     async with driver.open() as world:
         while not all(job.ended for job in jobs.values()):

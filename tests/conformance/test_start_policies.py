@@ -1,4 +1,4 @@
-"""Starts with ``backoff=``, and policies that see the run."""
+"""Starts with ``backoff=``, and the arguments that a policy gets."""
 
 import attrs
 
@@ -9,14 +9,14 @@ from tests.conformance.driver import Driver, Job, World
 
 
 def wait_of(world: World, name: str, operation: str | None = None) -> tuple[int, float]:
-    """The failures in a row, and the seconds that are left of the wait."""
+    """Return the failures in a row, and the remaining seconds of the wait."""
     failure = world.tasks.failure(name, operation=operation)
     assert failure is not None
     return failure.failures, failure.retry_at - world.now()
 
 
 @behaviour
-async def test_a_start_may_bring_its_own_policy(driver: Driver) -> None:
+async def test_a_start_may_have_its_own_policy(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail(), backoff=Backoff(initial=10.0))
         await world.run("b", Job().fail())
@@ -42,9 +42,7 @@ async def test_the_record_is_shared_and_the_policy_of_the_failed_start_decides(
 
 
 @behaviour
-async def test_a_start_without_a_policy_waits_for_nothing_and_counts_nothing(
-    driver: Driver,
-) -> None:
+async def test_a_start_without_a_policy_has_no_wait_and_no_count(driver: Driver) -> None:
     async with driver.open() as world:
         await world.run("a", Job().fail(), backoff=None)
         assert world.tasks.state("a") is State.FREE
@@ -101,7 +99,7 @@ async def test_all_retries_of_a_run_have_the_policy_of_its_start(driver: Driver)
 
 @attrs.define
 class Watching:
-    """A policy that keeps what it is called with."""
+    """A policy that keeps the arguments of its calls."""
 
     calls: list[tuple[int, BaseException, FailedRun]] = attrs.Factory(
         list[tuple[int, BaseException, FailedRun]]
@@ -113,7 +111,7 @@ class Watching:
 
 
 @behaviour
-async def test_a_policy_sees_name_operation_beginning_and_end_of_the_run(driver: Driver) -> None:
+async def test_a_policy_gets_the_facts_of_the_run(driver: Driver) -> None:
     policy = Watching()
     async with driver.open(backoff=policy) as world:
         began = world.now()
@@ -131,7 +129,7 @@ async def test_a_policy_sees_name_operation_beginning_and_end_of_the_run(driver:
 
 
 @behaviour
-async def test_a_policy_sees_each_attempt_as_a_run(driver: Driver) -> None:
+async def test_a_policy_gets_each_attempt_as_a_run(driver: Driver) -> None:
     policy = Watching()
     async with driver.open() as world:
         began = world.now()
@@ -147,7 +145,7 @@ async def test_a_policy_sees_each_attempt_as_a_run(driver: Driver) -> None:
 
 
 async def fail_after(world: World, seconds: float) -> int:
-    """Let the name fail after it ran so long; the failures in a row."""
+    """Let the name fail after *seconds*; return the failures in a row."""
     job = Job()
     world.start("a", job)
     await world.advance(seconds)
@@ -167,7 +165,7 @@ async def test_a_failure_after_a_long_run_counts_as_the_first(driver: Driver) ->
 
 
 @behaviour
-async def test_reset_after_is_about_each_attempt_and_not_about_all_of_them(driver: Driver) -> None:
+async def test_reset_after_applies_to_each_attempt_and_not_to_all_together(driver: Driver) -> None:
     async with driver.open(backoff=Backoff(initial=8.0, reset_after=10.0)) as world:
         job = Job().each(OSError("one"), OSError("two"), None)
         world.start("a", job, retry=True)

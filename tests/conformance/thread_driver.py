@@ -1,11 +1,11 @@
-"""Runs the conformance suite in the thread shell, on virtual time.
+"""Runs the conformance suite in threads, in virtual time.
 
-Nothing is left to chance: `Activity` counts the threads that can go on. It
-counts down when one goes to sleep, and whoever wakes it counts up in the same
-step. When none is left, all has happened that can happen.
+The order is deterministic: `Activity` counts the threads that can continue. The count goes down
+when a thread goes to sleep, and up in the same step that wakes it. At zero, everything has
+happened that can happen.
 
-The bodies here are willing to stop: they look whether they should each time the
-test lets things settle. A thread that is not willing cannot be stopped.
+The bodies here can be stopped: each time the test waits for all activity to end, they check
+whether they should stop. A thread that does not check cannot be stopped.
 """
 
 from __future__ import annotations
@@ -228,11 +228,12 @@ class ThreadDriver(Driver):
 
     name = "threads"
     departures: dict[str, str] = {  # noqa: RUF012 - read only
-        "A01": "the start waits for nothing, but a thread may begin before the call is back"
+        "A01": "the start waits for nothing, but the thread may begin before the call returns"
     }
     remarks: dict[str, str] = {  # noqa: RUF012 - read only
-        "W04": "the body listens: a thread cannot be stopped from outside",
-        "W15": "the body listens: one that does not keeps its name, and is overdue",
+        "W04": "if the body checks whether it should stop; nothing else can stop a thread",
+        "W15": "if the body checks whether it should stop; otherwise it keeps its name, and is "
+        "overdue",
     }
 
     def __init__(self) -> None:

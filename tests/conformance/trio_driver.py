@@ -1,4 +1,4 @@
-"""Runs the conformance suite in the trio shell."""
+"""Runs the conformance suite on trio."""
 
 from __future__ import annotations
 
