@@ -1,4 +1,4 @@
-"""Measures operations of namedtasks, each beside its floor, and prints a table."""
+"""Compares operations of namedtasks with their floors, and prints a table."""
 
 from __future__ import annotations
 

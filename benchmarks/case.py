@@ -38,7 +38,7 @@ class Case:
     unit: str
     section: str = ""
     needs: str | None = None
-    """The module of another package that it is measured beside."""
+    """The module of another package that it is compared with."""
     program: str | None = None
     """The program that measures it, if it is not Python's own clock."""
     repeat: Callable[[Settings, Side], None] | None = None

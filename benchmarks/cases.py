@@ -57,7 +57,7 @@ def pool(
     theirs: Callable[[threads.Pools], Work],
     most: float | None,
 ) -> Case:
-    """Return a row of a thread map, beside a pool."""
+    """Return a row of a thread map, compared with a pool."""
     row = Row(name=name, ours=ours, floor=POOL, theirs=theirs, most=most)
     return alone(row, threads.pools, run_plain)
 
@@ -75,8 +75,8 @@ def on_asyncio(
 
 
 def while_names_wait(count: int) -> list[Case]:
-    """Return rows of operations while *count* names wait, each beside itself while none does."""
-    told, floor = f"{spaced(count)} names wait", "itself, none waits"
+    """Return rows of operations while *count* names wait, each compared with none waiting."""
+    told, floor = f"with {spaced(count)} names waiting", "the same, with none waiting"
     rows = [
         flat.grown(f"wait_idle() on an idle map, {told}", flat.wait_idle, floor, 2.0),
         flat.grown(f"statistics(), {told}", flat.statistics, floor, 2.0),
@@ -85,7 +85,7 @@ def while_names_wait(count: int) -> list[Case]:
         flat.grown(
             f"for comparison: a dict look-up, {spaced(count)} names",
             flat.look_up_waiting,
-            "itself, 10 names",
+            "the same, with 10 names",
             None,
             "ns",
         ),
@@ -96,9 +96,9 @@ def while_names_wait(count: int) -> list[Case]:
 def list_of_failures(count: int) -> Case:
     """Return a row of the snapshot that `failures` takes of *count* names that wait."""
     row = Row(
-        name=f"failures(), {spaced(count)} names wait",
+        name=f"failures(), with {spaced(count)} names waiting",
         ours=flat.failures,
-        floor="list() of the items of a dict as long",
+        floor="list() of the items of a dict of the same length",
         theirs=flat.items,
         most=1.5,
     )
@@ -106,15 +106,15 @@ def list_of_failures(count: int) -> Case:
 
 
 def while_names_lapse(count: int) -> Case:
-    """Return a row of removing lapsed records."""
-    told = f"sweep, {spaced(count)} have lapsed"
-    row = flat.grown(told, flat.sweep, "itself, 1 000 have lapsed", 2.0)
+    """Return a row of the removal of expired records."""
+    told = f"sweep, with {spaced(count)} expired"
+    row = flat.grown(told, flat.sweep, "the same, with 1 000 expired", 2.0)
     return alone(row, flat.waiting(count, flat.FEW_LAPSED), flat.run_in_mock_time)
 
 
 def while_names_overlap(count: int) -> list[Case]:
-    """Return rows of names that overlap *count* others, each beside itself with 10."""
-    told, floor = f"{spaced(count)} run", "itself, 10 run"
+    """Return rows of names that overlap *count* others, each compared with 10."""
+    told, floor = f"with {spaced(count)} running", "the same, with 10 running"
     rows = [
         flat.grown(f"start + finish of overlapping names, {told}", flat.start_pods, floor, 1.3),
         flat.grown(f"refuse an overlapping name, {told}", flat.refuse_volume, floor, 1.3),
@@ -123,10 +123,10 @@ def while_names_overlap(count: int) -> list[Case]:
 
 
 def price_of_any() -> list[Case]:
-    """Return rows of tuples in a map with ANY in use, beside a map without."""
-    floor = "(a, b), no ANY yet"
+    """Return rows of tuples in a map with ANY in use, compared with a map without."""
+    floor = "(a, b), without ANY"
     rows = [
-        flat.grown("start + finish of (a, b), ANY is in use", flat.start_pods, floor, 1.6),
+        flat.grown("start + finish of (a, b), with ANY in use", flat.start_pods, floor, 1.6),
         flat.grown("start + finish of (a, ANY)", flat.start_volumes, floor, None),
     ]
     return together(rows, flat.running(1, flat.overlapping, flat.apart, 1), run_trio)
@@ -167,7 +167,7 @@ RUNS = [
         0.5,
     ),
     idle(
-        "start + finish, warm, beside a map written by hand",
+        "start + finish, warm, compared with a hand-written map",
         starts.batch(),
         "25 lines, one cancel scope per task",
         starts.batch_by_hand,
@@ -190,14 +190,14 @@ RUNS = [
     idle(
         "start + finish while an observation is open",
         starts.observed_batch,
-        "itself, none is open",
+        "the same, with none open",
         starts.batch(),
         1.1,
     ),
     idle(
-        "end of the last of 1 000 runs to the return of wait_idle",
+        "from the end of the last of 1 000 runs to the return of wait_idle",
         starts.end_to_wait_idle,
-        "an Event set in that place",
+        "an Event set by the last of 1 000 tasks",
         starts.end_to_event,
         1.3,
         0.5,
@@ -341,11 +341,11 @@ FLATNESS = [
 
 SECTIONS: dict[str, list[Case]] = {
     "Runs": RUNS,
-    "Refusals and questions": REFUSALS,
+    "Refusals and looks": REFUSALS,
     "Threads": THREADS,
     "Memory and import": MEMORY,
-    "Flat with very many names": FLATNESS,
-    "Beside what users would pick instead": PEERS,
+    "Cost with very many names": FLATNESS,
+    "Packages that users could choose instead": PEERS,
 }
 
 CASES = [attrs.evolve(case, section=name) for name, cases in SECTIONS.items() for case in cases]

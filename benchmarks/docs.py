@@ -132,7 +132,7 @@ def _table(section: str, results: list[Result]) -> Iterable[str]:
     columns = [{row.name: row for row in result.rows} for result in results]
     newest = [row for column in reversed(columns) for row in column.values()]
     known = {row.name: row for row in reversed(newest) if row.section == section}
-    yield "| | beside | at most | " + " | ".join(result.label for result in results) + " |"
+    yield "| | compared with | at most | " + " | ".join(result.label for result in results) + " |"
     yield "|---|---|---|" + "---|" * len(results)
     for row in sorted(known.values(), key=_badness, reverse=True):
         cells = [_cell(column.get(row.name)) for column in columns]

@@ -51,7 +51,7 @@ COUNTED = (
     "start_thread_soon, bursts of 500",
     "thread map, submit + result, *",
     "thread map on a foreign executor, *",
-    "start + finish of (a, b), ANY is in use",
+    "start + finish of (a, b), with ANY in use",
 )
 """The rows that are counted: those whose cost is our own code's, in which both sides do the same
 number of operations."""

@@ -1,4 +1,4 @@
-"""Measures an operation beside its floor: interleaved rounds in one process, medians, spread."""
+"""Compares an operation with its floor: interleaved rounds in one process, medians, spread."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Comparison:
     theirs: float
     """The median of the floor's."""
     ratio: float
-    """The median of the rounds' ratios: a round's two figures were taken one after the other."""
+    """The median of the rounds' ratios; a round measures both sides one after the other."""
     low: float
     """A quarter of the rounds had a ratio below this."""
     high: float
@@ -83,7 +83,7 @@ async def compare(ours: Work, theirs: Work, rounds: int) -> Pairs:
     """Run *ours* and *theirs* in alternating order, after a first round that does not count."""
     pairs: Pairs = []
     gc.collect()
-    gc.disable()  # a collection that falls into one of them is the fault of neither
+    gc.disable()  # a collection must not count for the side in which it happens
     try:
         for number in range(rounds + 1):
             if number % 2:

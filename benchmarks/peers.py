@@ -1,7 +1,7 @@
-"""The same jobs done by the packages that users would pick instead, where they are installed.
+"""The same jobs done by packages that users could choose instead, if they are installed.
 
-Each is measured where it runs: on asyncio, on trio or with threads. They are
-imported where they are used, as they are optional: ``pip install -e '.[bench]'``.
+Each is measured where it runs: on asyncio, in threads or on trio. Each is imported where it is
+used, because it is optional: ``pip install -e '.[bench]'``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.threads import nothing
 from namedtasks import RefusedError, ThreadTaskMap
 
 JOBS = 100
-"""Jobs for a scheduler in a row; few, as it sorts all of its jobs for each of them."""
+"""Jobs in a row for a scheduler; few, because it sorts all of its jobs for each of them."""
 
 
 def beside(
@@ -36,7 +36,7 @@ def beside(
     run: Run,
     unit: str = "us",
 ) -> Case:
-    """Return a row beside the module *peer*, without a target."""
+    """Return a row compared with the module *peer*, without a target."""
     row = Row(name=name, ours=ours, floor=floor, theirs=theirs, most=None, unit=unit, needs=peer)
     return alone(row, stage, run)
 
@@ -252,7 +252,7 @@ def _until_all_ran(stage: Threads, start: Callable[[Hashable, Callable[[], None]
 PEERS = [
     beside(
         "aiojobs",
-        "asyncio map, create_task + await, beside aiojobs",
+        "asyncio map, create_task + await, compared with aiojobs",
         aio.batch("text"),
         "Scheduler.spawn + Job.wait",
         spawn,
@@ -261,7 +261,7 @@ PEERS = [
     ),
     beside(
         "anyio",
-        "start, then wait for the handle, beside anyio",
+        "start, then wait for the handle, compared with anyio",
         starts.one_by_one,
         "anyio's start_soon + await its TaskHandle, on trio",
         start_handles,
@@ -270,7 +270,7 @@ PEERS = [
     ),
     beside(
         "tenacity",
-        "start, then wait for the handle, beside tenacity",
+        "start, then wait for the handle, compared with tenacity",
         starts.one_by_one,
         "tenacity.retry around the call",
         with_tenacity,
@@ -279,7 +279,7 @@ PEERS = [
     ),
     beside(
         "stamina",
-        "start, then wait for the handle, beside stamina",
+        "start, then wait for the handle, compared with stamina",
         starts.one_by_one,
         "stamina.retry around the call",
         with_stamina,
@@ -288,7 +288,7 @@ PEERS = [
     ),
     beside(
         "pybreaker",
-        "thread map, refuse a waiting name, beside pybreaker",
+        "thread map, refuse a waiting name, compared with pybreaker",
         refuse("waits"),
         "an open CircuitBreaker's refusal",
         refused_by_breaker,
@@ -298,7 +298,7 @@ PEERS = [
     ),
     beside(
         "apscheduler",
-        "thread map, refuse a running name, beside APScheduler",
+        "thread map, refuse a running name, compared with APScheduler",
         refuse("runs"),
         "add_job with an id that is taken",
         refused_by_scheduler,
@@ -308,9 +308,9 @@ PEERS = [
     ),
     beside(
         "apscheduler",
-        "thread map, start and finish, beside APScheduler",
+        "thread map, start and finish, compared with APScheduler",
         submit,
-        "add_job, to be run now",
+        "add_job for a run now",
         add_jobs,
         scheduler,
         run_plain,

@@ -35,9 +35,9 @@ def panels(told: dict[str, Any]) -> list[Panel]:
         if (taken := after["real"] - before["real"]) > 0
     ]
     return [
-        Panel("Memory, in MB more than at the beginning", memory),
+        Panel("Memory above that at the beginning, in MB", memory),
         Panel("Failures on record, in thousands", waiting),
-        Panel("Starts asked for, in thousands per second of real time", speed),
+        Panel("Start calls, in thousands per second of real time", speed),
     ]
 
 

@@ -33,9 +33,12 @@ def subtitle(told: dict[str, Any]) -> str:
 def lines(told: dict[str, Any]) -> list[str]:
     """Return the findings of a report."""
     first, last = told["samples"][0], told["samples"][-1]
-    refused = ", ".join(f"{_spaced(count)} {kind}" for kind, count in told["refused"].items())
+    refused = ", ".join(
+        f"{_spaced(count)} {kind.replace(', overlapping', ' (overlapping)')}"
+        for kind, count in told["refused"].items()
+    )
     found = [
-        f"{_spaced(round(told['operations_per_second']))} starts asked for per second: "
+        f"{_spaced(round(told['operations_per_second']))} start calls per second: "
         f"{_spaced(told['operations'])} in {told['real_seconds']:.0f} s",
         f"{_spaced(told['admitted'])} admitted, {_spaced(told['failed'])} failed",
         f"refused: {refused or 'none'}",
@@ -46,7 +49,7 @@ def lines(told: dict[str, Any]) -> list[str]:
     if told["plan"]["shell"] == "trio":
         itself = _milliseconds(told["longest_step_itself"])
         found.append(
-            f"longest step of a task, for which the loop stood still: "
+            f"longest step of a task, during which the loop stopped: "
             f"{_milliseconds(told['longest_step'])}; {itself} without garbage collection"
         )
     call, collection = map(_milliseconds, (told["longest_call"], told["longest_collection"]))
@@ -78,7 +81,8 @@ def _memory(told: dict[str, Any]) -> list[str]:
         return [f"at most {_spaced(most)} failures on record"]
     early, late = map(_megabytes, grown)
     return [
-        f"memory over the beginning's: {early} soon after the retention, {late} towards the end; "
+        f"memory above that at the beginning: {early} soon after the retention, {late} near the "
+        f"end; "
         f"at most {_spaced(most)} failures on record"
     ]
 
