@@ -69,6 +69,6 @@ def test_the_runs_take_from_1_to_50_ms() -> None:
 def test_the_script_prints_the_runs_with_each_cure(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_module("stale_listing", run_name="__main__")
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == ["runs", "for", "200", "names", "trio", "asyncio", "threads"]
+    assert header.split() == ["runs", "for", "200", "names", "asyncio", "threads", "trio"]
     assert [row.rsplit(maxsplit=3)[1:] for row in rows[1:]] == [["200", "200", "200"]] * 2
     assert all(int(count) >= len(NAMES) for count in rows[0].rsplit(maxsplit=3)[1:])

@@ -75,7 +75,7 @@ async def test_the_first_backend_that_works_is_chosen() -> None:
 @pytest.mark.trio
 async def test_there_may_be_no_backend_at_all() -> None:
     """The message says what the last one lacked."""
-    with pytest.raises(InputError, match=r"^no backend is left, because loop needs root$"):
+    with pytest.raises(InputError, match=r"^no backend works here, because loop needs root$"):
         await choose({"loop": BROKEN}, None, ANYWHERE)
 
 
@@ -91,7 +91,7 @@ async def test_a_backend_that_is_asked_for_is_chosen() -> None:
     ("wanted", "message"),
     [
         ("nfs", "unknown backend 'nfs': choose from loop, dir"),
-        ("loop", "backend loop cannot be used: it needs root; mend that, or use --backend dir"),
+        ("loop", "backend loop cannot be used: it needs root; fix that, or use --backend dir"),
     ],
 )
 async def test_a_backend_that_cannot_be_had_is_bad_input(wanted: str, message: str) -> None:
@@ -217,7 +217,7 @@ async def test_a_mount_that_fuse2fs_was_refused_fails_with_its_reason(
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ("", "it said nothing"),
+        ("", "it printed nothing"),
         ("no journal", "no journal"),
         ("no journal\nfuse: device not found", "fuse: device not found"),
         ("fusermount: not allowed\nfuse: failed", "fusermount: not allowed"),
@@ -321,7 +321,7 @@ async def test_a_busy_mount_point_cannot_be_unmounted(
 async def test_nobody_can_hold_a_folder_that_is_not_there(tmp_path: Path) -> None:
     """Told to who wants to hold it."""
     async with trio.open_nursery() as nursery:
-        with pytest.raises(BackendError, match=r"^nobody could be found to keep .* busy$"):
+        with pytest.raises(BackendError, match=r"^no process could be started to keep .* busy$"):
             await nursery.start(commands.hold, tmp_path / "missing")
 
 
@@ -602,7 +602,7 @@ async def test_a_device_that_is_open_elsewhere_does_not_count_as_detached(
     backend, link, device = await attached(tmp_path)
     try:
         with opened(device):
-            message = f"{device} cannot be detached: somebody has it open"
+            message = f"{device} cannot be detached: another program has it open"
             with pytest.raises(BackendError, match=f"^{re.escape(message)}$"):
                 await backend.detach(VOLUME, "n1")
             assert backend.observe()["v"].attached_to == "n1"
@@ -737,7 +737,7 @@ async def test_a_volume_that_is_still_used_does_not_count_as_detached(
                 await commands.run("umount", "--lazy", str(target))
             else:
                 await backend.unmount(VOLUME, "n1")
-            message = f"^{device} cannot be detached: somebody has it open$"
+            message = f"^{device} cannot be detached: another program has it open$"
             with pytest.raises(BackendError, match=message):
                 await backend.detach(VOLUME, "n1")
             state = backend.observe()["v"]
@@ -776,7 +776,7 @@ async def test_a_file_system_that_met_an_error_is_seen_by_a_write_and_by_the_che
         await backend.unmount(VOLUME, "n1")
         await backend.detach(VOLUME, "n1")
         image = backend.layout.image(VOLUME)
-        message = f"the kernel met an error in the file system of {image}"
+        message = f"the kernel found an error in the file system of {image}"
         with pytest.raises(BackendError, match=f"^{re.escape(message)}$"):
             await backend.check(VOLUME)
     finally:

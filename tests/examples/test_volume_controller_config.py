@@ -195,7 +195,7 @@ def test_each_phase_says_what_differs_from_the_one_before(file: Path) -> None:
                 '{ a = "n2" }',
                 f"{{ a = {path} }}",
                 "the node of 'a' in moves of phase number 2 must be one, or a list of two: "
-                "which to set out for, and which to reach",
+                "the first node, and the final node",
             )
             for path in ("[]", '["n2", "n2"]', '["n2", "n1", "n2"]')
         ),
@@ -327,7 +327,7 @@ def test_a_file_that_is_no_toml(file: Path) -> None:
     message = str(caught.value)
     assert message.startswith(f"{file} is not valid TOML: ")
     assert "line 1" in message
-    assert message.endswith("; mend it there")
+    assert message.endswith("; fix it there")
 
 
 def test_a_file_that_is_no_text(file: Path) -> None:

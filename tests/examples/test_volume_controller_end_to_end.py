@@ -468,6 +468,6 @@ def test_a_work_folder_without_permission_is_bad_input(desired: Path, work: Path
 def test_loop_devices_cannot_be_forced_without_root(desired: Path, work: Path) -> None:
     """The message says what is missing, and what else to do."""
     done = run(desired, "--backend", "loop", "--work", work)
-    message = "backend loop cannot be used: it needs root; mend that, or use --backend fuse or dir"
+    message = "backend loop cannot be used: it needs root; fix that, or use --backend fuse or dir"
     assert (f"volume_controller: {message}\n", 2) == (done.stderr, done.returncode)
     assert not work.exists()

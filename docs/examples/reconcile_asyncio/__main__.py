@@ -1,4 +1,4 @@
-"""Starts it. Signals wait from the first step on: the imports are not to be cut short."""
+"""Starts the program. Signals are held from the first step on, so none interrupts the imports."""
 
 import sys
 

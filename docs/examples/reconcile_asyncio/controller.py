@@ -1,8 +1,8 @@
-"""The page to copy: a reconcile loop, and what it starts on asyncio.
+"""The page to copy: a reconcile loop on asyncio, and the operations that it starts.
 
-What it works on is in ``reconcile_common``, the same for threads and asyncio.
-What waits is a coroutine, and asyncio cancels it; what works on files blocks,
-so it is a function in a thread.
+``reconcile_common`` has the volumes, the same for asyncio and threads. An operation that waits is
+a coroutine, and asyncio can cancel it. An operation on files blocks, so it is a function in a
+thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import namedtasks.asyncio
 
 
 async def reconcile(tasks: namedtasks.asyncio.TaskMap, session: Session, wish: Wish) -> None:
-    """Ask for what is missing, again and again, until nothing is."""
+    """Start what is missing, again and again, until nothing is."""
     while (steps := session.steps_now(tasks, wish)) is not None:
         for name, step in steps.items():
             start(tasks, session.volumes, name, step)
@@ -24,7 +24,7 @@ async def reconcile(tasks: namedtasks.asyncio.TaskMap, session: Session, wish: W
 
 
 def start(tasks: namedtasks.asyncio.TaskMap, volumes: Volumes, name: str, step: Step) -> None:
-    """Start one step under the volume's name: on the loop if it waits, else in a thread."""
+    """Start one step under the volume's name: on the loop if it waits, otherwise in a thread."""
     if step == "attach":
         tasks.create_task(
             name, attach, volumes, name, if_busy="skip", timeout=TIMEOUT, operation=step
@@ -36,9 +36,9 @@ def start(tasks: namedtasks.asyncio.TaskMap, volumes: Volumes, name: str, step: 
 
 
 async def attach(volumes: Volumes, name: str) -> None:
-    """Wait for the device for as long as it takes, and take the lock, which is quick."""
+    """Wait for the device, and then take the lock, which is quick."""
     with volumes.journal.run(name, "attach"):
-        while not volumes.has_device(name):  # noqa: ASYNC110 - it tells nobody that it comes
+        while not volumes.has_device(name):  # noqa: ASYNC110 - the device sends no event
             await asyncio.sleep(0.01)
         volumes.perform(name, "attach")
 
@@ -55,7 +55,7 @@ def work(session: Session) -> None:
 
 
 async def reconcile_all(session: Session) -> None:
-    """Reconcile one wish after the other; the end of the block waits for what runs."""
+    """Reconcile one wish after the other; the end of the block waits for all runs."""
     async with namedtasks.asyncio.open_task_map(
         backoff=BACKOFF, limit=LIMIT, instruments=[session.report]
     ) as tasks:

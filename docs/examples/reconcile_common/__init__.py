@@ -1,1 +1,1 @@
-"""What the examples in threads and in asyncio share: all but the task map."""
+"""The part that the examples on asyncio and in threads share: everything but the task map."""

@@ -1,4 +1,4 @@
-"""One session: its figures, signals, a work folder, what is told, and an exit code."""
+"""One session: its settings, signals, work folder, output and exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from namedtasks.instruments import Instrument, TaskCancelled, TaskEvent, TaskFai
 from reconcile_common.volumes import FAILING, HANGING, NAMES, Step, Volumes, Wish
 
 WISHES: tuple[Wish, ...] = ("written", "deleted")
-"""What is desired, one after the other."""
+"""The desired states, one after the other."""
 
 BACKOFF = Backoff(initial=0.2, maximum=1.0)
 """Short, for a demo. Kubernetes begins with 0.5 s and goes up to 2 min 2 s."""
@@ -29,18 +29,18 @@ LIMIT = 4
 """Operations at once."""
 
 TIMEOUT = 1.0
-"""Seconds for an operation: all but the one that hangs take less than a tenth of that."""
+"""Seconds for an operation: all except the one that hangs take less than a tenth of it."""
 
 PERIOD = 0.05
 """Seconds between two looks at the world."""
 
 TIME_LIMIT = 30.0
-"""Seconds. More than ten times what it takes on two slow cores."""
+"""Seconds for everything: more than ten times what it takes on two slow cores."""
 
 
 @attrs.define(eq=False)
 class Report(Instrument):
-    """Prints what happens, and counts. Threads call it, many at once: so there is a lock."""
+    """Prints and counts what happens. Many threads call it at once, so it has a lock."""
 
     ran: int = attrs.field(default=0, init=False)
     failed: int = attrs.field(default=0, init=False)
@@ -48,17 +48,17 @@ class Report(Instrument):
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def task_succeeded(self, event: TaskSucceeded, /) -> None:
-        """Tell that an operation is done."""
+        """Print that an operation is done."""
         self._tell_end(event, f"done in {event.duration:.2f} s")
 
     def task_failed(self, event: TaskFailed, /) -> None:
-        """Tell that an operation failed, and how long its volume waits."""
+        """Print that an operation failed, and how long its volume waits."""
         waits = f"waits {event.retry_in or 0:.1f} s"
         text = f"FAILED (failures in a row: {event.failures}), {waits}: {event.error}"
         self._tell_end(event, text, failed=True)
 
     def task_cancelled(self, event: TaskCancelled, /) -> None:
-        """Tell that an operation was stopped."""
+        """Print that an operation was cancelled."""
         self._tell_end(event, f"cancelled, because {event.reason}")
 
     def tell(self, text: str) -> None:
@@ -75,28 +75,28 @@ class Report(Instrument):
 
 @attrs.define(eq=False)
 class Session:
-    """What a reconcile loop needs, and asks."""
+    """The state of one session of a reconcile loop."""
 
     volumes: Volumes
     report: Report = attrs.field(factory=Report, init=False)
     signal: int | None = attrs.field(default=None, init=False)
-    """The first signal that came, if any."""
+    """The first signal that arrived, if any."""
     _reached: list[Wish] = attrs.field(factory=list[Wish], init=False)
     _ends_at: float = attrs.field(factory=lambda: time.monotonic() + TIME_LIMIT, init=False)
 
     @property
     def why_to_stop(self) -> str | None:
-        """Why to stop before all is reached; None as long as there is no reason."""
+        """The reason to stop before everything is reached; None if there is none."""
         if self.signal is not None:
             return f"{signal.Signals(self.signal).name} came"
         return "the time is up" if time.monotonic() >= self._ends_at else None
 
     def steps_now(self, running: Container[Hashable], wish: Wish) -> Mapping[str, Step] | None:
-        """The steps to start now; None if all is reached, or when it is time to stop.
+        """Return the steps to start now; None if everything is reached, or if it is time to stop.
 
-        Only of volumes that were idle before we look: nobody else starts them,
-        so they are as they look when their steps are started. The other way
-        round, an operation may end after the look, and would be done twice.
+        It only looks at volumes that were idle before the look. Nothing else starts them, so they
+        have not changed when their steps start. In the opposite order, an operation could end
+        after the look, and would run twice.
         """
         if self.why_to_stop:
             return None
@@ -108,12 +108,12 @@ class Session:
         return None
 
     def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Take note of a signal. A handler that does no more may come at any moment."""
+        """Note a signal. A handler that does no more than that may run at any moment."""
         if self.signal is None:
             self.signal = number
 
     def finish(self) -> int:
-        """Undo what is left, tell what it all came to, and give the exit code."""
+        """Undo what is left, print the summary, and return the exit code."""
         reached = self._reached == list(WISHES)
         found = self.volumes.leftovers()
         if found:
@@ -133,11 +133,11 @@ class Session:
 
 
 def run(work: Callable[[Session], None]) -> int:
-    """Have *work* bring the volumes to where they are desired; the exit code.
+    """Call *work*, which brings the volumes to the desired states; return the exit code.
 
     Returns:
-        0 if everything was reached and nothing had to be cleaned up, 1 if not,
-        128 plus its number for a signal.
+        0 if everything was reached and nothing had to be cleaned up, 1 if not, 128 plus the
+        number of a signal.
     """
     hold_signals()
     with tempfile.TemporaryDirectory(prefix="reconcile-") as folder:
@@ -154,7 +154,7 @@ def run(work: Callable[[Session], None]) -> int:
 
 @contextmanager
 def _noting_signals(session: Session) -> Generator[None]:
-    """Note signals for as long as the block lasts; what is over cannot be stopped any more."""
+    """Note signals inside the block, and hold them at its end: then it is too late to stop."""
     for number in heard_signals():
         signal.signal(number, session.note)
     release_signals()

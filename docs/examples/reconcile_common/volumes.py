@@ -1,14 +1,14 @@
-"""Six volumes made of files, two of which make trouble: what is, and what to do next.
+"""Six volumes made of files, two of which have faults: their state, and their next step.
 
 In the work folder:
 
     images/vol-1.img      the volume
     attachments/vol-1     a lock: it is attached
-    nodes/here/vol-1/     what was written into it
+    nodes/here/vol-1/     its content
     journal               the operations' own log
 
-Here nobody knows of a task map, but for the two faults: they are over after some
-failures in a row, and a task is told how many there were.
+This module does not use the task map, with one exception: the two faults end after a number of
+failures in a row, which `current_run` has.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from namedtasks import current_run
 
 Step = Literal["create", "attach", "write", "detach", "delete"]
 Wish = Literal["written", "deleted"]
-"""What is desired of all volumes."""
+"""The desired state of all volumes."""
 
 NODE = "here"
 SIZE = 8 * 1024**2
@@ -39,11 +39,11 @@ NAMES = tuple(f"vol-{number}" for number in range(1, 7))
 FAILING = "vol-2"
 """Its first two writes fail."""
 HANGING = "vol-3"
-"""The first attach waits for a device that does not come."""
+"""Its first attach waits for a device that does not appear."""
 
 
 def next_step(wish: Wish, actual: VolumeState) -> Step | None:
-    """What to do next for a volume; None if nothing is missing."""
+    """Return the next step for a volume; None if nothing is missing."""
     match wish:
         case "written" if not actual.provisioned:
             return "create"
@@ -72,7 +72,7 @@ class Volumes:
         self._locks = Locks(self._layout.attachments)
 
     def missing(self, wish: Wish, names: Iterable[str] = NAMES) -> dict[str, Step]:
-        """The next step of each of the volumes that needs one, by a look at the files."""
+        """Look at the files, and return the next step of each volume that needs one."""
         attached = self._locks.holders()
         steps: dict[str, Step] = {}
         for name in names:
@@ -83,15 +83,15 @@ class Volumes:
         return steps
 
     def has_device(self, name: str) -> bool:
-        """Whether there is a device to attach the volume to: that may take a while."""
+        """Return whether there is a device for the volume: it may take a while to appear."""
         return name != HANGING or current_run().failures > 0
 
     def perform(self, name: str, step: Step) -> None:
-        """Do *step*, in a task's own thread. It stops in the middle if the task should stop.
+        """Do *step*, in the thread of a run. It stops in the middle if the run should stop.
 
         Raises:
-            OSError: the write of `FAILING`, twice.
-            BackendError: what was written does not come back, or a volume is attached twice.
+            OSError: the first two writes of `FAILING`.
+            BackendError: the content differs from what was written, or a volume is attached twice.
         """
         volume, check = Volume(name, SIZE), current_run().check_cancelled
         folder = self._layout.target(volume, NODE)
@@ -113,16 +113,16 @@ class Volumes:
                 self._layout.delete(volume)
 
     def findings(self) -> Findings:
-        """What the operations' own log proves."""
+        """Return the findings of the operations' own log."""
         return findings(read(self.journal.path))
 
     def leftovers(self) -> list[str]:
-        """The attachments and images that there are, one line each."""
+        """Return the attachments and images that exist, one line each."""
         images = [f"image {path}" for path in self.work.glob("images/*")]
         return self._locks.leftovers() + images
 
     def clean_up(self) -> None:
-        """Give all locks back, and remove all images. Nothing may run by now."""
+        """Release all locks, and remove all images. Nothing may run meanwhile."""
         self._locks.clean_up()
         for name in NAMES:
             self._layout.delete(Volume(name, SIZE))

@@ -1,6 +1,6 @@
-"""The page to copy: a reconcile loop, and what it starts in threads.
+"""The page to copy: a reconcile loop in threads, and the operations that it starts.
 
-What it works on is in ``reconcile_common``, the same for threads and asyncio.
+``reconcile_common`` has the volumes, the same for asyncio and threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from namedtasks import ThreadTaskMap, current_run
 
 
 def reconcile(tasks: ThreadTaskMap, session: Session, wish: Wish) -> None:
-    """Ask for what is missing, again and again, until nothing is."""
+    """Start what is missing, again and again, until nothing is."""
     while (steps := session.steps_now(tasks, wish)) is not None:
         for name, step in steps.items():
             tasks.submit(
@@ -31,7 +31,7 @@ def reconcile(tasks: ThreadTaskMap, session: Session, wish: Wish) -> None:
 
 
 def perform(volumes: Volumes, name: str, step: Step) -> None:
-    """Do one step, in a thread of the map's."""
+    """Do one step, in a thread of the map."""
     with volumes.journal.run(name, step):
         if step == "attach":
             wait_for_device(volumes, name)
@@ -39,14 +39,14 @@ def perform(volumes: Volumes, name: str, step: Step) -> None:
 
 
 def wait_for_device(volumes: Volumes, name: str) -> None:
-    """Wait for as long as it takes. A thread has to ask for itself whether it should stop."""
+    """Wait for the device. A thread has to check for itself whether it should stop."""
     while not volumes.has_device(name):
         current_run().check_cancelled()
         time.sleep(0.01)
 
 
 def work(session: Session) -> None:
-    """Bring the volumes up, and down again; the end of the block waits for what runs."""
+    """Bring the volumes up, and down again; the end of the block waits for all runs."""
     with ThreadTaskMap(backoff=BACKOFF, limit=LIMIT, instruments=[session.report]) as tasks:
         for wish in WISHES:
             reconcile(tasks, session, wish)

@@ -1,1 +1,1 @@
-"""An experiment: a loop that acts on an old listing works twice: ``python -m stale_listing``."""
+"""An experiment: a loop on an old listing does work twice: ``python -m stale_listing``."""

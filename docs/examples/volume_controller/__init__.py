@@ -1,1 +1,1 @@
-"""A small volume controller: provisions, attaches and mounts real volumes through a task map."""
+"""A small volume controller: provisions, attaches and mounts real volumes with a task map."""

@@ -35,7 +35,7 @@ BAD_INPUT = 2
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """The command line, checked as far as it goes by itself."""
+    """The checked command line."""
 
     file: Path
     backend: str | None
@@ -47,11 +47,11 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the controller, and give the exit code.
+    """Run the controller, and return the exit code.
 
     Returns:
-        0 if everything desired was reached and nothing was left behind, 1 if
-        not, 2 if the input is bad, 128 plus its number for a signal.
+        0 if everything was reached and nothing was left behind, 1 if not, 2 if the input is bad,
+        128 plus the number of a signal.
     """
     hold_signals()
     try:
@@ -65,23 +65,25 @@ def parse(arguments: Sequence[str] | None) -> Options:
     """Read the command line.
 
     Raises:
-        InputError: it cannot be understood.
+        InputError: it is not valid.
     """
     parser = _Parser(
         prog="volume_controller",
         description="Brings volumes to where a TOML file wants them, and away again.",
     )
     default = Path(__file__).with_name("volumes.toml")
-    parser.add_argument("file", nargs="?", type=Path, default=default, help="what is desired")
+    parser.add_argument("file", nargs="?", type=Path, default=default, help="the desired states")
     parser.add_argument("--backend", metavar="|".join(KINDS), help="default: the best that works")
     parser.add_argument("--work", type=Path, metavar="DIR", help="default: a temporary folder")
-    parser.add_argument("--volumes", metavar="N", help="make up volumes, so that there are N")
+    parser.add_argument("--volumes", metavar="N", help="add made-up volumes until there are N")
     parser.add_argument("--timeout", default="120", metavar="SECONDS", help="default: 120")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--plain", action="store_true", help="lines of text, also on a terminal")
-    output.add_argument("--json", action="store_true", help="a JSON object per line")
+    output.add_argument(
+        "--plain", action="store_true", help="print lines of text, even on a terminal"
+    )
+    output.add_argument("--json", action="store_true", help="print a JSON object per line")
     parser.add_argument(
-        "--clean", type=Path, metavar="DIR", help="only undo what was left in this work folder"
+        "--clean", type=Path, metavar="DIR", help="only clean up what was left in this work folder"
     )
     found = parser.parse_args(arguments)
     return Options(
@@ -133,7 +135,7 @@ def _display(options: Options) -> Display:
         return lines.JsonLines()
     if options.output == "table" and sys.stdout.isatty():
         try:
-            from rich.console import Console  # noqa: PLC0415 - only where it is needed
+            from rich.console import Console  # noqa: PLC0415 - rich is optional
 
             from volume_controller.table import LiveTable  # noqa: PLC0415
         except ImportError:

@@ -1,4 +1,4 @@
-"""What a backend does for the controller, and which one is used."""
+"""The interface of backends, and the choice of one."""
 
 from __future__ import annotations
 
@@ -14,44 +14,47 @@ if TYPE_CHECKING:
     from volume_controller.layout import Layout
 
 BLANK_BYTES = 64 * 1024
-"""A volume whose first bytes are all zero is blank; any other is never formatted."""
+"""A volume is blank if its first bytes are all zero. Only a blank one is ever formatted."""
 
 
 TRY_OUT_TIMEOUT = 15.0
-"""Seconds to undo one volume. Pulled out of the air: it takes less than one."""
+"""Seconds to clean up one volume. Pulled out of the air: it takes less than one."""
 
 
 class BackendError(Exception):
-    """An operation on a volume failed; the text says which and why."""
+    """A failed operation on a volume; the text says which operation, and why it failed."""
 
 
 @attrs.frozen(kw_only=True)
 class VolumeState:
-    """What a look at the real world says about a volume."""
+    """The actual state of a volume."""
 
     provisioned: bool = False
-    """Whether there is an image."""
+    """True if it has an image."""
     attached_to: str | None = None
     """The node that it is attached to."""
     blank: bool = True
-    """Whether it has no file system; not looked at while it is mounted."""
+    """True if it has no file system; not checked while it is mounted."""
     mounted_on: str | None = None
     """The node that it is mounted on."""
     written: bool = False
-    """Whether it holds a file that was read back; only known while it is mounted."""
+    """True if it holds a file that was read back; only known while it is mounted."""
     checked: bool = False
-    """Whether its file system was checked since it was last attached."""
+    """True if its file system was checked since it was last attached."""
 
 
 class Backend(Protocol):
-    """Works on volumes. No method may be called for a volume while another one works on it.
+    """Works on volumes. Only one method at a time may be called for a volume.
 
-    That is the controller's duty, and the task map's. An operation raises an `Exception` if it
-    fails, and may be tried again.
+    The controller and the task map ensure that. An operation raises an `Exception` if it fails,
+    and may be tried again.
     """
 
     def observe(self) -> Mapping[str, VolumeState]:
-        """Look at all volumes. It blocks: 1 to 4 ms for twelve, 30 ms at worst, on two cores."""
+        """Return the state of all volumes.
+
+        It blocks: for twelve volumes 1 to 4 ms, and 30 ms at worst, on two cores.
+        """
         ...
 
     async def provision(self, volume: Volume) -> None:
@@ -95,47 +98,47 @@ class Backend(Protocol):
         ...
 
     async def repair(self, volume: Volume) -> None:
-        """Mend the superblock from its backup."""
+        """Restore the superblock from its backup."""
         ...
 
     async def leftovers(self) -> list[str]:
-        """What is still attached, mounted or running for the work folder, one line each."""
+        """Return what is attached, mounted or running for the work folder, one line each."""
         ...
 
     async def clean_up(self) -> None:
-        """End, unmount and detach what there is for the work folder, as far as it goes."""
+        """End, unmount and detach everything of the work folder, as far as possible."""
         ...
 
 
 class BackendKind(Protocol):
-    """Makes a backend, where it works."""
+    """Makes a backend, if it works here."""
 
     def __call__(self, layout: Layout, volumes: Mapping[str, Volume]) -> Backend:
         """Make one for *volumes*, in the work folder of *layout*."""
         ...
 
     async def obstacle(self, layout: Layout) -> str | None:
-        """Try it out in a folder: what keeps this kind from working here; None if it works."""
+        """Try it out in a folder; return the reason if it does not work here, otherwise None."""
         ...
 
 
 @attrs.frozen
 class Choice:
-    """A backend, and why it was chosen."""
+    """The chosen backend, and the reason for the choice."""
 
     kind: BackendKind
-    """What makes it."""
+    """The kind that makes it."""
     name: str
-    """What ``--backend`` calls it."""
+    """Its name for ``--backend``."""
     reason: str
-    """Why, for people: goes after a comma."""
+    """The reason, to be printed after a comma."""
 
 
 async def choose(kinds: Mapping[str, BackendKind], wanted: str | None, folder: Layout) -> Choice:
     """Choose the kind called *wanted*, or else the first one that works in *folder*.
 
     Raises:
-        InputError: there is none of that name, or it cannot work here.
+        InputError: there is no such kind, or it does not work here.
     """
     if wanted is not None:
         return await _forced(kinds, wanted, folder)
@@ -146,14 +149,14 @@ async def choose(kinds: Mapping[str, BackendKind], wanted: str | None, folder: L
             why = "; ".join(obstacles)
             return Choice(kind, name, f"because {why}" if why else "because it works here")
         obstacles.append(f"{name} {obstacle}")
-    raise InputError(f"no backend is left, because {'; '.join(obstacles)}")
+    raise InputError(f"no backend works here, because {'; '.join(obstacles)}")
 
 
 async def try_out(backend: Backend, volume: Volume) -> None:
-    """Bring *volume* all the way up on a node called "here", and down again.
+    """Provision, format and mount *volume* on a node called "here", and undo it.
 
     Raises:
-        Exception: it cannot be done here.
+        Exception: the backend does not work here.
     """
     try:
         await backend.provision(volume)
@@ -175,6 +178,6 @@ async def _forced(kinds: Mapping[str, BackendKind], wanted: str, folder: Layout)
     if obstacle is not None:
         others = " or ".join(name for name in kinds if name != wanted)
         raise InputError(
-            f"backend {wanted} cannot be used: it {obstacle}; mend that, or use --backend {others}"
+            f"backend {wanted} cannot be used: it {obstacle}; fix that, or use --backend {others}"
         )
     return Choice(kind, wanted, "as asked for")

@@ -1,7 +1,6 @@
-"""Undoes what is mounted, attached or running for a work folder, whoever left it there.
+"""Undoes everything that is mounted, attached or running for a work folder, from any process.
 
-Only what is below the controller's own subfolders counts: ``--work /`` is a
-strange wish, but it unmounts nothing of anybody else's.
+It only touches the controller's own subfolders: even ``--work /`` unmounts nothing else.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from volume_controller import commands, kernel
 from volume_controller.backend import BackendError
 
 TRIES = 3
-"""How often to unmount. Pulled out of the air: what was killed a moment ago may count as busy."""
+"""Tries to unmount. Pulled out of the air: a process may keep it busy just after it was killed."""
 
 SERVER_TIMEOUT = 10.0
-"""Seconds for a fuse2fs to write back what it holds, once it is unmounted. Out of the air."""
+"""Seconds for a fuse2fs to write its data back after the unmount. Pulled out of the air."""
 
 DETACH_TIMEOUT = 5.0
-"""Seconds for others to close a loop device. Out of the air: with 64 controllers on two cores
-it took up to 0.4."""
+"""Seconds for other programs to close a loop device. Pulled out of the air: with 64 controllers on
+two cores it took up to 0.4."""
 
 _PAUSE = 0.02
 _OURS = ("nodes", "attachments", "probe")
 
 _in_thread = trio.to_thread.run_sync
-"""The door that each detach goes through. The tests put signals before and behind it."""
+"""The function that runs each detach. The tests send signals before and after it."""
 
 
 def leftovers(work: Path) -> list[str]:
-    """What the kernel still has for *work*, one line each."""
+    """Return what the kernel still has for *work*, one line each."""
     mounts = [f"mount on {target}" for target in _mounts(work)]
     loops = [f"loop device on {file}" for file in _loop_devices(work)]
     pids = {*kernel.processes_of(work), *_servers(work)}
@@ -43,9 +42,9 @@ def leftovers(work: Path) -> list[str]:
 
 
 async def clean_up(work: Path) -> None:
-    """End, unmount and detach what there is, as far as it goes. Checkpoint.
+    """End, unmount and detach everything, as far as possible. Checkpoint.
 
-    A fuse2fs is unmounted before it is ended, so that it writes back what it holds.
+    A fuse2fs is unmounted before it is ended, so that it writes its data back.
     """
     servers = _servers(work)
     await _end(set(kernel.processes_of(work)) - set(servers))
@@ -59,18 +58,17 @@ async def clean_up(work: Path) -> None:
 
 
 async def detach(*places: Path) -> None:
-    """Take away the loop devices of files at or below *places*, and those links. Checkpoint.
+    """Detach the loop devices of files at or below *places*, and remove those links. Checkpoint.
 
-    It is over when the kernel has no such device any more. A detach alone only
-    asks for that: it happens when the last one closes the device, and each
-    ``losetup --find`` of the machine opens them all for a moment. Another
-    program can undo the request meanwhile: then it is made again.
+    It returns when the kernel has no such device any more. A detach is only a request: it takes
+    effect when the last program closes the device, and each ``losetup --find`` on the machine
+    opens all devices for a moment. If another program undoes the request, it is made again.
 
     Raises:
-        BackendError: some are still there after a while.
+        BackendError: some devices are still attached after a while.
     """
     links: set[Path] = set()
-    why = "somebody has it open"
+    why = "another program has it open"
     with trio.move_on_after(DETACH_TIMEOUT):
         while devices := kernel.loop_devices_below(*places):
             links |= devices.keys()
@@ -92,10 +90,10 @@ async def detach(*places: Path) -> None:
 
 
 async def unmount_fuse(target: Path) -> None:
-    """Unmount what a fuse2fs serves, and wait until it has written all back. Checkpoint.
+    """Unmount the file system of a fuse2fs, and wait until it has written everything. Checkpoint.
 
     Raises:
-        BackendError: it is busy, or there is nothing to unmount.
+        BackendError: the mount point is busy, or nothing is mounted there.
     """
     servers = kernel.servers_below(target)
     await commands.run(fusermount(), "-u", str(target))
@@ -103,12 +101,12 @@ async def unmount_fuse(target: Path) -> None:
 
 
 def fusermount() -> str:
-    """The command that unmounts without root: fuse3's, or fuse2's."""
+    """Return the command that unmounts without root: that of fuse3, or that of fuse2."""
     return "fusermount" if commands.find("fusermount3") is None else "fusermount3"
 
 
 async def wait_until_over(pids: Collection[int]) -> None:
-    """Wait until none of the processes runs any more. Checkpoint."""
+    """Wait until all of the processes have ended. Checkpoint."""
     while not all(kernel.is_over(pid) for pid in pids):  # noqa: ASYNC110 - not our children
         await trio.sleep(_PAUSE)
     await trio.lowlevel.checkpoint()

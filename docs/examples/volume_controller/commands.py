@@ -18,13 +18,13 @@ from volume_controller import kernel
 from volume_controller.backend import BackendError
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-"""Where mkfs and losetup are, also for root in a shell that does not look there."""
+"""The search path, with the folders of mkfs and losetup, which not every shell has."""
 
 _GROUP_TIMEOUT = 1.0
-"""Seconds for the children of a killed command to be gone, too. Pulled out of the air."""
+"""Seconds for the children of a killed command to end, too. Pulled out of the air."""
 
 spawn = trio.run_process
-"""The one door that every process goes through. The tests put signals before and behind it."""
+"""The function that starts every process. The tests send signals before and after it."""
 
 _HOLD = """
 import fcntl, os, signal
@@ -36,17 +36,17 @@ signal.pause()
 
 
 class CommandError(BackendError):
-    """A command could not be run, or its exit code says that it failed."""
+    """A command that could not be run, or whose exit code says that it failed."""
 
 
 def find(command: str) -> str | None:
-    """Where *command* is, if it is installed."""
+    """Return the path of *command*, or None if it is not installed."""
     return shutil.which(command, path=_PATH)
 
 
 @contextmanager
 def marked(work: Path) -> Generator[None]:
-    """Mark what is started in the block as belonging to *work*, for `kernel.processes_of`."""
+    """Mark processes that start inside the block as those of *work*, for `kernel.processes_of`."""
     os.environ[kernel.MARK] = str(work)
     try:
         yield
@@ -55,12 +55,12 @@ def marked(work: Path) -> Generator[None]:
 
 
 async def run(*command: str, success: Collection[int] = (0,)) -> str:
-    """Run *command*, and give back what it printed. Checkpoint.
+    """Run *command*, and return its output. Checkpoint.
 
-    If it is cancelled, the command and its children are over when this ends.
+    If it is cancelled, the command and its children have ended when this call ends.
 
     Raises:
-        CommandError: it is not installed, or its exit code is none of *success*.
+        CommandError: it is not installed, or its exit code is not in *success*.
     """
     found = find(command[0])
     if found is None:
@@ -70,7 +70,7 @@ async def run(*command: str, success: Collection[int] = (0,)) -> str:
         capture_stdout=True,
         stderr=subprocess.STDOUT,
         check=False,
-        start_new_session=True,  # the terminal's Ctrl-C is for us, not for mkfs
+        start_new_session=True,  # Ctrl-C in the terminal must not reach mkfs
         deliver_cancel=_kill_session,
         env=_environment(),
     )
@@ -86,10 +86,10 @@ async def hold(
 ) -> None:
     """Keep *folder* busy with a process that works in it and has locked it, until cancelled.
 
-    For `trio.Nursery.start`, which gives back what to cancel. Checkpoint.
+    For `trio.Nursery.start`, which returns the scope to cancel. Checkpoint.
 
     Raises:
-        CommandError: the process ended before it held the folder.
+        CommandError: the process ended before it had locked the folder.
     """
     start = partial(
         spawn,
@@ -112,11 +112,11 @@ async def hold(
             if held:
                 task_status.started(scope)
     if not held:
-        raise CommandError(f"nobody could be found to keep {folder} busy")
+        raise CommandError(f"no process could be started to keep {folder} busy")
 
 
 async def _kill_session(process: trio.Process) -> None:
-    # At once: each command is one call to the kernel, or its half work is undone or done again.
+    # At once: each command is one system call, or its unfinished work is undone or repeated.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _GROUP_TIMEOUT):
@@ -130,6 +130,6 @@ def _environment() -> dict[str, str]:
 
 
 def _last_line(output: str) -> str:
-    # What mount says last is only where else one might look.
+    # The last line of mount only says where to find more information.
     lines = [line.strip() for line in output.splitlines() if "dmesg(1)" not in line]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+    return next((line for line in reversed(lines) if line), "it printed nothing")

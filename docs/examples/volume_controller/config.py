@@ -1,7 +1,7 @@
-"""What is desired: a TOML file, checked and made into frozen records.
+"""The desired states: reads a TOML file, checks it, and makes frozen records of it.
 
-A mistake in the file is told in one sentence that says where it is and what to
-do about it. Nothing has been done by then.
+A mistake in the file gives an error of one sentence: it says where the mistake is, and how to fix
+it. The controller has changed nothing by then.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from typing import Final, Literal, cast
 import attrs
 
 LEAST_SIZE = 16 * 1024**2
-"""An ext4 needs more than 8 MiB to have a backup superblock: faults.py wants one."""
+"""An ext4 needs more than 8 MiB to have a backup superblock, which faults.py needs."""
 
 MOST_SIZE = 16 * 1024**3
 """I pulled this number out of the air: more than a demo needs."""
 
 MOST_VOLUMES = 10_000
-"""I pulled this number out of the air, too: a typing mistake is not to fill the disk."""
+"""I pulled this number out of the air, too: a typing error must not fill the disk."""
 
 _UNITS = {"Mi": 1024**2, "Gi": 1024**3}
 _SIZE = re.compile(r"([1-9][0-9]{0,8})(Mi|Gi)")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-"""What Kubernetes calls a DNS label (RFC 1123). It is safe as a file name everywhere."""
+"""A DNS label in the sense of Kubernetes (RFC 1123): safe as a file name everywhere."""
 
 
 class Deleted(enum.Enum):
-    """Has one member only, so that type checkers know what else a `Desired` is."""
+    """An enum with one member, so that type checkers tell it from the other `Desired` values."""
 
     DELETED = "deleted"
 
 
 DELETED: Final = Deleted.DELETED
-"""What is desired of a volume that is to go, with all that is in it."""
+"""The desired state of a volume that should be deleted, with everything in it."""
 
 Desired = str | Literal[Deleted.DELETED] | None
-"""What is desired of a volume: to be mounted on a node, to be detached (None), or `DELETED`."""
+"""The desired state of a volume: mounted on a node, detached (None), or `DELETED`."""
 
 FaultKind = Literal["busy_mount_point", "destroyed_superblock", "hanging_attach"]
 FAULTS: Final[tuple[FaultKind, ...]] = (
@@ -50,19 +50,19 @@ FAULTS: Final[tuple[FaultKind, ...]] = (
     "destroyed_superblock",
     "hanging_attach",
 )
-"""What can go wrong: the keys of the table *faults*. See faults.py."""
+"""The possible faults: the keys of the table *faults*. See faults.py."""
 
 
 class InputError(Exception):
-    """What the user gave cannot be used; the text says the cure."""
+    """Unusable input from the user; the text says how to fix it."""
 
 
 @attrs.frozen
 class Volume:
-    """A volume, wherever it is."""
+    """A volume."""
 
     name: str
-    """Its name; also that of its files, and half of the names of its tasks."""
+    """Its name, which is also the name of its files and the first half of its task names."""
     size: int
     """Its size in bytes."""
 
@@ -72,32 +72,32 @@ class Phase:
     """A desired state of the world, to be reached before the next phase begins."""
 
     title: str
-    """What it is about, for people."""
+    """Its title, for people."""
     desired: Mapping[str, Desired]
-    """What is desired of each volume, by the volumes' names."""
+    """The desired state of each volume, by name."""
     at_first: Mapping[str, str] = attrs.field(factory=dict[str, str])
-    """Nodes that volumes are sent to first: until they are on their way there."""
+    """The node that a volume is sent to first, until it is on its way there, by name."""
 
 
 @attrs.frozen
 class Config:
-    """All that the file says."""
+    """The content of the file."""
 
     nodes: tuple[str, ...]
     """The names of the nodes."""
     volumes: Mapping[str, Volume]
-    """The volumes by their names."""
+    """The volumes, by name."""
     phases: tuple[Phase, ...]
-    """What is desired, one state after the other."""
+    """The desired states, one after the other."""
     faults: Mapping[FaultKind, str]
-    """What is to go wrong, and with which volume."""
+    """The volume of each fault."""
 
 
 def load(path: Path, count: int | None = None) -> Config:
-    """Read the file at *path*; make up volumes, so that there are *count*.
+    """Read the file at *path*, and add made-up volumes until there are *count*.
 
     Raises:
-        InputError: it cannot be read, or says something that cannot be done.
+        InputError: it cannot be read, or asks for something impossible.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +106,7 @@ def load(path: Path, count: int | None = None) -> Config:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not valid TOML: {error}; mend it there") from error
+        raise InputError(f"{path} is not valid TOML: {error}; fix it there") from error
     try:
         return parse(data, count)
     except InputError as error:
@@ -114,10 +114,10 @@ def load(path: Path, count: int | None = None) -> Config:
 
 
 def parse(data: Mapping[str, object], count: int | None = None) -> Config:
-    """Check what a TOML file holds.
+    """Check the content of a TOML file.
 
     Raises:
-        InputError: it says something that cannot be done.
+        InputError: it asks for something impossible.
     """
     _check_keys("the file", data, {"nodes", "volumes"}, optional={"faults", "phase"})
     nodes = _nodes(_list("nodes", data["nodes"]))
@@ -139,10 +139,10 @@ def parse(data: Mapping[str, object], count: int | None = None) -> Config:
 
 
 def parse_size(text: str) -> int:
-    """Bytes for a Kubernetes quantity such as ``64Mi`` or ``1Gi``.
+    """Return the bytes of a Kubernetes quantity such as ``64Mi`` or ``1Gi``.
 
     Raises:
-        InputError: it is none, or too small, or too large.
+        InputError: it is no quantity, or too small, or too large.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
@@ -217,7 +217,7 @@ def _phase(
     home: Mapping[str, str],
     nodes: Collection[str],
 ) -> Phase:
-    """The phase after *before*: the file only says what differs."""
+    """Return the phase after *before*: the file only has the differences."""
     table = _table(where, value)
     _check_keys(where, table, {"title"}, optional={"attach", "moves", "detach", "delete"})
     title = _text(f"the title of {where}", table["title"])
@@ -259,7 +259,7 @@ def _names(
 def _moves(
     where: str, value: object, before: Mapping[str, Desired], nodes: Collection[str]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Each volume that moves, with the node that it goes to, and one that it sets out for first."""
+    """Yield each volume that moves, with its node, or with its first node and its final node."""
     for name, to in _table(where, value).items():
         _check_listed(where, name, before)
         what = f"the node of {name!r} in {where}"
@@ -267,7 +267,7 @@ def _moves(
         path = [_text(what, one) for one in steps]
         if not 1 <= len(path) == len(set(path)) <= 2:
             raise InputError(
-                f"{what} must be one, or a list of two: which to set out for, and which to reach"
+                f"{what} must be one, or a list of two: the first node, and the final node"
             )
         for node in path:
             if node not in nodes:

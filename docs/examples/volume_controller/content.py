@@ -1,4 +1,4 @@
-"""The bytes in a volume: is it blank, and does it give back what was written?"""
+"""The content of a volume: checks that it is blank, and that it returns what was written."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from volume_controller.config import Volume
 
 CONTENT = "content.bin"
 STAMP = "content.sha256"
-"""Says what CONTENT must be. It gets its name only after CONTENT was read back."""
+"""The checksum of CONTENT. The file gets this name only after CONTENT was read back."""
 
 Check = Callable[[], None]
-"""Is called between two chunks: raises if the work should stop."""
+"""A function called between two chunks, which raises if the work should stop."""
 
 _CHUNK = 1024**2
 _MOST = 32 * 1024**2
-"""So that the whole demo writes less than 200 MiB."""
+"""With this limit the whole demo writes less than 200 MiB."""
 
 
 def is_blank(image: Path) -> bool:
-    """Whether the image's first 64 KiB are all zero."""
+    """Return whether the first 64 KiB of *image* are all zero."""
     with image.open("rb") as file:
         return not any(file.read(BLANK_BYTES))
 
 
 def size_for(volume: Volume) -> int:
-    """How much to write into *volume*, in bytes."""
+    """Return the number of bytes to write into *volume*."""
     return min(volume.size // 4, _MOST)
 
 
 def is_written(folder: Path) -> bool:
-    """Whether *folder* holds a file that was once read back."""
+    """Return whether *folder* holds a file that was once read back."""
     try:
         return (folder / STAMP).exists()
-    except OSError:  # mounted, but nobody serves it any more
+    except OSError:  # mounted, but its fuse2fs has died
         return False
 
 
 def write_and_verify(
     folder: Path, size: int, check: Check = trio.from_thread.check_cancelled
 ) -> None:
-    """Write *size* random bytes to the disk, and compare what comes back.
+    """Write *size* random bytes to the disk, read them back and compare.
 
-    To be called in a thread, of trio's unless *check* is another world's; stops
+    Call it in a thread: in one of trio's, or with a *check* for another framework. It stops
     between two chunks if it is cancelled.
 
     Raises:
-        BackendError: what comes back is something else.
+        BackendError: the file differs from what was written.
     """
     written = _write(folder / CONTENT, size, check)
     new_stamp = folder / f"{STAMP}.new"

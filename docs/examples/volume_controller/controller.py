@@ -1,10 +1,9 @@
-"""The controller: compares what is desired with what is, and starts what is missing.
+"""The controller: compares the desired with the actual state, and starts the missing steps.
 
-This is the page to copy. `next_step` decides and touches nothing. `reconcile`
-looks, asks it, and starts the answers: what is done on a node under the volume and
-that node, what is done to the volume as a whole under the volume and `ANY`. All
-the rest is the task map's: who excludes whom, and a pause after each failure that
-gets longer and longer.
+This is the page to copy. `next_step` decides and changes nothing. `reconcile` looks at the actual
+state, asks `next_step`, and starts the answers. A step on a node runs under the volume and that
+node, and a step on the whole volume runs under the volume and `ANY`. The task map does the rest:
+it excludes conflicting steps, and makes a step wait after a failure, longer each time.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ TOWARDS = ("attach", "mount", "write")
 
 
 def next_step(desired: Desired, actual: VolumeState) -> Step | None:
-    """What to do next for a volume that is desired on a node, on none, or not at all.
+    """Return the next step for a volume that should be on a node, detached, or deleted.
 
     Returns:
         None if nothing is missing.
@@ -59,7 +58,7 @@ def _next_step_towards(node: str, actual: VolumeState) -> Step | None:
 
 
 def missing_steps(backend: Backend, desired: Mapping[str, Desired]) -> dict[str, Step]:
-    """The next step of each volume that needs one, by a look at the real world."""
+    """Look at the actual state, and return the next step of each volume that needs one."""
     actual = backend.observe()
     steps = {name: next_step(wish, actual[name]) for name, wish in desired.items()}
     return {name: step for name, step in steps.items() if step is not None}
@@ -67,7 +66,7 @@ def missing_steps(backend: Backend, desired: Mapping[str, Desired]) -> dict[str,
 
 @attrs.frozen
 class Controller:
-    """Reconciles volumes through a task map."""
+    """Reconciles volumes with a task map."""
 
     volumes: Mapping[str, Volume]
     backend: Backend
@@ -76,17 +75,17 @@ class Controller:
     tasks: TaskMap
 
     async def reconcile(self, desired: Mapping[str, Desired]) -> None:
-        """Come back when nothing is missing and nothing runs any more.
+        """Start the missing steps, until nothing is missing and nothing runs.
 
-        May be cancelled, and called again with what is desired now. There is no
-        checkpoint between a look and its starts: so a name that is free now was
-        free when we looked, and nobody has touched what it stands for since.
+        It may be cancelled, and called again with another desired state. There is no checkpoint
+        between a look and its starts. So a name that is free at the start was free at the look,
+        and nothing has changed its volume since.
         """
         self._turn_back(desired)
         while (missing := missing_steps(self.backend, desired)) or len(self.tasks) > 0:
             for volume, step in missing.items():
                 if step.operation == "attach" and self.tasks.check(whole(volume)):
-                    continue  # gone from its old node, to the eye, but not left it in full
+                    continue  # it looks detached from its old node, but the detach has not ended
                 self.tasks.start_soon(
                     step.name(volume),
                     self._run,
@@ -99,7 +98,7 @@ class Controller:
             await trio.sleep(PERIOD)
 
     def _turn_back(self, desired: Mapping[str, Desired]) -> None:
-        """Stop what is on its way to a node that is not desired any more."""
+        """Stop operations that bring a volume to a node that is no longer desired."""
         for name, handle in self.tasks.items():
             volume, node = parts(name)
             if handle.operation in TOWARDS and node != desired[volume]:
@@ -117,7 +116,7 @@ class Controller:
             await self.faults.perform(self.backend, volume, step)
 
     async def _leave(self, volume: Volume) -> None:
-        """Take the volume off its node, however far it had come when it was stopped."""
+        """Take the volume off its node, from any state in which its operation was stopped."""
         with self.journal.run(volume.name, "leave"):
             while (step := next_step(None, self.backend.observe()[volume.name])) and step.node:
                 await perform(self.backend, volume, step)

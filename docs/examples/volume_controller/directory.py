@@ -1,15 +1,15 @@
-"""Volumes made of nothing but files and folders: for everyone, everywhere.
+"""Volumes made of plain files and folders, which work everywhere without privileges.
 
 In the work folder:
 
     images/db-1.img            the volume: a superblock, and a backup of it
-    images/db-1.img.checked    it was checked since it was last attached
-    files/db-1/                what is in its file system, while it is not mounted
+    images/db-1.img.checked    exists if it was checked since it was last attached
+    files/db-1/                the content of its file system, while it is not mounted
     attachments/db-1           a lock: the node that it is attached to (locks.py)
-    nodes/node-1/db-1/         what is in its file system, while it is mounted
+    nodes/node-1/db-1/         the content of its file system, while it is mounted
 
-There is one folder of a volume's files, and mounting moves it: so no volume can
-be mounted twice.
+A volume has one folder for its files, and mounting moves that folder, so no volume can be mounted
+twice.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Args = TypeVarTuple("Args")
 _MAGIC = b"namedtasks volume 1\n"
 _SUPERBLOCK = 0
 _BACKUP = BLANK_BYTES
-"""Where the superblock and its backup are, in bytes."""
+"""The offsets of the superblock and its backup, in bytes."""
 
 
 @attrs.frozen
@@ -49,12 +49,12 @@ class DirectoryBackend:
 
     @staticmethod
     async def obstacle(layout: Layout) -> str | None:  # noqa: ARG004 - there is nothing to try
-        """What keeps this backend from working here: nothing."""
+        """Return None: this backend works everywhere."""
         await trio.lowlevel.checkpoint()
         return None
 
     def observe(self) -> Mapping[str, VolumeState]:
-        """Look at all volumes."""
+        """Return the state of all volumes."""
         attached = self._locks.holders()
         mounted = {path.name: path.parent.name for path in self._mounts()}
         return {
@@ -88,7 +88,7 @@ class DirectoryBackend:
         await _in_thread(self._unmount, volume, node)
 
     async def detach(self, volume: Volume, node: str) -> None:  # noqa: ARG002 - there is one lock
-        """Give the lock back."""
+        """Release the lock."""
         await _in_thread(self._locks.give_back, volume.name)
 
     async def check(self, volume: Volume) -> None:
@@ -104,17 +104,17 @@ class DirectoryBackend:
         await _in_thread(self._damage, volume)
 
     async def repair(self, volume: Volume) -> None:
-        """Mend the superblock from its backup."""
+        """Restore the superblock from its backup."""
         await _in_thread(self._repair, volume)
 
     async def leftovers(self) -> list[str]:
-        """What is still attached, mounted or running for the work folder, one line each."""
+        """Return what is attached, mounted or running for the work folder, one line each."""
         await trio.lowlevel.checkpoint()
         mounts = [f"mount on {target}" for target in self._mounts()]
         return mounts + self._locks.leftovers() + cleanup.leftovers(self.layout.work)
 
     async def clean_up(self) -> None:
-        """End, unmount and detach what there is for the work folder, as far as it goes."""
+        """End, unmount and detach everything of the work folder, as far as possible."""
         await cleanup.clean_up(self.layout.work)
         for target in self._mounts():
             with suppress(OSError):
@@ -129,7 +129,7 @@ class DirectoryBackend:
         self.layout.check_blank(volume)
         image = self.layout.image(volume)
         self._files(volume).mkdir(parents=True, exist_ok=True)
-        for offset in (_BACKUP, _SUPERBLOCK):  # blank until the very last write
+        for offset in (_BACKUP, _SUPERBLOCK):  # the volume counts as blank until the last write
             _write_at(image, offset, _superblock(volume))
 
     def _mount(self, volume: Volume, node: str) -> None:

@@ -1,14 +1,14 @@
-"""Three things that go wrong, each for real, and each over after a few failures.
+"""Three real faults, each of which ends after a few failures.
 
-The destroyed superblock: the volume's mount fails, so its name waits. The repair
-runs under the volume and any node: no mount runs while it does, and the wait of
-the mount does not hold it back, as each name has failures of its own. It *queues*:
-if an earlier repair failed, it comes when that one's wait is over.
+The destroyed superblock: the mount of the volume fails, so its name waits. The repair runs under
+the volume and `ANY`. So no mount runs during the repair, and the wait of the mount does not delay
+the repair, because each name has failures of its own. The repair is *queued*: if an earlier repair
+failed, it runs when the wait of that one is over.
 
-The busy mount point: a process works in it, so it cannot be unmounted until that
-process has gone.
+The busy mount point: a process works in it, so it cannot be unmounted until that process has
+ended.
 
-The hanging attach: a child process that never ends. The task's timeout ends it.
+The hanging attach: it starts a child process that never ends, and the timeout of the task ends it.
 """
 
 from __future__ import annotations
@@ -30,41 +30,41 @@ from volume_controller.layout import Layout
 from volume_controller.steps import Operation, Step, parts, perform, whole
 
 MOUNT_FAILURES = 2
-"""How often the mount fails before somebody comes to repair."""
+"""Failures of the mount before the repair."""
 
 UNMOUNT_FAILURES = 2
-"""How often the unmount fails before the process leaves the mount point."""
+"""Failures of the unmount before the process leaves the mount point."""
 
 HANG_TIMEOUT = 0.5
-"""Seconds for the attach that hangs: a demo cannot wait for the usual timeout."""
+"""Seconds for the attach that hangs; the usual timeout is too long for a demo."""
 
 OPERATION_TIMEOUT = 20.0
-"""Seconds. More than ten times what the slowest operation took on two slow cores."""
+"""Seconds: more than ten times what the slowest operation took on two slow cores."""
 
 
 @attrs.define(eq=False)
 class Fault(Instrument):
-    """Something that goes wrong with one operation of *volume*. It counts the failures."""
+    """A fault of one operation of *volume*. It counts the failures."""
 
     operation: ClassVar[Operation]
     """The operation that fails."""
     title: ClassVar[str]
-    """What goes wrong, for people."""
+    """A description of the fault, for people."""
 
     volume: Volume
     failures: int = attrs.field(default=0, init=False)
-    """How often the operation failed."""
+    """The failures of the operation."""
     survived: bool = attrs.field(default=False, init=False)
-    """Whether the operation succeeded after all."""
+    """True if the operation succeeded after a failure."""
 
     def task_failed(self, event: TaskFailed, /) -> None:
-        """Count it, if it is our operation's failure."""
+        """Count the failure, if it is one of our operation."""
         if self._is_ours(event):
             self.failures += 1
             self.failed()
 
     def task_succeeded(self, event: TaskSucceeded, /) -> None:
-        """Note that it is over."""
+        """Note that the fault is over."""
         if self._is_ours(event):
             self.survived = self.survived or self.failures > 0
 
@@ -73,28 +73,28 @@ class Fault(Instrument):
         return (volume, event.operation) == (self.volume.name, self.operation)
 
     def failed(self) -> None:
-        """The operation has failed once more."""
+        """React to one more failure of the operation."""
 
-    def timeout(self, step: Step) -> float:  # noqa: ARG002 - for those who differ
-        """Seconds for *step* of the volume."""
+    def timeout(self, step: Step) -> float:  # noqa: ARG002 - for subclasses
+        """Return the seconds for *step* of the volume."""
         return OPERATION_TIMEOUT
 
     async def before(self, step: Step) -> None:  # noqa: ARG002
-        """Go wrong before *step* of the volume, if it is to be now. Checkpoint."""
+        """Cause the fault before *step* of the volume, if it is due now. Checkpoint."""
         await trio.lowlevel.checkpoint()
 
     async def after(self, step: Step) -> None:  # noqa: ARG002
-        """Prepare what is to go wrong later, after *step*. Checkpoint."""
+        """Prepare a later fault after *step*. Checkpoint."""
         await trio.lowlevel.checkpoint()
 
     async def run(self, tasks: TaskMap, nursery: trio.Nursery) -> None:  # noqa: ARG002
-        """Get ready before the first phase; what takes longer goes into *nursery*. Checkpoint."""
+        """Prepare the fault before the first phase; *nursery* is for longer tasks. Checkpoint."""
         await trio.lowlevel.checkpoint()
 
 
 @attrs.define(eq=False)
 class DestroyedSuperblock(Fault):
-    """The volume cannot be mounted, until an administrator comes to repair it."""
+    """The volume cannot be mounted until it is repaired."""
 
     operation: ClassVar[Operation] = "mount"
     title: ClassVar[str] = (
@@ -106,7 +106,7 @@ class DestroyedSuperblock(Fault):
     _tasks: TaskMap | None = attrs.field(default=None, init=False)
 
     def failed(self) -> None:
-        """Have the volume repaired once the mount has failed often enough."""
+        """Start the repair after enough failures of the mount."""
         if self._tasks is not None and self.failures >= MOUNT_FAILURES:
             name = whole(self.volume.name)
             self._tasks.start_soon(name, self._repair, operation="repair", if_busy="queue")
@@ -117,7 +117,7 @@ class DestroyedSuperblock(Fault):
         if self.backend.observe()[name].attached_to is not None:
             return
         handle = tasks.start_soon(whole(name), self._damage, operation="damage")
-        with suppress(TaskFailedError):  # the report has told it
+        with suppress(TaskFailedError):  # the report has shown it
             await handle.wait()
         self._tasks = tasks
 
@@ -132,7 +132,7 @@ class DestroyedSuperblock(Fault):
 
 @attrs.define(eq=False)
 class BusyMountPoint(Fault):
-    """The volume cannot be unmounted, while a process works in it."""
+    """The volume cannot be unmounted while a process works in it."""
 
     operation: ClassVar[Operation] = "unmount"
     title: ClassVar[str] = (
@@ -144,17 +144,17 @@ class BusyMountPoint(Fault):
     _holder: trio.CancelScope | None = attrs.field(default=None, init=False)
 
     def failed(self) -> None:
-        """Send the process away once the unmount has failed often enough."""
+        """End the process after enough failures of the unmount."""
         if self._holder is not None and self.failures >= UNMOUNT_FAILURES:
             self._holder.cancel()
 
     async def run(self, tasks: TaskMap, nursery: trio.Nursery) -> None:  # noqa: ARG002
-        """Keep *nursery*: the process lives longer than the mount that it waits for."""
+        """Keep *nursery* for the process, which outlives the mount operation. Checkpoint."""
         self._nursery = nursery
         await trio.lowlevel.checkpoint()
 
     async def after(self, step: Step) -> None:
-        """Start the process as soon as the volume is mounted for the first time."""
+        """Start the process after the first mount of the volume."""
         if step.operation == "mount" and step.node and self._nursery and not self._holder:
             target = self.layout.target(self.volume, step.node)
             self._holder = await self._nursery.start(commands.hold, target)
@@ -165,39 +165,37 @@ class HangingAttach(Fault):
     """The first attach never ends by itself."""
 
     operation: ClassVar[Operation] = "attach"
-    title: ClassVar[str] = (
-        f"hangs when it is attached for the first time, and is given {HANG_TIMEOUT:g} s"
-    )
+    title: ClassVar[str] = f"hangs on its first attach, which has a timeout of {HANG_TIMEOUT:g} s"
 
     def timeout(self, step: Step) -> float:
-        """A short one for what hangs; the usual one for all else, also the next try."""
+        """Return a short timeout for the first attach, and the usual one for everything else."""
         hangs = step.operation == self.operation and self.failures == 0
         return HANG_TIMEOUT if hangs else OPERATION_TIMEOUT
 
     async def before(self, step: Step) -> None:
-        """Hang, the first time."""
+        """Hang before the first attach."""
         if step.operation == self.operation and self.failures == 0:
             await commands.run("sleep", "3600")
 
 
 @attrs.frozen
 class Faults:
-    """All that goes wrong in a session."""
+    """All faults of a session."""
 
     all: Mapping[FaultKind, Fault]
-    """The faults, by the keys that the TOML file has for them."""
+    """The faults, by their keys in the TOML file."""
 
     @property
     def survived(self) -> bool:
-        """Whether each fault was met, and was over in the end."""
+        """True if each fault occurred, and was over in the end."""
         return all(fault.survived for fault in self.all.values())
 
     def timeout(self, volume: str, step: Step) -> float:
-        """Seconds for *step* of *volume*."""
+        """Return the seconds for *step* of *volume*."""
         return min((fault.timeout(step) for fault in self._of(volume)), default=OPERATION_TIMEOUT)
 
     async def perform(self, backend: Backend, volume: Volume, step: Step) -> None:
-        """Do *step* to *volume*, and what is to go wrong with it. Checkpoint."""
+        """Do *step* to *volume*, with its faults. Checkpoint."""
         for fault in self._of(volume.name):
             await fault.before(step)
         await perform(backend, volume, step)
@@ -209,7 +207,7 @@ class Faults:
 
 
 def make_faults(config: Config, backend: Backend, journal: Journal, layout: Layout) -> Faults:
-    """Make the faults that *config* wants."""
+    """Return the faults of *config*."""
     found: dict[FaultKind, Fault] = {}
     for kind, name in config.faults.items():
         volume = config.volumes[name]

@@ -3,11 +3,11 @@
 In the work folder:
 
     images/db-1.img            the volume
-    images/db-1.img.checked    it was checked since it was last attached
+    images/db-1.img.checked    exists if it was checked since it was last attached
     attachments/db-1           a lock: the node that it is attached to (locks.py)
-    nodes/node-1/db-1/         where it is mounted: a fuse2fs in the background serves it
+    nodes/node-1/db-1/         its mount point, served by a fuse2fs in the background
 
-An unmount is over when the fuse2fs is: only then has the image all that was written.
+An unmount is over when the fuse2fs has ended: only then the image has everything that was written.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _DEVICE = "/dev/fuse"
 
 @attrs.frozen
 class FuseBackend(ImageBackend):
-    """Volumes in image files, mounted by a process each."""
+    """Volumes in image files, each mounted by a process of its own."""
 
     @staticmethod
     async def obstacle(layout: Layout) -> str | None:
-        """Try it out: what keeps this backend from working here; None if it works."""
+        """Try it out; return the reason if it does not work here, otherwise None."""
         if sys.platform != "linux":
             return "needs Linux"
         for command in ("fuse2fs", cleanup.fusermount(), *ext4.COMMANDS):
@@ -75,11 +75,11 @@ class FuseBackend(ImageBackend):
         await trio.to_thread.run_sync(_check_served, target, said)
 
     async def unmount(self, volume: Volume, node: str) -> None:
-        """Unmount it, and wait until its fuse2fs is over."""
+        """Unmount it, and wait until its fuse2fs has ended."""
         await cleanup.unmount_fuse(self.layout.target(volume, node))
 
     async def detach(self, volume: Volume, node: str) -> None:  # noqa: ARG002 - there is one lock
-        """Give the lock back."""
+        """Release the lock."""
         await self._wait_for_server(volume)
         self._locks.give_back(volume.name)
 
@@ -88,21 +88,21 @@ class FuseBackend(ImageBackend):
         await trio.to_thread.run_sync(self.layout.delete, volume)
 
     async def repair(self, volume: Volume) -> None:
-        """Mend the superblock from its backup."""
+        """Restore the superblock from its backup."""
         await ext4.repair(volume, self.layout.image(volume))
 
     async def leftovers(self) -> list[str]:
-        """What is still attached, mounted or running for the work folder, one line each."""
+        """Return what is attached, mounted or running for the work folder, one line each."""
         await trio.lowlevel.checkpoint()
         return self._locks.leftovers() + cleanup.leftovers(self.layout.work)
 
     async def clean_up(self) -> None:
-        """End, unmount and detach what there is for the work folder, as far as it goes."""
+        """End, unmount and detach everything of the work folder, as far as possible."""
         await cleanup.clean_up(self.layout.work)
         self._locks.clean_up()
 
     async def _wait_for_server(self, volume: Volume) -> None:
-        # One whose unmount was cancelled may still write.
+        # A fuse2fs whose unmount was cancelled may still write.
         servers = kernel.servers_below(self.layout.nodes)
         ours = [pid for pid, target in servers.items() if target.name == volume.name]
         await cleanup.wait_until_over(ours)
@@ -113,12 +113,12 @@ class FuseBackend(ImageBackend):
 
 
 def _check_served(target: Path, said: str) -> None:
-    """Raise the reason that fuse2fs gave unless *target* is mounted and served.
+    """Raise an error with the reason from fuse2fs, unless *target* is mounted and served.
 
-    The exit code is no help: it is 0 when libfuse has refused the mount
-    (fuse2fs 1.47.0), for example because a file is in the mount point.
+    The exit code does not help: it is 0 even if libfuse has refused the mount (fuse2fs 1.47.0),
+    for example because a file is in the mount point.
     """
     if not kernel.is_served(target):
         reasons = [line for line in said.splitlines() if line.startswith("fuse")]
-        why = reasons[0] if reasons else said.strip() or "it said nothing"
+        why = reasons[0] if reasons else said.strip() or "it printed nothing"
         raise BackendError(f"fuse2fs has not mounted {target}: {why}")

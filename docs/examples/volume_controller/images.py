@@ -1,4 +1,4 @@
-"""What the backends share whose volumes are image files with ext4 on them."""
+"""The shared part of the backends whose volumes are image files with ext4 on them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from volume_controller.layout import Layout
 
 @attrs.frozen
 class ImageBackend(abc.ABC):
-    """Volumes in image files; how they are attached and mounted, a subclass says."""
+    """Volumes in image files; a subclass attaches and mounts them."""
 
     layout: Layout
     volumes: Mapping[str, Volume]
 
     @abc.abstractmethod
     def _attached(self) -> Mapping[str, str]:
-        """Which volume is attached to which node."""
+        """Return the node of each attached volume."""
 
     def observe(self) -> Mapping[str, VolumeState]:
-        """Look at all volumes."""
+        """Return the state of all volumes."""
         attached = self._attached()
         targets = kernel.mounts_below(self.layout.nodes)
         mounted = {path.name: path.parent.name for path in targets}

@@ -1,7 +1,7 @@
-"""The operations' own log: what really ran, told by the operations themselves.
+"""The operations' own log: each operation writes down that it ran.
 
-Each operation appends a line when it begins and one when it ends. Who reads it
-back needs to believe neither the controller nor the task map:
+Each operation appends a line when it begins and one when it ends. So a reader of the log depends
+neither on the controller nor on the task map:
 
     81234567890 start 7 db-1 attach
     81239999999 end 7 db-1 attach
@@ -25,27 +25,27 @@ class Entry:
     """One line of the journal."""
 
     at: int
-    """When, in nanoseconds of the machine's monotonic clock."""
+    """The time, in nanoseconds of the machine's monotonic clock."""
     mark: Literal["start", "end"]
-    """Whether the run begins or ends."""
+    """The kind of line: a run begins or ends."""
     run: int
     """The run's number, unique in the file."""
     volume: str
     """The volume's name."""
     operation: str
-    """What is done to it."""
+    """The operation."""
 
 
 @attrs.frozen
 class Findings:
-    """What a journal proves."""
+    """The findings of a journal."""
 
     runs: int
-    """How many runs began."""
+    """The number of runs that began."""
     highest: int
-    """How many ran at once, at most."""
+    """The highest number of runs at once."""
     overlaps: int
-    """How many pairs of runs of one volume ran at the same time: must be 0."""
+    """The number of pairs of runs of one volume that overlapped: must be 0."""
 
 
 @attrs.define(eq=False)
@@ -61,7 +61,7 @@ class Journal:
 
     @contextmanager
     def run(self, volume: str, operation: str) -> Generator[None]:
-        """Write down that *operation* runs, for as long as the block does."""
+        """Write down that *operation* runs as long as the block."""
         number = next(self._numbers)
         self._append("start", number, volume, operation)
         try:
@@ -83,16 +83,15 @@ def read(path: Path) -> list[Entry]:
     """Read a journal back.
 
     Raises:
-        ValueError: a line is no line of a journal.
+        ValueError: a line is not one of a journal.
     """
     return [_entry(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def findings(entries: Iterable[Entry]) -> Findings:
-    """Count the runs, and which of them overlapped.
+    """Count the runs, and the pairs of them that overlapped.
 
-    A run without an end lasts for ever. Within the same nanosecond the order
-    of the lines counts.
+    A run without an end lasts forever. Within the same nanosecond, the order of the lines counts.
     """
     open_runs: dict[int, str] = {}
     runs = highest = overlaps = 0

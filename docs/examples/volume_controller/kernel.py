@@ -1,6 +1,6 @@
-"""What the kernel tells about a folder: mounts, loop devices, processes. Nothing outside Linux.
+"""Asks the kernel about a folder: its mounts, loop devices and processes. Linux only.
 
-Nobody has to remember anything: what a killed controller left is found as well.
+The answers need no records of the controller, so they include what a killed controller left.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "VOLUME_CONTROLLER_WORK"
-"""The environment variable that tells a child, and its children, whose work folder it is for."""
+"""The environment variable that has the work folder, for each child and its children."""
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
 _LOOP_CLR_FD = 0x4C01
-"""From linux/loop.h: what ``losetup --detach`` asks for."""
+"""From linux/loop.h: the request of ``losetup --detach``."""
 
 
 def mounts_below(folder: Path) -> list[Path]:
-    """The mount points below *folder*, the innermost first."""
+    """Return the mount points below *folder*, the innermost first."""
     if not _MOUNTS.exists():
         return []
     # The kernel escapes spaces, tabs and line feeds in paths; other white space stays as it is.
@@ -34,7 +34,7 @@ def mounts_below(folder: Path) -> list[Path]:
 def is_served(target: Path) -> bool:
     """Return whether *target* is a mount point that answers. It blocks.
 
-    `os.path.ismount` is no help: it says no for a mount point whose server has died.
+    `os.path.ismount` does not help: it is False for a mount point whose server has died.
     """
     if target not in mounts_below(target):
         return False
@@ -46,7 +46,7 @@ def is_served(target: Path) -> bool:
 
 
 def loop_devices_below(*folders: Path) -> dict[Path, str]:
-    """The loop devices of files at or below *folders*, by the paths that they were set up on."""
+    """Return the loop devices of files at or below *folders*, by the paths of the files."""
     return {
         path: device
         for path, device in _loop_devices()
@@ -55,53 +55,53 @@ def loop_devices_below(*folders: Path) -> dict[Path, str]:
 
 
 def detach_loop_device(file: Path, device: str) -> None:
-    """Have *device* taken away from *file*, as soon as nobody has it open. It blocks.
+    """Detach *device* from *file*, as soon as no program has it open. It blocks.
 
-    If it is another file's by now, nothing happens. ``losetup --detach`` knows
-    but the number, and would take it from its next owner.
+    If the device belongs to another file now, nothing happens. ``losetup --detach`` only knows the
+    number of the device, and would detach it from its next owner.
 
     Raises:
         OSError: it cannot be opened, or the kernel refuses.
     """
     try:
         number = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-        try:  # as long as we have it open, it goes to nobody else
+        try:  # while it is open here, no other file can get it
             if _backing_file(Path("/sys/block", Path(device).name)) == file:
                 fcntl.ioctl(number, _LOOP_CLR_FD)
         finally:
             os.close(number)
     except OSError as error:
-        if error.errno != errno.ENXIO:  # it is being taken away already
+        if error.errno != errno.ENXIO:  # it is being detached already
             raise
 
 
 def is_being_detached(device: str) -> bool:
-    """Return whether *device* is detached as soon as nobody has it open.
+    """Return whether *device* will be detached as soon as no program has it open.
 
-    The kernel calls that AUTOCLEAR. ``losetup --nooverlap`` for the same file
-    turns it off, with exit code 0 (util-linux 2.38.1): the device then stays.
+    The kernel calls that AUTOCLEAR. ``losetup --nooverlap`` for the same file turns it off, with
+    exit code 0 (util-linux 2.38.1), and the device then stays.
     """
     return _loop_attribute(Path("/sys/block", Path(device).name), "autoclear") == b"1"
 
 
 def processes_of(work: Path) -> list[int]:
-    """The processes that a controller with this work folder started, and theirs."""
+    """Return the processes that a controller with this work folder started, and their children."""
     mark = f"{MARK}={work}".encode()
     return [pid for pid in _pids() if mark in _words(pid, "environ")]
 
 
 def servers_below(folder: Path) -> dict[int, Path]:
-    """The running fuse2fs for mount points below *folder*: process numbers, and the points."""
+    """Return the running fuse2fs of mount points below *folder*: process ids, with mount points."""
     return {pid: target for pid, target in _servers() if target.is_relative_to(folder)}
 
 
 def is_over(pid: int) -> bool:
-    """Whether the process has ended, even if its parent does not know yet."""
+    """Return whether the process has ended, even if its parent has not noticed yet."""
     return _words(pid, "cmdline") == [b""]
 
 
 def unescaped(path: bytes) -> Path:
-    r"""A path as proc(5) writes it: ``\040`` is a space, and so on."""
+    r"""Return the path that proc(5) writes as *path*: ``\040`` is a space, and so on."""
     plain = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), path)
     return Path(os.fsdecode(plain))
 
@@ -121,7 +121,7 @@ def _backing_file(block: Path) -> Path | None:
 def _loop_attribute(block: Path, name: str) -> bytes | None:
     try:
         return (block / "loop" / name).read_bytes().removesuffix(b"\n")
-    except OSError:  # no file is behind the device, or not any more
+    except OSError:  # the device has no file, or no longer one
         return None
 
 
@@ -139,7 +139,7 @@ def _pids() -> list[int]:
 
 
 def _words(pid: int, file: str) -> list[bytes]:
-    """What NULs end in a process's *file*; nothing for one that is over or not ours to see."""
+    """Return the NUL-terminated words of a process's *file*; one empty word if it is unreadable."""
     try:
         return Path(f"/proc/{pid}/{file}").read_bytes().removesuffix(b"\0").split(b"\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""Where things are in the work folder, as far as the backends agree."""
+"""The layout of the work folder that the backends share."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ class Layout:
     """The images of the volumes, and the nodes' folders."""
 
     work: Path
-    """The work folder, without links and dots in it: the kernel tells it like that."""
+    """The work folder, without links and dots in its path, as the kernel shows it."""
 
     @property
     def nodes(self) -> Path:
-        """Has a folder for each node, with the node's mount points."""
+        """The folder with a subfolder for each node, for its mount points."""
         return self.work / "nodes"
 
     @property
     def attachments(self) -> Path:
-        """Tells which volume is attached where."""
+        """The folder that has the node of each attached volume."""
         return self.work / "attachments"
 
     def image(self, volume: Volume) -> Path:
-        """The file that is the volume."""
+        """Return the file that holds the volume."""
         return self.work / "images" / f"{volume.name}.img"
 
     def stamp(self, volume: Volume) -> Path:
-        """Exists if the volume was checked since it was last attached."""
+        """Return a file that exists if the volume was checked since it was last attached."""
         return self.work / "images" / f"{volume.name}.img.checked"
 
     def target(self, volume: Volume, node: str) -> Path:
-        """Where the volume is mounted on *node*."""
+        """Return the mount point of the volume on *node*."""
         return self.nodes / node / volume.name
 
     def provision(self, volume: Volume) -> None:
-        """Make a blank, sparse image: the whole of it, or nothing."""
+        """Make a blank, sparse image, in one step."""
         image = self.image(volume)
         image.parent.mkdir(parents=True, exist_ok=True)
         new = image.with_suffix(".new")
@@ -52,18 +52,18 @@ class Layout:
         new.rename(image)
 
     def delete(self, volume: Volume) -> None:
-        """Remove the image; its stamp first, which says something about the image."""
+        """Remove the image, after the stamp, which describes the image."""
         self.stamp(volume).unlink(missing_ok=True)
         self._unfinished(volume).unlink(missing_ok=True)
         self.image(volume).unlink(missing_ok=True)
 
     def is_blank(self, volume: Volume) -> bool:
-        """Whether the image holds nothing, or half a file system that nobody has used."""
+        """Return whether the image holds nothing, or an unfinished file system without data."""
         return self._unfinished(volume).exists() or content.is_blank(self.image(volume))
 
     @contextmanager
     def formatting(self, volume: Volume) -> Generator[None]:
-        """Make a file system in the block. If it does not get to its end, the volume is blank.
+        """Make a file system inside the block. If the block fails, the volume counts as blank.
 
         Raises:
             BackendError: the volume is not blank.
@@ -74,7 +74,7 @@ class Layout:
         self._unfinished(volume).unlink()
 
     def check_blank(self, volume: Volume) -> None:
-        """Make sure that formatting destroys nothing.
+        """Check that formatting destroys nothing.
 
         Raises:
             BackendError: the volume is not blank.
@@ -83,12 +83,12 @@ class Layout:
             raise BackendError(f"volume {volume.name!r} is not blank: it must not be formatted")
 
     def state(self, volume: Volume, attached: str | None, mounted: str | None) -> VolumeState:
-        """The volume's state, given the nodes that it is attached to and mounted on."""
+        """Return the volume's state, from the nodes that it is attached to and mounted on."""
         image = self.image(volume)
         provisioned = image.exists()
         try:
             blank = provisioned and mounted is None and self.is_blank(volume)
-        except FileNotFoundError:  # a delete has removed the image since
+        except FileNotFoundError:  # a delete has just removed the image
             provisioned = blank = False
         return VolumeState(
             provisioned=provisioned,

@@ -1,4 +1,4 @@
-"""Lines of text where there is no terminal, and JSON for programs."""
+"""Displays that print lines: of text for people, of JSON for programs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from volume_controller.report import Line, Summary, fault_text
 
 
 class PlainLines:
-    """Prints a line of text per event."""
+    """Prints a line of text for each event."""
 
     def show(self, line: Line) -> None:
-        """Print it, with the seconds elapsed; nothing if it is not for people."""
+        """Print it, with the seconds elapsed, unless it has no text for people."""
         if line.text:
             write(f"{line.at:7.2f}  {line.text}")
 
     async def watch(self, observe: Callable[[], Mapping[str, VolumeState]]) -> None:  # noqa: ARG002
-        """There is no place for that. Checkpoint."""
+        """Do nothing: this display shows no table. Checkpoint."""
         await trio.lowlevel.checkpoint()
 
     def end(self, summary: Summary) -> None:
-        """Print it, a line per figure."""
+        """Print it, with a line for each figure."""
         write("summary:")
         for what, figure in summary.figures.items():
             write(f"  {what}: {figure}")
@@ -39,19 +39,19 @@ class PlainLines:
 
 
 class JsonLines:
-    """Prints a JSON object per event, and one that is the summary."""
+    """Prints a JSON object for each event, and one for the summary."""
 
     def show(self, line: Line) -> None:
-        """Print it: its time in seconds, its word, its facts, and its text if it has one."""
+        """Print it: its time in seconds, its event, its facts, and its text if it has one."""
         text = {"text": line.text} if line.text else {}
         self._write({"at": round(line.at, 3), "event": line.event, **line.facts, **text})
 
     async def watch(self, observe: Callable[[], Mapping[str, VolumeState]]) -> None:  # noqa: ARG002
-        """There is no place for that. Checkpoint."""
+        """Do nothing: this display shows no table. Checkpoint."""
         await trio.lowlevel.checkpoint()
 
     def end(self, summary: Summary) -> None:
-        """Print it. Its keys are the words for people, with underscores."""
+        """Print it. Its keys are the texts for people, with underscores."""
         faults = [
             {
                 "volume": fault.volume.name,
@@ -77,7 +77,7 @@ class JsonLines:
 
 
 def write(text: str) -> None:
-    """Print *text* now. If nobody reads any more, the work is finished all the same."""
+    """Print *text* now. If the reader has gone, go on without printing."""
     try:
         print(text, flush=True)
     except OSError:  # ``| head`` has ended, or the terminal is closed

@@ -1,7 +1,7 @@
-"""Attachments where there is no device: a lock per volume, which tells the node.
+"""Attachments without a device: a lock for each volume, which has the node.
 
-A lock is a symbolic link whose target is the node's name. To make one is a
-single step in the file system, and fails if there is one already.
+A lock is a symbolic link whose target is the node's name. Making one is a single step in the file
+system, and fails if there is one already.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class Locks:
         """Return the volumes that are attached, and their nodes."""
         found: dict[str, str] = {}
         for lock in self._all():
-            with suppress(FileNotFoundError):  # a detach has given it back since
+            with suppress(FileNotFoundError):  # a detach has just released it
                 found[lock.name] = str(lock.readlink())
         return found
 
     def leftovers(self) -> list[str]:
-        """The locks, one line each."""
+        """Return the locks, one line each."""
         return [f"attachment lock {lock}" for lock in self._all()]
 
     def clean_up(self) -> None:
-        """Give all locks back."""
+        """Release all locks."""
         for lock in self._all():
             lock.unlink(missing_ok=True)
 

@@ -3,10 +3,10 @@
 In the work folder:
 
     images/db-1.img            the volume
-    images/db-1.img.checked    it was checked since it was last attached
+    images/db-1.img.checked    exists if it was checked since it was last attached
     attachments/node-1/db-1    the same image (a hard link); the loop device is set up
-                               on this path, so the kernel itself tells the node
-    nodes/node-1/db-1/         where it is mounted
+                               on this path, so the kernel shows the node
+    nodes/node-1/db-1/         its mount point
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _COMMANDS = ("losetup", "mount", "umount", *ext4.COMMANDS)
 
 
 _TRIES = 3
-"""Times that it is tried out. All programs of a machine share its loop devices, and a
-``losetup --detach`` may hit the next owner: the task map tries again, and so do we."""
+"""Tries. All programs of a machine share its loop devices, and a ``losetup --detach`` may detach
+the device of the next owner. So `obstacle` tries again, as the task map does."""
 
 
 @attrs.frozen
@@ -39,7 +39,7 @@ class LoopBackend(ImageBackend):
 
     @staticmethod
     async def obstacle(layout: Layout) -> str | None:
-        """Try it out: what keeps this backend from working here; None if it works."""
+        """Try it out; return the reason if it does not work here, otherwise None."""
         if sys.platform != "linux":
             return "needs Linux"
         if os.geteuid() != 0:
@@ -61,8 +61,8 @@ class LoopBackend(ImageBackend):
         return {path.name: path.parent.name for path in self._devices()}
 
     async def attach(self, volume: Volume, node: str) -> None:
-        """Set up a loop device for *node*; refuse if the image has one, on whatever path."""
-        # losetup would take that one, with exit code 0, and undo a detach of it that is under way.
+        """Set up a loop device for *node*; refuse if the image has one, on any path."""
+        # losetup would use that one, with exit code 0, and undo its detach if one is in progress.
         image = self.layout.image(volume)
         taken = await commands.run("losetup", "--associated", str(image))
         if taken:
@@ -91,28 +91,28 @@ class LoopBackend(ImageBackend):
         await commands.run("umount", str(self.layout.target(volume, node)))
 
     async def detach(self, volume: Volume, node: str) -> None:
-        """Take its loop device away, and wait until it is."""
+        """Detach its loop device, and wait until it is detached."""
         link = self._link(volume, node)
         if link not in self._devices():
             raise BackendError(f"volume {volume.name!r} is not attached to {node!r}")
         await cleanup.detach(link)
 
     async def delete(self, volume: Volume) -> None:
-        """Remove the image, and links to it that a cancelled detach has left."""
+        """Remove the image, and the links to it that a cancelled detach has left."""
         self._remove_links(volume.name)
         await trio.to_thread.run_sync(self.layout.delete, volume)
 
     async def repair(self, volume: Volume) -> None:
-        """Mend the superblock from its backup."""
+        """Restore the superblock from its backup."""
         await ext4.repair(volume, self._device(volume))
 
     async def leftovers(self) -> list[str]:
-        """What is still attached, mounted or running for the work folder, one line each."""
+        """Return what is attached, mounted or running for the work folder, one line each."""
         await trio.lowlevel.checkpoint()
         return cleanup.leftovers(self.layout.work)
 
     async def clean_up(self) -> None:
-        """End, unmount and detach what there is for the work folder, as far as it goes."""
+        """End, unmount and detach everything of the work folder, as far as possible."""
         await cleanup.clean_up(self.layout.work)
         if not self._devices():
             self._remove_links("*")

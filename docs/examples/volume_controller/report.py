@@ -1,7 +1,6 @@
-"""What happened, as lines for a display: an event each, and a summary of it all.
+"""Makes lines for a display: one for each event, and a summary at the end.
 
-How the lines look is the display's business: lines.py for text and JSON, table.py
-for a terminal.
+The display formats the lines: lines.py as text or JSON, table.py for a terminal.
 """
 
 from __future__ import annotations
@@ -34,27 +33,27 @@ class Line:
     """One event."""
 
     at: float
-    """When, in seconds since the session began."""
+    """The time, in seconds since the session began."""
     event: str
-    """What it is, from a small set of words."""
+    """The kind of event, from a small set of words."""
     text: str
-    """For people; empty if it is not worth a line."""
+    """The text for people; empty if the event gets no line."""
     facts: Mapping[str, object]
-    """For programs: what JSON can hold."""
+    """The facts for programs, all of types that JSON has."""
 
 
 @attrs.frozen
 class Summary:
-    """What it all came to."""
+    """The summary of a session."""
 
     figures: Mapping[str, int]
-    """What was counted, in words for people."""
+    """The counts, by their texts for people."""
     faults: Collection[Fault]
-    """What went wrong on purpose."""
+    """The intended faults."""
     left: Collection[str]
-    """What the clean-up could not undo."""
+    """The leftovers that the clean-up could not remove."""
     reached: bool
-    """Whether every phase was reached."""
+    """True if every phase was reached."""
     exit_code: int
     """The exit code."""
 
@@ -67,7 +66,7 @@ class Display(Protocol):
         ...
 
     async def watch(self, observe: Callable[[], Mapping[str, VolumeState]]) -> None:
-        """Show what *observe* sees, over and over, if it has a place for that; until cancelled."""
+        """Show the result of *observe* repeatedly, until cancelled, if the display has a table."""
         ...
 
     def end(self, summary: Summary) -> None:
@@ -77,20 +76,20 @@ class Display(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How a session ended."""
+    """The outcome of a session."""
 
     reached: bool = False
-    """Whether every phase was reached."""
+    """True if every phase was reached."""
     stopped_by: int | None = None
     """The signal that stopped it, if any."""
     found: Collection[str] = ()
-    """What was still attached, mounted or running at the end, before the clean-up."""
+    """Everything that was attached, mounted or running at the end, before the clean-up."""
     left: Collection[str] = ()
-    """What the clean-up could not undo."""
+    """The leftovers that the clean-up could not remove."""
     journal: Findings = Findings(0, 0, 0)  # noqa: RUF009 - it is frozen
-    """What the operations' own log proves."""
+    """The findings of the operations' own log."""
     faults: Collection[Fault] = ()
-    """What went wrong on purpose."""
+    """The intended faults."""
 
     @property
     def exit_code(self) -> int:
@@ -104,7 +103,7 @@ class Outcome:
 
 @attrs.define(eq=False)
 class Report(Instrument):
-    """Makes lines of what happens in the task map, and counts it."""
+    """Makes lines of the events of the task map, and counts them."""
 
     display: Display
     started_at: float = attrs.field(factory=trio.current_time, init=False)
@@ -118,27 +117,27 @@ class Report(Instrument):
     skipped_waiting: int = attrs.field(default=0, init=False)
     """Starts that were skipped because the volume waited after a failure."""
     _told: set[tuple[object, ...]] = attrs.field(factory=set[tuple[object, ...]], init=False)
-    """The waits that were told already."""
+    """The waits that were shown already."""
 
     def tell(self, event: str, text: str, **facts: object) -> None:
-        """Show something that is no event of the task map."""
+        """Show an event that does not come from the task map."""
         self._show(trio.current_time(), event, text, facts)
 
     def task_started(self, event: TaskStarted, /) -> None:
-        """Count it: only its end gets a line for people."""
+        """Count it; only its end gets a line for people."""
         self.runs += 1
         self._show_task(event, "started", "")
 
     def task_succeeded(self, event: TaskSucceeded, /) -> None:
-        """Tell that an operation is done."""
+        """Show that an operation is done."""
         text = f"done in {event.duration:.2f} s"
         self._show_task(event, "succeeded", text, duration=event.duration)
 
     def task_failed(self, event: TaskFailed, /) -> None:
-        """Tell that an operation failed, and how long its volume waits."""
+        """Show that an operation failed, and how long its volume waits."""
         self.failures += 1
         waits = "" if event.retry_in is None else f", waits {event.retry_in:.1f} s"
-        why = str(event.error) or type(event.error).__name__  # some errors say nothing
+        why = str(event.error) or type(event.error).__name__  # some errors have no text
         self._show_task(
             event,
             "failed",
@@ -150,16 +149,16 @@ class Report(Instrument):
         )
 
     def task_cancelled(self, event: TaskCancelled, /) -> None:
-        """Tell that an operation was cancelled, and why, if anybody said so."""
+        """Show that an operation was cancelled, with the reason if there is one."""
         why = f": {event.reason}" if event.reason else ""
         self._show_task(event, "cancelled", f"cancelled{why}")
 
     def task_overdue(self, event: TaskOverdue, /) -> None:
-        """Tell that an operation cannot be stopped."""
+        """Show that an operation does not stop."""
         self._show_task(event, "overdue", "does not stop")
 
     def task_refused(self, event: TaskRefused, /) -> None:
-        """Count what was skipped; tell the first skip of each wait."""
+        """Count the skipped starts; show the first skip of each wait."""
         error = event.error
         if not isinstance(error, BackoffError):
             self.skipped_running += event.skipped
@@ -172,7 +171,7 @@ class Report(Instrument):
             self._show_task(event, "waiting", text, retry_in=error.retry_in)
 
     def summarize(self, outcome: Outcome) -> None:
-        """Tell what it all came to."""
+        """Show the summary."""
         figures = {
             "operations run": self.runs,
             "failed": self.failures,
@@ -197,7 +196,7 @@ class Report(Instrument):
 
 
 def fault_text(fault: Fault) -> str:
-    """How a fault ended, for people."""
+    """Return the outcome of a fault, for people."""
     if fault.failures == 0:
         ended = "NOT met"
     else:

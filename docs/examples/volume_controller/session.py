@@ -28,18 +28,18 @@ BACKOFF = Backoff(initial=0.2, maximum=5.0)
 """Short, for a demo. Kubernetes begins with 0.5 s and goes up to 2 min 2 s."""
 
 CLEAN_UP_TIMEOUT = 60.0
-"""Seconds. Pulled out of the air: to undo a hundred volumes takes less than ten."""
+"""Seconds. Pulled out of the air: cleaning up a hundred volumes takes less than ten."""
 
 
 @attrs.define(eq=False)
 class Watch(Instrument):
-    """Ends *scope* when something has begun under each of *names*."""
+    """Cancels *scope* when a run has begun under each of *names*."""
 
     names: set[Hashable] = attrs.field(factory=set[Hashable])
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     def task_started(self, event: TaskStarted, /) -> None:
-        """Take it off the list."""
+        """Remove its name from *names*."""
         if event.name in self.names:
             self.names.remove(event.name)
             if not self.names:
@@ -48,12 +48,12 @@ class Watch(Instrument):
 
 @attrs.define(eq=False)
 class Session:
-    """Goes through the phases of a config, and leaves nothing behind."""
+    """Goes through the phases of a config, and cleans up."""
 
     config: Config
     kinds: Mapping[str, BackendKind]
     wanted: str | None
-    """The backend that is asked for, if any."""
+    """The requested backend, if any."""
     work: WorkFolder
     report: Report
     stop: Stop
@@ -67,10 +67,10 @@ class Session:
     _left: Collection[str] = attrs.field(default=(), init=False)
 
     async def run(self) -> Outcome:
-        """Do all of it; a signal ends it at any moment, and then it cleans up, too.
+        """Run all phases, and clean up, even if a signal stops the session.
 
         Raises:
-            InputError: the backend that is asked for cannot be used.
+            InputError: the requested backend does not work here.
         """
         journal = Journal(self.work.path / "journal")
         try:
@@ -90,7 +90,7 @@ class Session:
         )
 
     async def _prepare(self) -> Backend:
-        """Undo what an earlier session has left, and choose a backend."""
+        """Clean up after an earlier session, and choose a backend."""
         earlier = self.work.backend
         if earlier is not None and earlier in self.kinds:
             await self._clean_up_earlier(self.kinds[earlier](Layout(self.work.path), {}))
@@ -145,7 +145,7 @@ class Session:
         self._reached = True
 
     async def _set_out(self, controller: Controller, phase: Phase) -> None:
-        """Pursue another wish first; once its moves are under way, somebody changes their mind."""
+        """Begin the moves to the first nodes, and stop when all of them have begun."""
         self._watch.names |= set(phase.at_first.items())
         with trio.CancelScope() as self._watch.scope:
             await controller.reconcile({**phase.desired, **phase.at_first})
@@ -162,7 +162,7 @@ class Session:
         self.report.tell("time is up", text)
 
     async def _clean_up(self) -> None:
-        """Look what is left, by the work folder, and undo it: also when cancelled."""
+        """Find and undo all leftovers of the work folder, even when cancelled."""
         with trio.move_on_after(CLEAN_UP_TIMEOUT, shield=True) as scope:
             self._left = self._found = await self._leftovers()
             if self._found:
@@ -186,7 +186,7 @@ class Session:
 
 
 async def clean(work: WorkFolder, kinds: Mapping[str, BackendKind]) -> list[str]:
-    """Undo what a controller has left in *work*; give back what cannot be undone."""
+    """Clean up after a controller in *work*; return the leftovers that cannot be undone."""
     kind = kinds.get(work.backend or "")
     if kind is None:
         await cleanup.clean_up(work.path)

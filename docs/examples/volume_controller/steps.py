@@ -1,4 +1,4 @@
-"""The steps that a volume can take, the names they run under, and how a backend takes one."""
+"""The steps of a volume, the names that they run under, and a function that does a step."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ Operation = Literal[
 
 @attrs.frozen
 class Step:
-    """One operation that brings a volume nearer to what is desired."""
+    """One operation that brings a volume closer to its desired state."""
 
     operation: Operation
-    """What to do."""
+    """The operation."""
     node: str | None = None
-    """Where, if it matters."""
+    """Its node, if it has one."""
 
     def name(self, volume: str) -> tuple[str, Hashable]:
-        """What it runs under: *volume* and its node, or all of them if it has none."""
+        """Return the name of its run: *volume* and its node, or `ANY` if it has none."""
         return whole(volume) if self.node is None else (volume, self.node)
 
 
 def whole(volume: str) -> tuple[str, Hashable]:
-    """The name that excludes all other operations of *volume*, on whatever node."""
+    """Return the name that excludes all other operations of *volume*, on any node."""
     return volume, ANY
 
 
 def parts(name: Hashable) -> tuple[str, Hashable]:
-    """The volume and the node of a task's name: all names here have both."""
+    """Return the volume and the node of a task's name: all names here have both."""
     volume, node = cast("tuple[str, Hashable]", name)
     return volume, node
 

@@ -1,4 +1,4 @@
-"""Stops at a signal, at any moment: the first one cancels, further ones change nothing."""
+"""Stops the program at a signal, at any moment; only the first signal counts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from volume_controller.signals import heard_signals, hold_signals, release_signa
 
 @attrs.define(eq=False)
 class Stop:
-    """What a signal cancels, and which one it was."""
+    """The scope that a signal cancels, and the signal."""
 
     tell: Callable[[signal.Signals], None]
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    """Put the work into it, and the clean-up behind it."""
+    """A scope for the work; do the clean-up after it."""
     signal: int | None = attrs.field(default=None, init=False)
-    """The first signal that came, if any."""
+    """The first signal that arrived, if any."""
 
     async def listen(self, signals: AsyncIterator[int]) -> None:
-        """Cancel at the first signal. The clean-up is not to be hurried by a second one."""
+        """Cancel at the first signal. A second one must not interrupt the clean-up."""
         async for number in signals:
             if self.signal is None:
                 self.signal = number
@@ -33,7 +33,7 @@ class Stop:
 
 @asynccontextmanager
 async def stop_on_signals(tell: Callable[[signal.Signals], None]) -> AsyncGenerator[Stop]:
-    """Take over the signals for as long as the block lasts."""
+    """Handle the signals inside the block."""
     stop = Stop(tell)
     with trio.open_signal_receiver(*heard_signals()) as signals:
         release_signals()

@@ -1,7 +1,6 @@
-"""A live table for a terminal: what each volume does, and when it is tried again.
+"""A live table for a terminal: the state of each volume, and the time until its next try.
 
-It needs rich, which nothing else here does: import this module only where there
-is a terminal.
+Only this module needs rich: import it only if there is a terminal.
 """
 
 from __future__ import annotations
@@ -20,35 +19,35 @@ from volume_controller.lines import PlainLines
 from volume_controller.report import Line, Summary
 
 PERIOD = 0.2
-"""Seconds between two pictures: the tenths of a countdown may jump by two."""
+"""Seconds between two pictures: a countdown may jump by two tenths."""
 
 _FRAME = 6
-"""Lines of a terminal that are not rows: the table's frame, its head, what is left out."""
+"""Lines that are not rows: the frame of the table, its head, and the line for omitted rows."""
 
 _ABOVE = (
     *("begin", "phase", "change of mind", "phase reached"),
     *("fault", "stopping", "time is up", "cleaning up"),
 )
-"""The events that are told above the table; the others are in it."""
+"""The events that are printed above the table; the others change the table."""
 
 
 @attrs.define(eq=False)
 class Row:
-    """What is known of a volume from its operations."""
+    """The row of a volume, from the events of its operations."""
 
     running: str | None = None
     """The operation that runs."""
     failed: str | None = None
-    """The operation that failed last, and has not succeeded since."""
+    """The operation that failed last and has not succeeded since."""
     failures: int = 0
-    """How often it failed in a row."""
+    """Its failures in a row."""
     retry_at: float | None = None
-    """When it is tried again."""
+    """The time of its next try."""
     error: str = ""
-    """Why it failed."""
+    """The text of its error."""
 
     def take(self, line: Line) -> None:
-        """Learn from an event of the volume."""
+        """Update the row with an event of the volume."""
         facts, operation = line.facts, str(line.facts["operation"])
         match line.event:
             case "started":
@@ -68,7 +67,7 @@ class Row:
                 pass
 
     def cells(self, name: str, state: VolumeState | None, now: float) -> tuple[str, ...]:
-        """The row, in words."""
+        """Return the cells of the row."""
         node = "" if state is None else state.mounted_on or state.attached_to or ""
         doing = f"{self.running} ..." if self.running else _word(state)
         left = None if self.retry_at is None or self.running else self.retry_at - now
@@ -78,14 +77,14 @@ class Row:
 
 @attrs.define(eq=False)
 class LiveTable:
-    """Shows all volumes in a table that is drawn anew over and over; at the end, plain lines."""
+    """Shows all volumes in a table that is redrawn repeatedly, and plain lines at the end."""
 
     console: Console
     _rows: dict[str, Row] = attrs.field(factory=dict[str, Row], init=False)
     _zero: float = attrs.field(factory=trio.current_time, init=False)
 
     def show(self, line: Line) -> None:
-        """Learn from an event of a volume; print others above the table."""
+        """Update the table with an event of a volume; print other events above the table."""
         if "volume" in line.facts and line.event not in _ABOVE:
             self._rows.setdefault(str(line.facts["volume"]), Row()).take(line)
         elif line.text:
@@ -107,7 +106,7 @@ class LiveTable:
         PlainLines().end(summary)
 
     def picture(self, states: Mapping[str, VolumeState]) -> Table:
-        """The table now. If it is too long, what runs or waits comes first."""
+        """Return the table. If it is too long, volumes that run or wait come first."""
         table = Table("volume", "node", "state", "failures", "next try", "last error")
         room = max(self.console.height - _FRAME, 1)
         names = list(states)
@@ -115,7 +114,7 @@ class LiveTable:
             names.sort(key=self._is_quiet)
             table.caption = f"and {len(names) - room} more"
         now = trio.current_time() - self._zero
-        for column in table.columns[:-1]:  # the last one gives way where the terminal is narrow
+        for column in table.columns[:-1]:  # on a narrow terminal the last one shrinks
             column.no_wrap, column.overflow = True, "ellipsis"
         for name in names[:room]:
             cells = self._row(name).cells(name, states[name], now)
@@ -131,7 +130,7 @@ class LiveTable:
 
 
 def _text(cell: str) -> Text:
-    """A line of text, whatever looks like markup in it."""
+    """Return a line of text in which nothing counts as markup."""
     return Text(cell, no_wrap=True, overflow="ellipsis")
 
 

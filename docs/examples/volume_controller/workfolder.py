@@ -1,4 +1,4 @@
-"""The work folder: made, locked against a second controller, and removed if nobody wants it."""
+"""The work folder: made, locked against a second controller, and removed if it is temporary."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _BACKEND = "backend"
 
 @attrs.define(eq=False)
 class WorkFolder:
-    """A folder that this process has for itself."""
+    """A folder that only this process uses."""
 
     path: Path
-    """Without links and dots in it: the kernel tells it like that."""
+    """Its path, without links and dots, as the kernel shows it."""
     remove: bool
-    """Whether it is to be removed at the end."""
+    """True if it should be removed at the end."""
 
     @property
     def backend(self) -> str | None:
-        """The backend whose volumes are in it, if any are."""
+        """The backend of the volumes in it, if there are any."""
         try:
             return (self.path / _BACKEND).read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
 
     def choose_backend(self, wanted: str | None) -> str | None:
-        """The backend to use: what is in the folder already, or what is wanted.
+        """Return the backend to use: that of the folder, or else the *wanted* one.
 
         Raises:
-            InputError: they differ.
+            InputError: the two differ.
         """
         if wanted is not None and self.backend not in (None, wanted):
             raise InputError(
@@ -50,15 +50,15 @@ class WorkFolder:
         return self.backend or wanted
 
     def keep_backend(self, name: str) -> None:
-        """Write down whose volumes are in it."""
+        """Write down the backend of its volumes."""
         (self.path / _BACKEND).write_text(name + "\n", encoding="utf-8")
 
 
 @contextmanager
 def open_work_folder(folder: Path | None) -> Generator[WorkFolder]:
-    """Make *folder*, or a temporary one, and lock it for as long as the block lasts.
+    """Make *folder*, or a temporary one, and lock it as long as the block runs.
 
-    What is started in the block is marked as belonging to it.
+    Processes that start inside the block are marked with the folder.
 
     Raises:
         InputError: it cannot be written to, or another controller uses it.
@@ -82,7 +82,7 @@ def open_used_work_folder(folder: Path) -> Generator[WorkFolder]:
     """Lock a folder that a controller has used.
 
     Raises:
-        InputError: none has, or one still does.
+        InputError: no controller has used it, or one still uses it.
     """
     if not (folder / _LOCK).is_file():
         raise InputError(f"{folder} is no work folder: name one that a controller has used")
@@ -117,7 +117,9 @@ def _locked(folder: Path) -> Generator[None]:
 
 def _lock(file: int, folder: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel drops it, however we end
+        fcntl.flock(
+            file, fcntl.LOCK_EX | fcntl.LOCK_NB
+        )  # the kernel releases it when this process ends
     except BlockingIOError as error:
         raise InputError(
             f"the work folder {folder} is in use by another controller: "
