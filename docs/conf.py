@@ -1,4 +1,4 @@
-"""How Sphinx makes the site: ``make docs``. Needs no network, and each warning is an error.
+"""The settings of the site that ``make docs`` builds: no network, and each warning is an error.
 
 The pages are written to be read on the repository's website, too. What the
 site needs in another form is changed here: the lists of pages in README.md
@@ -6,10 +6,9 @@ become the tables of contents; a link to a folder leads to its README; a picture
 for light and dark becomes two; and what stands between ``<!-- tabs -->`` and
 ``<!-- end of tabs -->`` becomes a tab for each dialect.
 
-Docstrings are reStructuredText, and single backticks are cross-references. One
-that leads out of the package becomes plain text if what it names can be
-imported: so a name that is nowhere is told, without inventories of other
-projects, which would have to come from the network.
+Docstrings are reStructuredText, and single backticks are cross-references. One that leads out of
+the package becomes plain text if its target can be imported. So an unknown name is reported,
+without the inventories of other projects, which would need the network.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ SAME_AS = {
     "namedtasks.instruments.Instrument": "namedtasks.abc.Instrument",
     "namedtasks.instruments.LoggingInstrument": "namedtasks.LoggingInstrument",
 }
-"""Names of one thing: which of them the reference has."""
+"""Second names of objects, each with the name that the reference uses."""
 _WITHOUT_ARGUMENTS = {
     "namedtasks.TaskMap",
     "namedtasks.TaskHandle",
@@ -65,7 +64,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_design", "sphinxcontr
 root_doc = "index"
 exclude_patterns = ["_build", "README.md"]
 nitpicky = True
-smartquotes_action = "De"  # no quotes: what is quoted here is mostly code
+smartquotes_action = "De"  # no quotes, because most quoted text here is code
 default_role = "any"
 myst_enable_extensions = ["attrs_inline"]
 myst_heading_anchors = 3
@@ -73,7 +72,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
-autodoc_use_legacy_class_based = True  # those are what sphinxcontrib-trio derives from
+autodoc_use_legacy_class_based = True  # sphinxcontrib-trio derives from the legacy classes
 maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 
@@ -83,10 +82,10 @@ html_css_files = ["site.css"]
 html_title = f"namedtasks {release}"
 html_copy_source = False
 html_show_sphinx = False
-html_use_index = False  # the search finds names, too
+html_use_index = False  # the search also finds names
 
 
-# What the pages say otherwise on the forge
+# Changes of the pages for the site
 
 _ROOM = re.compile(r"^## (?P<title>[^\n]+)\n(?P<text>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?P<path>[^)#:\s]+)(?P<heading>#[^)]*)?\)")
@@ -104,11 +103,11 @@ _MOVED = {
     DOCS / "README.md": DOCS / "index.md",
     _BENCHMARKS: DOCS / "explanation" / "benchmarks.md",
 }
-"""Pages that stand somewhere else on the site."""
+"""Pages that have another place on the site."""
 
 
 def rooms() -> dict[str, str]:
-    """The lists of pages, as README.md has them, for each folder."""
+    """Return the lists of pages in README.md, by folder."""
     found: dict[str, str] = {}
     for room in _ROOM.finditer((DOCS / "README.md").read_text(encoding="utf-8")):
         link = _LINK.search(room["text"])
@@ -118,7 +117,7 @@ def rooms() -> dict[str, str]:
 
 
 def page(name: str, text: str) -> str:
-    """The page *name* of the site, whose file has *text*: with its lists, links and pictures."""
+    """Return the text of the page *name* on the site, from the *text* of its file."""
     folder = (DOCS / name).parent
     if name == "index":
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -152,18 +151,18 @@ def tabbed(text: str) -> str:
 
 
 def doubled(text: str) -> str:
-    """Have each picture for light and dark in *text* as two, of which the theme shows one."""
+    """Return *text* with each picture for light and dark as two; the theme shows one of them."""
     return _PICTURE.sub(
         r"![\g<alt>](\g<light>){.only-light}\n![\g<alt>](\g<dark>){.only-dark}", text
     )
 
 
 def relinked(text: str, old: pathlib.Path, new: pathlib.Path) -> str:
-    """Have the local links in *text*, which was in the folder *old*, lead there from *new*."""
+    """Return *text* with local links that work in the folder *new* instead of *old*."""
 
     def relink(link: re.Match[str]) -> str:
         target = (old / link["path"]).resolve()
-        if not target.exists():  # no link, but code that looks like one
+        if not target.exists():  # code that looks like a link
             return link[0]
         if target.is_dir():
             target /= "README.md"
@@ -174,7 +173,7 @@ def relinked(text: str, old: pathlib.Path, new: pathlib.Path) -> str:
 
 
 def contents(pages: list[str]) -> str:
-    """A table of contents that shows in the site's margin only."""
+    """Return a table of contents that is only visible in the margin."""
     return "\n\n```{toctree}\n:hidden:\n\n" + "\n".join(pages) + "\n```\n"
 
 
@@ -183,7 +182,7 @@ def _targets(text: str) -> Iterator[str]:
         yield link["path"]
 
 
-# Where names lead
+# Targets of names
 
 
 def _modules() -> list[types.ModuleType]:
@@ -196,7 +195,7 @@ def _is_public(name: str) -> bool:
 
 
 def home_of(thing: object) -> str | None:
-    """Tell the public name of *thing*, which may be known by the place where it is written."""
+    """Return the public name of *thing*; None if it has none in the package."""
     if not str(getattr(thing, "__module__", "")).startswith("namedtasks"):
         return None
     for module in _modules():
@@ -207,7 +206,7 @@ def home_of(thing: object) -> str | None:
 
 
 def find(name: str) -> object:
-    """Tell what *name* stands for, with its module or built in; None if it is nowhere."""
+    """Return the object called *name*, with its module or built in; None if there is none."""
     try:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError):
@@ -215,14 +214,14 @@ def find(name: str) -> object:
 
 
 def is_type_variable(name: str) -> bool:
-    """Whether *name*, with or without its module, is one of ours."""
+    """Return whether *name*, with or without its module, is a type variable of the package."""
     name = name.rpartition(".")[2]
     kinds = (typing.TypeVar, typing.TypeVarTuple)
     return any(isinstance(vars(module).get(name), kinds) for module in _modules())
 
 
 def resolve(app: Any, env: Any, node: Any, text: Any) -> Any:
-    """Lead a cross-reference to the public place of what it names; text if that is outside."""
+    """Resolve a cross-reference to the public place of its target; plain text if it is outside."""
     target = str(node["reftarget"])
     if node.get("refdomain") not in ("py", None, "") or is_type_variable(target):
         return text if node.get("refdomain") == "py" else None
@@ -234,31 +233,31 @@ def resolve(app: Any, env: Any, node: Any, text: Any) -> Any:
     return None if thing is None or target.startswith("namedtasks") else text
 
 
-# What docstrings and signatures say
+# Docstrings and signatures
 
 
 def public_bases(_app: Any, _name: str, _cls: type, _options: Any, bases: list[type]) -> None:
-    """Show what a class is, and not what it is made of."""
+    """Replace private base classes by their first public base class."""
     bases[:] = [next(kind for kind in base.__mro__ if _is_public(kind.__name__)) for base in bases]
 
 
 def signature_of(
     _app: Any, what: str, name: str, thing: Any, _options: Any, arguments: str, returned: str
 ) -> tuple[str, str] | None:
-    """Show no arguments of classes that nobody calls, and what a block gives after its ``as``."""
+    """Hide the arguments of classes that users do not call, and the type of an async block."""
     if what == "class" and name in _WITHOUT_ARGUMENTS:
         return "", ""
     if "AbstractAsyncContextManager" in str(returned):
         returned = ""
-    if "attr_dict" in str(arguments):  # which attrs has for converters
+    if "attr_dict" in str(arguments):  # the signature that attrs makes for converters
         arguments = arguments_of(thing)
-    # A lock's type is a function, which calls itself by another name.
+    # The type of a lock is a function whose own name differs.
     arguments = str(arguments or "").replace("_thread.allocate_lock", "threading.Lock")
     return arguments.replace("random_module.", "random."), returned
 
 
 def arguments_of(setting: type) -> str:
-    """Show the fields of a *setting* as the arguments that they are, with types and defaults."""
+    """Return the fields of a *setting* as arguments, with types and defaults."""
     kinds = [
         field.type.__name__ if isinstance(field.type, type) else str(field.type)
         for field in attrs.fields(setting)
@@ -271,7 +270,7 @@ def arguments_of(setting: type) -> str:
 
 
 def read_fields(analyzer_of: Callable[[str], Any]) -> None:
-    """Have the docs of fields found: they are looked for in the module that has the public name."""
+    """Copy the docs of fields to the module of the public name, where autodoc looks for them."""
     modules = {module.__name__: module for module in _modules()}
     analyzers = {name: analyzer_of(name) for name in modules}
     for analyzer in analyzers.values():
@@ -291,13 +290,13 @@ def read_fields(analyzer_of: Callable[[str], Any]) -> None:
 
 
 def _first(key: str | tuple[str, str]) -> str:
-    """Tell the outermost name of what an analyzer has under *key*."""
+    """Return the outermost name of the *key* of an analyzer."""
     path = key if isinstance(key, str) else ".".join(key)
     return path.strip(".").partition(".")[0]
 
 
 def setup(app: Any) -> None:
-    """Have Sphinx call all that; the tests read this file without Sphinx."""
+    """Connect the functions above to Sphinx; the tests read this file without Sphinx."""
     pycode = importlib.import_module("sphinx.pycode")
     napoleon = importlib.import_module("sphinx.ext.napoleon")
 
