@@ -1,4 +1,4 @@
-"""Runs that start and finish on asyncio, beside their floor."""
+"""Runs that start and finish on asyncio, and their floor."""
 
 from __future__ import annotations
 

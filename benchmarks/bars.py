@@ -46,7 +46,7 @@ def _bar(row: Comparison, top: float, theme: svg.Theme) -> Iterable[str]:
     middle = top + _THICK / 2
     yield svg.text(_LEFT - 8, middle + 4, row.name, theme.text, "end")
     yield svg.bar(_LEFT, top, _x(used) - _LEFT, _THICK, colour)
-    if used > _MOST:  # it goes on
+    if used > _MOST:  # the bar is cut off
         yield svg.tip(_LEFT + _WIDTH + 2, top, _THICK, colour)
     elif row.target is not None and row.target.of == "ratio" and row.rounds > 1:
         ends = [_x(row.low / row.target.most), _x(row.high / row.target.most)]

@@ -1,4 +1,4 @@
-"""Operations on a map with very many names, beside the same on a map with few."""
+"""Operations on a map with very many names, and the same on a map with few."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from benchmarks.starts import noop
 from namedtasks import ANY, RefusedError, TaskMap
 
 BATCH = 200
-"""Runs, or waits, in a row; few beside the names that are already there."""
+"""Runs, or waits, in a row; few, compared with the names that are already there."""
 
 AT_ONCE = 1000
-"""Failing runs that are started before their end is waited for; few beside a million."""
+"""Failing runs that start before the first wait for an end; few, compared with a million."""
 
 FEW_LAPSED = 1000
 """Lapsed records in the map with few of them."""
@@ -68,7 +68,7 @@ Operation = Callable[[TaskMap, Sizes], Work]
 def grown(
     name: str, operation: Operation, floor: str, most: float | None, unit: str = "us"
 ) -> Row[Sizes]:
-    """Return a row of one *operation* on the map with many names, beside the map with few."""
+    """Return a row of one *operation* on the map with many names, compared with few."""
     return Row(
         name=name,
         ours=lambda sizes: operation(sizes.many, sizes),
@@ -178,7 +178,7 @@ def look_up_waiting(tasks: TaskMap, sizes: Sizes) -> Work:
 
 
 def run_in_mock_time(async_fn: Callable[[], Awaitable[Measured]]) -> Measured:
-    """Run it on trio with a clock that stands still until it is set forward."""
+    """Run it on trio with a clock that only moves when it is told to."""
     return trio.run(async_fn, clock=trio.testing.MockClock())
 
 
@@ -217,7 +217,7 @@ def apart(number: int) -> Hashable:
 
 
 def running(count: int, name: Name, few_name: Name | None = None, fewest: int = 10) -> Opened:
-    """Open a map in which *count* runs go on, and one in which *fewest* do."""
+    """Open a map with *count* running names, and one with *fewest*."""
 
     @asynccontextmanager
     async def opened(settings: Settings) -> AsyncGenerator[Sizes]:

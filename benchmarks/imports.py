@@ -15,7 +15,7 @@ TIMED = "import time; begin = time.perf_counter(); {}; print(time.perf_counter()
 
 
 def importing(statement: str, floor: str, most: float) -> Case:
-    """Return a row of one import statement beside another.
+    """Return a row that compares one import statement with another.
 
     The statement names the class or function that a user needs: ``import namedtasks`` alone
     imports hardly anything, because the package imports a name when it is first used.

@@ -1,4 +1,4 @@
-"""Rows of processor instructions, counted by valgrind, in place of seconds.
+"""Rows of processor instructions, counted by valgrind, instead of seconds.
 
 Each side of a row runs in two processes, with few rounds and with many. The difference, divided by
 the operations in it, is the cost of one operation without the start of the process. The same build

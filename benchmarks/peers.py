@@ -119,7 +119,7 @@ def _called(stage: starts.Idle, async_fn: Callable[[], Any]) -> Work:
 
 @attrs.frozen
 class Threads:
-    """A thread map in which a name runs or waits, with a breaker or a scheduler beside it."""
+    """A thread map in which a name runs or waits, and a breaker or a scheduler."""
 
     settings: Settings
     tasks: ThreadTaskMap

@@ -1,4 +1,4 @@
-"""Refused starts and looks, each beside its floor."""
+"""Refused starts and looks, each with its floor."""
 
 from __future__ import annotations
 

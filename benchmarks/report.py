@@ -63,7 +63,7 @@ def reached(row: Comparison) -> str:
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
-    """Return the conditions that the figures depend on, beside the machine."""
+    """Return the conditions that the figures depend on, except the machine."""
     return {
         "python": platform.python_version(),
         "trio": trio.__version__,

@@ -39,13 +39,13 @@ class Settings:
     """Operations in each batch; None for as many as the row asks for."""
 
     def batch(self, count: int) -> int:
-        """Return the number of operations in a batch, in place of *count*."""
+        """Return the number of operations in a batch, instead of *count*."""
         if self.size is not None:
             return self.size
         return max(10, count // 20) if self.quick else count
 
     def many(self, count: int) -> int:
-        """Return the number of names to fill a map with, in place of *count*."""
+        """Return the number of names to fill a map with, instead of *count*."""
         return min(count, max(10, count // 1000)) if self.quick else count
 
     def names(self, count: int, kind: Kind = "text") -> list[Hashable]:

@@ -1,4 +1,4 @@
-"""Runs that start and finish on trio, each beside its floor."""
+"""Runs that start and finish on trio, each with its floor."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Theme:
     bad: str
     failed: str
     quiet: str
-    """For words beside the point, and for starts that were refused."""
+    """For secondary words, and for starts that were refused."""
     inside: str
     """For words on a bar."""
     box: str
