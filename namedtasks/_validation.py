@@ -376,3 +376,28 @@ def remove_tb_frames(error: BaseException, codes: AbstractSet[types.CodeType]) -
         traceback = traceback.tb_next
     # The error's class may override with_traceback().
     return BaseException.with_traceback(error, traceback)
+
+
+def begin_tb_at(error: BaseException, fn: object) -> None:
+    """Remove the frames above that of *fn*, in which an executor of the user's called it.
+
+    Nothing is removed if no frame is that of *fn*, as if the executor itself has failed.
+    """
+    code = _code_of(fn)
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code is code:
+            BaseException.with_traceback(error, traceback)
+            return
+        traceback = traceback.tb_next
+
+
+def _code_of(fn: object) -> types.CodeType | None:
+    """Return the code that a call of *fn* runs; None if it is a class, or written in C."""
+    while isinstance(fn, functools.partial):
+        fn = cast("functools.partial[object]", fn).func
+    if not isinstance(fn, (types.FunctionType, types.MethodType)):
+        fn = type(fn).__call__
+    if isinstance(fn, types.MethodType):
+        fn = fn.__func__
+    return fn.__code__ if isinstance(fn, types.FunctionType) else None

@@ -14,6 +14,7 @@ import pytest
 from namedtasks import _validation
 from namedtasks._validation import (
     Words,
+    begin_tb_at,
     check_async_fn,
     check_body,
     check_callable,
@@ -690,3 +691,58 @@ def test_a_with_traceback_of_the_errors_class_is_not_called() -> None:
     except OddError as error:
         assert remove_tb_frames(error, OURS) is error
         assert functions(error.__traceback__) == ["fails"]
+
+
+def frames_of(error: BaseException) -> list[str]:
+    entries = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
+    return [entry.function for entry in entries]
+
+
+class Called:
+    def __call__(self) -> None:
+        raise ValueError("boom")
+
+    def method(self) -> None:
+        self()
+
+
+def fails() -> None:
+    Called()()
+
+
+@pytest.mark.parametrize(
+    ("fn", "expected"),
+    [
+        (fails, ["fails", "__call__"]),
+        (functools.partial(functools.partial(fails)), ["fails", "__call__"]),
+        (Called(), ["__call__"]),
+        (Called().method, ["method", "__call__"]),
+    ],
+)
+def test_a_traceback_can_begin_at_the_function(
+    fn: Callable[[], object], expected: list[str]
+) -> None:
+    def executor() -> None:
+        try:
+            fn()
+        except ValueError as error:
+            begin_tb_at(error, fn)
+            raise
+
+    with pytest.raises(ValueError, match=r"^boom$") as caught:
+        executor()
+    found = frames_of(caught.value)
+    assert found[-len(expected) :] == expected
+    assert "executor" not in found
+
+
+@pytest.mark.parametrize("fn", [int, len, print, Called])
+def test_a_traceback_is_whole_if_the_function_has_no_frame(fn: Callable[..., object]) -> None:
+    with pytest.raises(ValueError, match=r"^boom$") as caught:
+        fails()
+    before = frames_of(caught.value)
+    begin_tb_at(caught.value, fn)
+    assert frames_of(caught.value) == before
+    error = ValueError("never raised")
+    begin_tb_at(error, fn)
+    assert error.__traceback__ is None

@@ -894,6 +894,7 @@ async def call_in_executor(
             raise run.cancelled_error()  # the pool has cancelled it
         error = future.exception()
         if error is not None:
+            checks.begin_tb_at(error, fn)
             raise _executor_error(run, error)
         return checks.plain_result(VERB, fn, future.result(), CURE)
     finally:

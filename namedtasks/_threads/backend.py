@@ -50,7 +50,13 @@ from namedtasks._state import Run, RunStatus
 from namedtasks._thread_pool import LINGERS, MonotonicClock, ThreadPool, get_ident, make_daemon
 from namedtasks._threads.future import DONE, TaskFuture
 from namedtasks._threads.sigint import PLACES, SHARED, Place, critical, deferred_sigint, get_frame
-from namedtasks._validation import coroutine_error, error_text, remove_tb_frames, task_text
+from namedtasks._validation import (
+    begin_tb_at,
+    coroutine_error,
+    error_text,
+    remove_tb_frames,
+    task_text,
+)
 from namedtasks.abc import Clock
 
 T = TypeVar("T")
@@ -493,6 +499,8 @@ class ThreadBackend:
             if error is None:
                 run.value = future.result()
                 error = coroutine_error(VERB, fn, run.value, CURE)
+            else:
+                begin_tb_at(error, fn)
             _base.finish_run(self, run, error)
         finally:
             _here.runs = around

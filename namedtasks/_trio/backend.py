@@ -28,7 +28,14 @@ from namedtasks._scheduler import Scheduler
 from namedtasks._state import QUEUED, Run, RunStatus
 from namedtasks._thread_pool import make_daemon
 from namedtasks._trio.workers import Worker, Workers
-from namedtasks._validation import call_body, close_unbegun, error_text, plain_result, task_text
+from namedtasks._validation import (
+    begin_tb_at,
+    call_body,
+    close_unbegun,
+    error_text,
+    plain_result,
+    task_text,
+)
 
 T = TypeVar("T")
 
@@ -105,7 +112,12 @@ async def call_in_executor(
         TypeError: the function returned a coroutine.
     """
     executed_for.set(running_in.get())
-    return plain_result(VERB, fn, await executor(fn, *args), CURE)
+    try:
+        value = await executor(fn, *args)
+    except BaseException as error:
+        begin_tb_at(error, fn)
+        raise
+    return plain_result(VERB, fn, value, CURE)
 
 
 def call_in_thread(fn: Callable[..., object], args: tuple[object, ...]) -> object:
