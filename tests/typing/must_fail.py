@@ -87,6 +87,9 @@ def settings() -> None:
     Backoff(initial=1.0).initial = 2.0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     namedtasks.open_task_map(backoff=NoPolicy())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     namedtasks.open_task_map(backoff=WrongPolicy())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    namedtasks.LoggingInstrument(traceback=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    namedtasks.LoggingInstrument(traceback="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    namedtasks.LoggingInstrument(level=2.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     namedtasks.open_task_map(limit="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     namedtasks.open_task_map(instruments=[print])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 

@@ -6,6 +6,7 @@ Checked by mypy and pyright, both strict; never run.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -21,6 +22,7 @@ from namedtasks import (
     AlreadyRunningError,
     Failure,
     IfBusy,
+    LoggingInstrument,
     RefusedError,
     State,
     TaskFuture,
@@ -171,6 +173,8 @@ async def opens() -> int:
     policy: BackoffPolicy = Fibonacci()
     opening = namedtasks.open_task_map(backoff=policy, instruments=[Meter()], limit=3)
     assert_type(opening, AbstractAsyncContextManager[TaskMap, None])
+    namedtasks.open_task_map(instruments=[LoggingInstrument(level="INFO", traceback="never")])
+    LoggingInstrument(logging.getLogger("volumes"), level=logging.INFO, traceback="always")
     namedtasks.open_task_map(backoff=namedtasks.Backoff(exempt=(ValueError,)))
     namedtasks.open_task_map(backoff=None, executor=trio.to_thread.run_sync)
     async with namedtasks.open_task_map() as tasks:

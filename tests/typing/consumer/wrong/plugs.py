@@ -59,6 +59,7 @@ def given(event: TaskFailed, failure: namedtasks.Failure) -> None:
     namedtasks.Backoff(2.0)  # wrong
     namedtasks.Backoff(first=2.0)  # wrong
     namedtasks.LoggingInstrument("a name")  # wrong
+    namedtasks.LoggingInstrument(traceback=True)  # wrong
     from_pool("threads")  # wrong
     print(policy, wordy)
 
