@@ -7,7 +7,6 @@ carries the `record_fields`. Its traceback, from `exc_info_of`, has no frames of
 from __future__ import annotations
 
 import contextlib
-import dis
 import logging
 import re
 import traceback
@@ -28,7 +27,10 @@ def log_error(what: str, error: BaseException) -> None:
         return
     try:
         fields = record_fields("error", error=_error_text(error), error_type=type_name(error))
-        logger.error("%s", one_line(what), exc_info=exc_info_of(error), extra=fields)
+        exc_info = exc_info_of(error)
+        if exc_info[2] is None:  # it comes from our own code: a bug, perhaps
+            exc_info = type(error), error, error.__traceback__
+        logger.error("%s", one_line(what), exc_info=exc_info, extra=fields)
     except Exception:
         with contextlib.suppress(Exception):
             traceback.print_exception(error)
@@ -110,26 +112,6 @@ _RELAYS = (
 )
 """The modules through which our code calls functions elsewhere, and gets their errors."""
 
-_CALLERS = frozenset(
-    {
-        "__getitem__",
-        "_call_body",
-        "_call_in",
-        "_call_interruptibly",
-        "_call_user_code",
-        "_drive",
-        "call",
-        "call_body",
-        "call_in_executor",
-        "call_in_thread",
-        "call_on_dask",
-        "cancel_matching",
-        "compute_backoff",
-    }
-)
-"""Our functions whose errors are meant for a caller, or those of code that they call: if that is
-written in C, there is no deeper frame than theirs."""
-
 _CANCELLATIONS = ("CancelledError", "TaskCancelledError")
 
 
@@ -137,8 +119,8 @@ def exc_info_of(error: BaseException) -> ExcInfo:
     """Return *error* for the ``exc_info`` of a log record, its traceback without our frames.
 
     Left out are the frames of this package, wherever they are, and those of the modules beside
-    them that carry calls to other threads. They stay if the error is a bug of this package, as far
-    as that can be seen: if it comes from our own code, and no ``raise`` of ours raised it.
+    them that carry calls to other threads: a reader of logs looks for a mistake in the code of the
+    program. The error in the handle, future or Task keeps all frames.
 
     The error itself is left as it is. Those that are logged with it, its causes, contexts and the
     members of groups, lose our frames from their tracebacks: a formatter looks there.
@@ -196,8 +178,6 @@ def _without_our_frames(error: BaseException) -> TracebackType | None:
         frames = list(part)
         if not is_between or not any(map(_is_ours, frames)):
             kept += frames
-        elif frames[-1] is entries[-1] and _is_bug(error, frames[-1]):
-            return full
     if len(kept) == len(entries):
         return full
     clean: TracebackType | None = None
@@ -218,14 +198,3 @@ def _is_ours(entry: TracebackType) -> bool:
 
 def _is_ours_or_relay(entry: TracebackType) -> bool:
     return _is_ours(entry) or entry.tb_frame.f_globals.get("__name__") in _RELAYS
-
-
-def _is_bug(error: BaseException, raised_at: TracebackType) -> bool:
-    """Return whether *error* comes from the frame of *raised_at*, one of ours, by mistake."""
-    code = raised_at.tb_frame.f_code
-    if not _CALLERS.isdisjoint(code.co_qualname.split(".")):  # or it is a comprehension in one
-        return False
-    if type(error) is TypeError and "unhashable type" in str(error):  # a name
-        return False
-    step = dis.opname[code.co_code[raised_at.tb_lasti]]
-    return step != "RAISE_VARARGS" or isinstance(error, AssertionError)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import namedtasks
+from namedtasks import _logging
 from namedtasks._logging import log_error
 from namedtasks.instruments import Instrument, TaskSucceeded
 from namedtasks.testing import ManualClock
@@ -18,6 +19,22 @@ def test_an_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture)
     assert (record.name, record.levelname) == ("namedtasks", "ERROR")
     assert record.getMessage() == "the policy failed"
     assert record.exc_info == (ValueError, error, None)
+
+
+def test_an_error_of_our_own_code_is_logged_with_its_frames(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It would be lost otherwise: nobody else gets it."""
+    namespace: dict[str, Any] = {}
+    exec(compile("def fail():\n    {}['vol-1']", _logging.__file__, "exec"), namespace)
+    with pytest.raises(KeyError) as caught:
+        namespace["fail"]()
+    error = caught.value
+    assert error.__traceback__ is not None
+    error = error.with_traceback(error.__traceback__.tb_next)
+    log_error("the policy failed", error)
+    (record,) = caplog.records
+    assert record.exc_info == (KeyError, error, error.__traceback__)
 
 
 def test_it_has_the_fields_of_all_records(caplog: pytest.LogCaptureFixture) -> None:

@@ -22,8 +22,8 @@ class LoggingInstrument(Instrument):
     thousands of refusals, and they are no errors.
 
     Characters that could end a line are escaped in messages and fields. Tracebacks leave out the
-    frames of namedtasks, and those of the threads and pools that called the function. An error
-    that namedtasks itself makes by mistake keeps them.
+    frames of namedtasks, and those of the threads and pools that called the function. The error
+    itself, in the handle, future or Task, keeps them.
 
     A slow log handler delays the map: see `logging.handlers.QueueHandler`.
 
