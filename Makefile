@@ -1,151 +1,165 @@
-# Every target works from a fresh checkout: it makes .venv first, from the lock.
-# Another interpreter: make test PYTHON=python3.13 VENV=.venv-3.13
+# Each target first makes the environment that it needs, from a lock in .ci:
+#
+#     .venv         the tests (.venv/test) and, for most other targets, all tools (.venv/dev)
+#     .venv-demo    the demos; .venv-docs, .venv-release and so on are for one target each
+#
+# Another Python:       make test PYTHON=python3.13 VENV=.venv-3.13
+# uv in place of pip:   make test UV=uv
 
 PYTHON ?= python3
 VENV ?= .venv
+UV ?=
 BIN := $(VENV)/bin
-READY := $(VENV)/ready
-LOCK := .ci/requirements.txt
-PIP_QUIET := --quiet --disable-pip-version-check
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' namedtasks/_version.py)
+ENVIRONMENT = @PYTHON='$(PYTHON)' UV='$(UV)' .ci/environment
 
-.PHONY: help demo demo-threads demo-asyncio test check format lock build clean coverage matrix \
-	bench bench-peers scale states pictures dask gevent interrupts stress conformance docs links api consumer fuzz mutation news changelog wheel release
+.PHONY: help demo demo-threads demo-asyncio test check check-style check-mypy check-pyright check-imports \
+	check-wheel format lock build clean coverage matrix oldest bench bench-peers scale states pictures dask gevent \
+	interrupts stress conformance docs links api consumer fuzz mutation news changelog wheel release
 
-help:  ## Show what there is to make
+help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
 
-$(READY): $(LOCK) pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "namedtasks needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install $(PIP_QUIET) -r $(LOCK)
-	$(BIN)/python -m pip install $(PIP_QUIET) --no-build-isolation --no-deps --editable .
+# The environments. The file in each is as old as its last installation.
+
+TEST := $(VENV)/test
+DEV := $(VENV)/dev
+
+$(TEST): .ci/requirements-test.txt
+	$(ENVIRONMENT) $(VENV) test
 	@touch $@
 
-# An environment of its own for what an extra brings: .venv-docs for namedtasks[docs], and so on.
-EXTRAS := bench dask docs gevent mutation release
-.PRECIOUS: $(EXTRAS:%=.venv-%/extra)
-$(EXTRAS:%=.venv-%/extra): .venv-%/extra: $(LOCK) .ci/requirements-%.txt pyproject.toml
-	@$(MAKE) --no-print-directory VENV=.venv-$* .venv-$*/ready
-	.venv-$*/bin/python -m pip install $(PIP_QUIET) -r .ci/requirements-$*.txt
+$(DEV): .ci/requirements-dev.txt $(TEST)
+	$(ENVIRONMENT) $(VENV) dev
 	@touch $@
 
-demo: $(READY)  ## Run a day of the volume controller: 12 volumes, 3 nodes (BACKEND=loop, fuse or dir; VOLUMES=100)
-	cd docs/examples && $(abspath $(BIN))/python -m volume_controller \
-		$(if $(BACKEND),--backend $(BACKEND)) $(if $(VOLUMES),--volumes $(VOLUMES))
+OTHERS := bench dask demo docs gevent mutation release uv
+$(OTHERS:%=$(VENV)-%/ready): $(VENV)-%/ready: .ci/requirements-%.txt
+	$(ENVIRONMENT) $(VENV)-$* $*
+	@touch $@
 
-demo-threads: $(READY)  ## Run a shorter controller, a plain synchronous program with threads
-	cd docs/examples && $(abspath $(BIN))/python -m reconcile_threads
+# The demos run from the checkout: nothing of namedtasks is installed for them.
+DEMO = cd docs/examples && PYTHONPATH='$(CURDIR)' $(abspath $(VENV)-demo/bin/python) -m
 
-demo-asyncio: $(READY)  ## Run the same on asyncio
-	cd docs/examples && $(abspath $(BIN))/python -m reconcile_asyncio
+demo: $(VENV)-demo/ready  ## Run a day of the volume controller: 12 volumes, 3 nodes (BACKEND=loop, fuse or dir; VOLUMES=100)
+	$(DEMO) volume_controller $(if $(BACKEND),--backend $(BACKEND)) $(if $(VOLUMES),--volumes $(VOLUMES))
 
-test: $(READY)  ## Run all tests
+demo-asyncio: $(VENV)-demo/ready  ## Run a shorter controller on asyncio
+	$(DEMO) reconcile_asyncio
+
+demo-threads: $(VENV)-demo/ready  ## Run the same controller with threads
+	$(DEMO) reconcile_threads
+
+test: $(TEST)  ## Run all tests, some minutes
 	$(BIN)/python -m pytest
 
-dask: .venv-dask/extra  ## Run the tests of Dask, on a cluster of two processes, in an environment of its own
-	.venv-dask/bin/python -m pytest -m dask
-
-interrupts: $(READY)  ## Send Ctrl-C at bytecodes of a thread map, not only at lines; takes 10 minutes
-	NAMEDTASKS_BYTECODES=yes $(BIN)/python -m pytest tests/threads/test_keyboard_interrupt.py -k opcode
-
-gevent: .venv-gevent/extra  ## Run the tests of gevent, in an environment of its own
-	.venv-gevent/bin/python -m pytest tests/threads/test_gevent.py
-
-coverage: $(READY)  ## Run all tests, and demand that they reach every branch
+coverage: $(TEST)  ## Run all tests, and fail if a branch of the package is not reached
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage report
 
-matrix:  ## Run all tests on the other Pythons, and on the oldest trio and attrs
-	.ci/matrix
+check: check-style check-imports check-mypy check-pyright check-wheel  ## Check format, lint, types, import contracts and the types of the built wheel
 
-check: $(READY)  ## Format, lint, types, import contracts, completeness of the public types
+check-style: $(DEV)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+
+check-imports: $(DEV)
+	$(BIN)/lint-imports --no-logo
+
+check-mypy: $(DEV)
 	$(BIN)/mypy
+
+check-pyright: $(DEV)
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports
-	PYTHON=$(BIN)/python .ci/verify-types
 
-states: $(READY)  ## Draw the tables and the picture of the states again, from the code
-	$(BIN)/python -m docs.tools.draw_states
-	$(BIN)/python docs/tools/busy_tables.py
+check-wheel: $(DEV)
+	UV='$(UV)' PYTHON=$(BIN)/python .ci/verify-types
 
-pictures: $(READY)  ## Draw names over time, and the demos as they were when they were kept (RECORD=yes: runs them first)
-	$(BIN)/python -m docs.tools.glance
-	$(BIN)/python -m docs.tools.demo $(if $(RECORD),--record)
-
-api: $(READY)  ## Write down the public API again, in tests/public_api.txt
-	$(BIN)/python -m tests.public_api
-
-consumer: $(READY)  ## Check the types of a library on top of the built wheel: all Pythons, oldest and pinned trio
-	PYTHON=$(BIN)/python .ci/consumer
-
-bench: $(READY)  ## Measure what things cost, each beside its floor, some minutes (ONLY='refuse*', BENCH='--no-workers --check')
-	$(BIN)/python -m benchmarks $(if $(ONLY),--only '$(ONLY)') $(BENCH)
-
-bench-peers: .venv-bench/extra  ## The same beside what users would pick instead, in an environment of its own
-	.venv-bench/bin/python -m benchmarks --only '$(or $(ONLY),instead*)' $(BENCH)
-
-docs: .venv-docs/extra  ## Make the site, in docs/_build/html, in an environment of its own; a warning is an error
-	.venv-docs/bin/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build/html
-
-links: .venv-docs/extra  ## Ask for every address outside that the site has a link to; needs the internet
-	.venv-docs/bin/python -m sphinx --builder linkcheck --keep-going --quiet docs docs/_build/links
-
-scale: $(READY)  ## Run a controller of a million names for ten minutes of virtual time (SCALE='--shell threads')
-	$(BIN)/python -m benchmarks.scale $(SCALE)
-
-STRESS = -m tests.stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
-stress: $(READY)  ## Stress each shell for a minute, and again on a free-threaded Python, and look for overlaps and late waiters (SECONDS=60, SEED=..., PYTHON_FREE_THREADED=python3.14t)
-	$(BIN)/python $(STRESS)
-	@python=$${PYTHON_FREE_THREADED:-$$(bash -c '. .ci/find-python; find_python 3.14t')}; \
-	if [ -z "$$python" ]; then \
-		echo "not run without the GIL: no free-threaded Python was found; install one, for example with"; \
-		echo "'pyenv install 3.14t', or name one: make stress PYTHON_FREE_THREADED=python3.14t"; \
-		exit; \
-	fi; \
-	$(MAKE) --no-print-directory PYTHON="$$python" VENV=.venv-free-threaded .venv-free-threaded/ready && \
-	.venv-free-threaded/bin/python $(STRESS)
-
-fuzz: $(READY)  ## Run the state machines for five minutes, and keep what they find (MINUTES=60, SEED=...)
-	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
-
-mutation: .venv-mutation/extra  ## Show which faults in the core no test finds, some hours (ONLY=names: one module, some minutes)
-	.venv-mutation/bin/mutmut run $(if $(ONLY),'namedtasks._$(ONLY).*')
-	@.venv-mutation/bin/mutmut results | grep -v 'not checked' || echo 'no mutant survived'
-
-conformance: $(READY)  ## Show which shell has which behaviour of the ancestor's list
-	$(BIN)/python -m tests.conformance.table
-
-format: $(READY)  ## Format the code, and mend what the linter can
+format: $(DEV)  ## Format the code, and fix what the linter can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-build: $(READY)  ## Build sdist and wheel, and install the wheel in a clean environment
-	PYTHON=$(BIN)/python .ci/build
+matrix: $(DEV)  ## Run the tests on the other Pythons, and with the oldest trio and attrs
+	$(BIN)/nox --session tests oldest
 
-news: .venv-release/extra  ## Show what the next entry of the changelog will say
-	.venv-release/bin/towncrier build --draft --version $(VERSION)
+oldest: $(DEV)  ## Run the tests with the oldest trio and attrs only
+	$(BIN)/nox --session oldest
 
-changelog: .venv-release/extra  ## Move the news fragments into CHANGELOG.md, under the version of namedtasks/_version.py
-	.venv-release/bin/towncrier build --yes --version $(VERSION)
+consumer: $(DEV)  ## Check the types of a library that uses the built wheel, on all Pythons
+	$(BIN)/nox --session consumer
 
-wheel: .venv-release/extra  ## Build sdist and wheel into dist, and check what is in them
-	.ci/release wheel
+dask: $(VENV)-dask/ready  ## Run the tests with Dask, on a cluster of two processes
+	$(VENV)-dask/bin/python -m pytest -m dask tests/executors
 
-release: .venv-release/extra  ## Build what is to be published, and run the tests against the installed wheel
-	.ci/release
+gevent: $(VENV)-gevent/ready  ## Run the tests with gevent
+	$(VENV)-gevent/bin/python -m pytest tests/threads/test_gevent.py
 
-COMPILE := pip-compile --quiet --upgrade --strip-extras --no-header --no-annotate \
-	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --allow-unsafe
-lock: $(READY)  ## Renew the pinned versions of the development tools, and of what the extras bring
-	$(BIN)/$(COMPILE) --extra dev --output-file $(LOCK) pyproject.toml
-	for extra in $(EXTRAS); do \
-		$(BIN)/$(COMPILE) --constraint $(LOCK) --extra $$extra \
-			--output-file .ci/requirements-$$extra.txt pyproject.toml || exit 1; \
+interrupts: $(TEST)  ## Send Ctrl-C at the bytecodes of a thread map, not only at its lines; 10 minutes
+	NAMEDTASKS_BYTECODES=yes $(BIN)/python -m pytest tests/threads/test_keyboard_interrupt.py -k opcode
+
+STRESS = $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+stress: $(DEV)  ## Stress each dialect for a minute, then again on the free-threaded 3.14 if there is one (SECONDS=60, SEED=...)
+	$(BIN)/python -m tests.stress $(STRESS)
+	$(BIN)/nox --session stress -- $(STRESS)
+
+fuzz: $(TEST)  ## Run the state machines for five minutes, and keep the failures that they find (MINUTES=60, SEED=...)
+	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+mutation: $(VENV)-mutation/ready  ## Show mistakes in the scheduler that no test notices, some hours (ONLY=names: one module, some minutes)
+	$(VENV)-mutation/bin/mutmut run $(if $(ONLY),'namedtasks._$(ONLY).*')
+	@$(VENV)-mutation/bin/mutmut results | grep -v 'not checked' || echo 'no mutant survived'
+
+bench: $(TEST)  ## Measure the costs, each beside its floor, some minutes (ONLY='refuse*', BENCH='--no-workers --check')
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only '$(ONLY)') $(BENCH)
+
+bench-peers: $(VENV)-bench/ready  ## Measure other packages for the same jobs
+	$(VENV)-bench/bin/python -m benchmarks --only '$(or $(ONLY),instead*)' $(BENCH)
+
+scale: $(TEST)  ## Run a controller of a million names for ten minutes of virtual time (SCALE='--shell threads')
+	$(BIN)/python -m benchmarks.scale $(SCALE)
+
+docs: $(VENV)-docs/ready  ## Build the site in docs/_build/html; a warning is an error
+	$(VENV)-docs/bin/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+links: $(VENV)-docs/ready  ## Request each external address that the site links to; needs the internet
+	$(VENV)-docs/bin/python -m sphinx --builder linkcheck --keep-going --quiet docs docs/_build/links
+
+states: $(TEST)  ## Write the tables and the picture of the states again, from the code
+	$(BIN)/python -m docs.tools.draw_states
+	$(BIN)/python docs/tools/busy_tables.py
+
+pictures: $(TEST)  ## Draw the pictures again, those of the demos from their last recording (RECORD=yes: record them first)
+	$(BIN)/python -m docs.tools.glance
+	$(BIN)/python -m docs.tools.demo $(if $(RECORD),--record)
+
+api: $(TEST)  ## Write the public API to tests/public_api.txt
+	$(BIN)/python -m tests.public_api
+
+conformance: $(TEST)  ## Show which dialect has which behaviour of the conformance list
+	$(BIN)/python -m tests.conformance.table
+
+build: $(DEV)  ## Build sdist and wheel, and try each in a clean environment
+	UV='$(UV)' PYTHON=$(BIN)/python .ci/build
+
+news: $(VENV)-release/ready  ## Show the next entry of the changelog
+	$(VENV)-release/bin/towncrier build --draft --version $(VERSION)
+
+changelog: $(VENV)-release/ready  ## Move the news fragments into CHANGELOG.md, under the version of namedtasks/_version.py
+	$(VENV)-release/bin/towncrier build --yes --version $(VERSION)
+
+wheel: $(VENV)-release/ready  ## Build sdist and wheel in dist, and check their contents
+	PYTHON=$(VENV)-release/bin/python .ci/release wheel
+
+release: $(VENV)-release/ready  ## Build the files to publish, and run the tests against the installed wheel
+	UV='$(UV)' PYTHON=$(VENV)-release/bin/python .ci/release
+
+LOCKS := dev test $(OTHERS)
+lock: $(DEV)  ## Write the locks of all dependency groups again, with the newest versions
+	set -e; for group in $(LOCKS); do \
+		$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+			--no-header --no-annotate --group $$group $$(test $$group = dev || echo --constraint .ci/requirements-dev.txt) \
+			--output-file .ci/requirements-$$group.txt pyproject.toml; \
 	done
 
-clean:  ## Remove what the targets made
-	rm -rf .venv* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage mutants
+clean:  ## Remove the environments, and all that the targets made
+	rm -rf .venv* .nox build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage mutants

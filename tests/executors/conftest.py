@@ -9,7 +9,7 @@ import pytest
 
 from tests.executors import kinds
 
-CURE = "install the development tools: pip install -r .ci/requirements.txt"
+CURE = "install the test tools: make test"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
