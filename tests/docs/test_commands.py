@@ -272,6 +272,42 @@ def test_cancelling_asyncios_start_of_a_process_again_and_again_leaves_nothing(
 
 
 @linux
+@pytest.mark.parametrize("dialect", ["threads"], indirect=True)
+@pytest.mark.parametrize("other", ["asyncio", "trio"])
+def test_the_function_for_threads_works_in_the_other_dialects(
+    page: dict[str, Any], folder: pathlib.Path, other: str
+) -> None:
+    async def on_asyncio() -> None:
+        async with (
+            asyncio.timeout(PATIENCE),
+            namedtasks.asyncio.open_task_map(instruments=[]) as tasks,
+        ):
+            task = tasks.run_in_executor("job", page["run_command"], *tree(folder, "children"))
+            while not family_in(folder):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.wait([task])
+            assert_alive(folder, False)
+
+    async def on_trio() -> None:
+        with trio.fail_after(PATIENCE):
+            async with namedtasks.open_task_map(instruments=[]) as tasks:
+                command = tree(folder, "children")
+                handle = tasks.start_thread_soon("job", page["run_command"], *command)
+                while not family_in(folder):
+                    await trio.sleep(0.01)
+                handle.cancel()
+                with pytest.raises(namedtasks.TaskCancelledError):
+                    await handle.wait()
+                assert_alive(folder, False)
+
+    if other == "asyncio":
+        asyncio.run(on_asyncio())
+    else:
+        trio.run(on_trio)
+
+
+@linux
 def test_children_in_the_background_that_hold_the_output_open(
     dialect: str, page: dict[str, Any], folder: pathlib.Path
 ) -> None:
