@@ -6,13 +6,20 @@ after each failure in a row: a start is refused until the wait is over.
 """
 
 from importlib import import_module as _import_module
-from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
+from typing import TYPE_CHECKING, Any as _Any
 
 # Now, and not when the first map is made: freezegun may have replaced the functions of `time`.
 from namedtasks._thread_pool import MonotonicClock as _MonotonicClock  # noqa: F401 # pyright: ignore[reportUnusedImport]
 from namedtasks._version import __version__ as __version__
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
+    from namedtasks import (
+        abc as abc,
+        asyncio as asyncio,
+        executors as executors,
+        instruments as instruments,
+        testing as testing,
+    )
     from namedtasks._backoff import Backoff as Backoff
     from namedtasks._context import CurrentRun as CurrentRun, current_run as current_run
     from namedtasks._decisions import IfBusy as IfBusy
@@ -67,15 +74,27 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605 # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> _Any:
-    if name in ("abc", "instruments"):
-        return _import_module(f"{__name__}.{name}")
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(_import_module(f"{__name__}.{home}"), name)
-    return value
+_MODULES = ("abc", "asyncio", "executors", "instruments", "testing")
+"""The public modules. No star import brings them: one of them would hide the real `asyncio`."""
+
+_DIALECTS = {
+    "threads": "the map for threads is namedtasks.ThreadTaskMap",
+    "trio": "the map for trio is in namedtasks itself: use namedtasks.open_task_map()",
+}
+
+
+if not TYPE_CHECKING:  # pragma: no branch - to type checkers, a misspelt name is none
+
+    def __getattr__(name: str) -> _Any:
+        if name in _MODULES:
+            return _import_module(f"{__name__}.{name}")
+        home = _HOME_OF.get(name)
+        if home is None:
+            cure = f"; {_DIALECTS[name]}" if name in _DIALECTS else ""
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{cure}")
+        value = globals()[name] = getattr(_import_module(f"{__name__}.{home}"), name)
+        return value
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_MODULES, "__version__"]
