@@ -36,15 +36,15 @@ LONG = 0.5
 SHORTLY = 0.05
 """Seconds for an executor to do in its own thread what it would do at once."""
 
-RESULT = "a call gives back what the function returns for just these arguments"
+RESULT = "a call returns what the function returns for these arguments"
 ERROR = "a call raises what the function raises, with its type and arguments"
-TWO = "two calls at once each have an end of their own"
-SLOW = "a slow job is waited for, while the other tasks of the trio run go on"
-CANCEL = "a cancelled call comes back when the work has really ended, not earlier"
-OUTCOME = "a cancelled call lets trio.Cancelled out, or gives or raises what the function does"
+TWO = "of two calls at once, each ends by itself"
+SLOW = "a call waits for a slow job, while the other tasks of the trio run go on"
+CANCEL = "a cancelled call ends when the work has really ended, not earlier"
+OUTCOME = "a cancelled call raises trio.Cancelled, or returns or raises what the function does"
 UNBEGUN = "a call that was cancelled before its work began leaves no work behind"
-PICKLING = "what cannot be pickled works, or makes the call raise an Exception"
-AFTERWARDS = "an executor goes on to work after a call that failed or was cancelled"
+PICKLING = "an object that cannot be pickled works, or makes the call raise an Exception"
+AFTERWARDS = "an executor works after a call that failed or was cancelled"
 EXIT = "an interpreter that has used the executor exits by itself, and in time"
 
 PROGRAM = "import sys, trio; from namedtasks.testing import _jobs; trio.run(_jobs.use, sys.argv[1])"
@@ -133,9 +133,9 @@ def _place_of(executor: object) -> str:
         if module != "__main__" and pkgutil.resolve_name(importable) is executor:
             return importable
     raise ValueError(
-        "a new interpreter must find the executor, to see whether it exits, and "
-        f"{importable} is not it: pass importable='package.module:attribute', which may be an "
-        "async function that calls your executor"
+        "check_executor() also uses the executor in a new interpreter, which does not find it at "
+        f"{importable}: pass importable='package.module:attribute', for example of an async "
+        "function that calls your executor"
     )
 
 
@@ -146,10 +146,12 @@ async def _check_results(trial: _Trial) -> None:
     for value in (None, 5, "é", b"\0" * 100_000, (1, [2.5], {"a": {3}})):
         given = await trial.call(RESULT, _jobs.echo, value, "second")
         if given != (value, "second"):
-            _broken(RESULT, f"it gave {safe_repr(given)} for {safe_repr((value, 'second'))}")
+            _broken(RESULT, f"it returned {safe_repr(given)} for {safe_repr((value, 'second'))}")
     given = await trial.call(RESULT, _jobs.give_error, "given", 7)
     if type(given) is not _jobs.JobError or given.args != ("given", 7):
-        _broken(RESULT, f"it gave {safe_repr(given)} for JobError('given', 7), which was returned")
+        _broken(
+            RESULT, f"it returned {safe_repr(given)} for a job that returned JobError('given', 7)"
+        )
 
 
 async def _check_errors(trial: _Trial) -> None:
@@ -157,11 +159,17 @@ async def _check_errors(trial: _Trial) -> None:
         given = await trial.call(ERROR, _jobs.fail, "boom", 7, may_raise=True)
     except _jobs.JobError as error:
         if error.args != ("boom", 7):
-            _broken(ERROR, f"it raised {safe_repr(error)} for JobError('boom', 7)", error)
+            _broken(
+                ERROR,
+                f"it raised {safe_repr(error)} for a job that raised JobError('boom', 7)",
+                error,
+            )
     except Exception as error:
-        _broken(ERROR, f"it raised {error_text(error)} for JobError('boom', 7)", error)
+        _broken(
+            ERROR, f"it raised {error_text(error)} for a job that raised JobError('boom', 7)", error
+        )
     else:
-        _broken(ERROR, f"it gave {safe_repr(given)} for JobError('boom', 7), which was raised")
+        _broken(ERROR, f"it returned {safe_repr(given)} for a job that raised JobError('boom', 7)")
     await _check_works(trial)
 
 
@@ -230,7 +238,7 @@ async def _check_pickling(trial: _Trial) -> None:
 async def _check_works(trial: _Trial) -> None:
     given = await trial.call(AFTERWARDS, _jobs.echo, "still")
     if given != ("still",):
-        _broken(AFTERWARDS, f"the next call gave {safe_repr(given)} for ('still',)")
+        _broken(AFTERWARDS, f"the next call returned {safe_repr(given)} for ('still',)")
 
 
 async def _check_exit(trial: _Trial, importable: str) -> None:
@@ -288,7 +296,7 @@ class _Trial:
                 if may_raise:
                     raise
                 _broken(rule, f"{fn.__name__}() raised {error_text(error)}", error)
-        _broken(rule, f"{fn.__name__}() has not come back after {self.patience:g} s")
+        _broken(rule, f"{fn.__name__}() has not returned after {self.patience:g} s")
 
     def hold(self, name: str) -> _HeldCall:
         """Return a call, not made yet, for a job that runs until it is let go."""
@@ -351,11 +359,13 @@ class _HeldCall:
     def outcome(self) -> str:
         """Return the end of the call, for a message."""
         if self.was_cancelled:
-            return "let trio.Cancelled out"
+            return "raised trio.Cancelled"
         if isinstance(self.error, _jobs.NotLetGoError):
-            return "held up all other tasks, one of which was to let the job go,"
+            return "blocked all other tasks, one of which releases the job,"
         return (
-            f"raised {error_text(self.error)}" if self.error else f"gave {safe_repr(self.result)}"
+            f"raised {error_text(self.error)}"
+            if self.error
+            else f"returned {safe_repr(self.result)}"
         )
 
     async def end(self, rule: str) -> None:
@@ -370,4 +380,4 @@ class _HeldCall:
         with trio.move_on_after(self._trial.patience):
             await self.done.wait()
         if not self.done.is_set():
-            _broken(rule, f"it has not come back {self._trial.patience:g} s after the job's end")
+            _broken(rule, f"it has not ended {self._trial.patience:g} s after the job's end")

@@ -85,4 +85,4 @@ async def use(importable: str) -> None:
     """
     given = await pkgutil.resolve_name(importable)(echo, 1, 2)
     if given != (1, 2):
-        raise ValueError(f"echo(1, 2) gave {given!r}")
+        raise ValueError(f"echo(1, 2) returned {given!r}")

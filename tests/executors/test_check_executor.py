@@ -16,15 +16,15 @@ from tests.executors.pools import SOON
 BRIEF = 1.0
 """Seconds that are waited for what hangs."""
 
-RESULT = "a call gives back what the function returns for just these arguments"
+RESULT = "a call returns what the function returns for these arguments"
 ERROR = "a call raises what the function raises, with its type and arguments"
-TWO = "two calls at once each have an end of their own"
-SLOW = "a slow job is waited for, while the other tasks of the trio run go on"
-CANCEL = "a cancelled call comes back when the work has really ended, not earlier"
-OUTCOME = "a cancelled call lets trio.Cancelled out, or gives or raises what the function does"
+TWO = "of two calls at once, each ends by itself"
+SLOW = "a call waits for a slow job, while the other tasks of the trio run go on"
+CANCEL = "a cancelled call ends when the work has really ended, not earlier"
+OUTCOME = "a cancelled call raises trio.Cancelled, or returns or raises what the function does"
 UNBEGUN = "a call that was cancelled before its work began leaves no work behind"
-PICKLING = "what cannot be pickled works, or makes the call raise an Exception"
-AFTERWARDS = "an executor goes on to work after a call that failed or was cancelled"
+PICKLING = "an object that cannot be pickled works, or makes the call raise an Exception"
+AFTERWARDS = "an executor works after a call that failed or was cancelled"
 EXIT = "an interpreter that has used the executor exits by itself, and in time"
 
 NOT_PICKLED = StopsWorking(lambda fn, args: fn is _jobs.give_lock, "raises")
@@ -36,61 +36,61 @@ def slow_jobs_are_not_so_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BREACHES: list[tuple[Any, str, str]] = [
-    (broken.gives_text, RESULT, "it gave \"(None, 'second')\" for (None, 'second')"),
-    (broken.turns_arguments, RESULT, "it gave ('second', None) for (None, 'second')"),
+    (broken.gives_text, RESULT, "it returned \"(None, 'second')\" for (None, 'second')"),
+    (broken.turns_arguments, RESULT, "it returned ('second', None) for (None, 'second')"),
     (broken.raises_what_is_returned, RESULT, "give_error() raised JobError: ('given', 7)"),
     (
         broken.gives_none_for_errors,
         RESULT,
-        "it gave None for JobError('given', 7), which was returned",
+        "it returned None for a job that returned JobError('given', 7)",
     ),
     (
         broken.returns_what_is_raised,
         ERROR,
-        "it gave JobError('boom', 7) for JobError('boom', 7), which was raised",
+        "it returned JobError('boom', 7) for a job that raised JobError('boom', 7)",
     ),
     (
         broken.wraps_what_is_raised,
         ERROR,
-        "it raised RuntimeError: it failed for JobError('boom', 7)",
+        "it raised RuntimeError: it failed for a job that raised JobError('boom', 7)",
     ),
     (
         broken.loses_arguments_of_errors,
         ERROR,
-        "it raised JobError(\"('boom', 7)\") for JobError('boom', 7)",
+        "it raised JobError(\"('boom', 7)\") for a job that raised JobError('boom', 7)",
     ),
     (broken.never_begins, SLOW, "it waited for 1 s, and the job had not begun"),
     (broken.refuses_to_begin, SLOW, "it raised OSError: no room, and the job had not begun"),
     (
         broken.blocks_the_loop,
         SLOW,
-        "it held up all other tasks, one of which was to let the job go, before the job had ended",
+        "it blocked all other tasks, one of which releases the job, before the job had ended",
     ),
-    (broken.gives_up_on_slow_jobs, SLOW, "it gave None before the job had ended"),
-    (broken.never_comes_back, SLOW, "it has not come back 1 s after the job's end"),
-    (broken.gives_another_result, SLOW, "it gave 5 for 'the result of slow'"),
-    (EndsAllAtOnce(), TWO, "the second gave None when the first ended"),
-    (broken.abandons, CANCEL, "it let trio.Cancelled out while the job ran on"),
-    (broken.abandons_at_the_end, CANCEL, "it let trio.Cancelled out while the job ran on"),
-    (broken.hangs_when_cancelled, CANCEL, "it has not come back 1 s after the job's end"),
-    (broken.gives_none_when_cancelled, OUTCOME, "it gave None"),
+    (broken.gives_up_on_slow_jobs, SLOW, "it returned None before the job had ended"),
+    (broken.never_comes_back, SLOW, "it has not ended 1 s after the job's end"),
+    (broken.gives_another_result, SLOW, "it returned 5 for 'the result of slow'"),
+    (EndsAllAtOnce(), TWO, "the second returned None when the first ended"),
+    (broken.abandons, CANCEL, "it raised trio.Cancelled while the job ran on"),
+    (broken.abandons_at_the_end, CANCEL, "it raised trio.Cancelled while the job ran on"),
+    (broken.hangs_when_cancelled, CANCEL, "it has not ended 1 s after the job's end"),
+    (broken.gives_none_when_cancelled, OUTCOME, "it returned None"),
     (broken.fails_when_cancelled, OUTCOME, "it raised OSError: it was interrupted"),
     (
         broken.starts_what_was_cancelled,
         UNBEGUN,
-        "it let trio.Cancelled out, and the job ran after that",
+        "it raised trio.Cancelled, and the job ran after that",
     ),
-    (broken.hangs_on_locks, PICKLING, "give_lock() has not come back after 1 s"),
+    (broken.hangs_on_locks, PICKLING, "give_lock() has not returned after 1 s"),
     (broken.raises_no_exception_for_locks, PICKLING, "it raised RealError"),
     (
         StopsWorking(lambda fn, args: fn is _jobs.fail, "hangs"),
         AFTERWARDS,
-        "echo() has not come back after 1 s",
+        "echo() has not returned after 1 s",
     ),
     (
         StopsWorking(lambda fn, args: "cancelled" in args, "gives None"),
         AFTERWARDS,
-        "the next call gave None for ('still',)",
+        "the next call returned None for ('still',)",
     ),
     (NOT_PICKLED, AFTERWARDS, "echo() raised OSError: it is broken"),
 ]
@@ -109,7 +109,7 @@ async def test_an_executor_that_breaks_a_rule_is_told_which(
     executor: Any, rule: str, how: str
 ) -> None:
     place = f"{in_thread.__module__}:in_thread"
-    patience = BRIEF if "1 s" in how or "held up" in how else SOON
+    patience = BRIEF if "1 s" in how or "blocked" in how else SOON
     with pytest.raises(AssertionError) as caught:
         await check_executor(executor, importable=place, patience=patience)
     assert str(caught.value) == f"the executor breaks the rule that {rule}: {how}"
@@ -129,7 +129,7 @@ async def test_an_interpreter_that_fails_is_found_out() -> None:
         await check_executor(broken.is_wrong_elsewhere)
     start = f"the executor breaks the rule that {EXIT}: it ended with status 1 and said 'Traceback"
     assert str(caught.value).startswith(start)
-    assert "ValueError: echo(1, 2) gave None" in str(caught.value)
+    assert "ValueError: echo(1, 2) returned None" in str(caught.value)
 
 
 async def test_ctrl_c_is_no_breach() -> None:
@@ -155,7 +155,7 @@ def test_the_program_uses_the_executor_that_it_is_told(monkeypatch: pytest.Monke
 
 
 async def test_the_program_fails_if_the_result_is_wrong() -> None:
-    with pytest.raises(ValueError, match=r"^echo\(1, 2\) gave '\(1, 2\)'$"):
+    with pytest.raises(ValueError, match=r"^echo\(1, 2\) returned '\(1, 2\)'$"):
         await _jobs.use(f"{broken.__name__}:gives_text")
 
 
@@ -184,9 +184,9 @@ async def test_an_executor_without_a_place_of_its_own_must_be_given_one(executor
     """So that no check is left out in silence."""
     with pytest.raises(
         ValueError,
-        match=r"^a new interpreter must find the executor, to see whether it exits, and .* is not "
-        r"it: pass importable='package\.module:attribute', which may be an async function that "
-        r"calls your executor$",
+        match=r"^check_executor\(\) also uses the executor in a new interpreter, which does not "
+        r"find it at .*: pass importable='package\.module:attribute', for example of an async "
+        r"function that calls your executor$",
     ):
         await check_executor(executor)
 
