@@ -253,6 +253,7 @@ def signature_of(
         arguments = arguments_of(thing)
     # The type of a lock is a function whose own name differs.
     arguments = str(arguments or "").replace("_thread.allocate_lock", "threading.Lock")
+    arguments = arguments.replace(", **unknown: Never", "")  # there for an error that names a cure
     return arguments.replace("random_module.", "random."), returned
 
 

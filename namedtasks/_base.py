@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast, final
 from weakref import WeakSet
 
 from namedtasks._decisions import Conflict, Effects, IfBusy, Overlapping, StartAction, refusal
@@ -185,16 +185,56 @@ class Waits(Generic[RunT, QueueT]):
 def waits_for_its_map(verb: str) -> RuntimeError:
     """Return the error of a wait for the whole map inside one of its tasks."""
     return RuntimeError(
-        f"{verb} from inside a task of the same map would wait for itself: "
-        "call it from outside, or wait for the handles that are meant"
+        f"inside a task of the same map, {verb} would wait for the task itself: "
+        "call it outside the tasks of the map, or wait for single runs"
     )
 
 
 def waits_for_its_run(run: Run, verb: str) -> RuntimeError:
     """Return the error of a wait for *run* inside it."""
     return RuntimeError(
-        f"{verb} from inside task {safe_repr(run.name)} would wait for itself: call it from outside"
+        f"inside task {safe_repr(run.name)}, {verb} would wait for the task itself: "
+        "call it outside the task"
     )
+
+
+# Opening
+
+
+class MapBlock:
+    """The ``async with`` block of a map, with an error for each other way to use it.
+
+    Args:
+        opener: The call that returns the block, for the errors.
+    """
+
+    def __init__(self, opener: str) -> None:
+        self._opener: str = opener
+
+    @property
+    def _cure(self) -> str:
+        return f"write 'async with {self._opener} as tasks:'"
+
+    def __repr__(self) -> str:
+        return f"<{self._opener}: {self._cure}>"
+
+    if not TYPE_CHECKING:  # pragma: no branch - type checkers then know all attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):  # copy.copy(), for example, looks for methods of that kind
+                raise AttributeError(name)
+            raise AttributeError(
+                f"{self._opener} does not return the map itself: {self._cure}, then use "
+                f"tasks.{name}"
+            )
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(f"{self._opener} cannot be awaited: {self._cure}")
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(f"{self._opener} needs 'async with', not 'with': {self._cure}")
+
+    def __exit__(self, *_: object) -> None: ...  # never called, but 'with' looks for it first
 
 
 # Acting

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from contextvars import ContextVar
 from typing import Protocol, final
 
+from namedtasks._validation import REQUIRED, not_called, reports_missing
 from namedtasks._version import publish
 
 
@@ -57,7 +58,10 @@ class CurrentRun:
 
     __slots__ = ("_run",)
 
+    @reports_missing
     def __init__(self, run: _Run) -> None:
+        if run is REQUIRED:
+            raise not_called("CurrentRun", "call namedtasks.current_run() inside a task")
         self._run = run
 
     @property

@@ -96,5 +96,6 @@ class EntryQueue:
 def affinity_error(cure: str) -> RuntimeError:
     """Return the error of a verb that is called outside the event loop run of its map."""
     return RuntimeError(
-        f"a task map is used only in the event loop run that opened it: from elsewhere {cure}"
+        "a task map may be used only in the event loop run that opened it: from another thread "
+        f"{cure}; in another run open a new map"
     )

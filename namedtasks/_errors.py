@@ -309,7 +309,7 @@ class ClosedError(RefusedError, RuntimeError):
     def __str__(self) -> str:
         if self.args[2]:
             may_not = "" if self.name is None else f"{self._task} may not start: "
-            return f"{may_not}the map was opened in the parent process"
+            return f"{may_not}the map was opened in the parent process; open a new one"
         return f"{self._task} may not start: the map is closed; open a new one"
 
 

@@ -432,7 +432,7 @@ class EventBus:
     """
 
     def __init__(self, instruments: Iterable[Instrument]) -> None:
-        given = tuple(instruments)
+        given = _check_instruments(instruments)
         for instrument in given:
             check_instrument(instrument)
         self.listeners: dict[str, tuple[Instrument, ...]] = {}
@@ -538,6 +538,21 @@ class EventBus:
         self._delivering = Lock()
 
 
+def _check_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, ...]:
+    """Return *instruments* as a tuple.
+
+    Raises:
+        TypeError: it is not iterable: a single instrument, or None.
+    """
+    try:
+        return tuple(instruments)
+    except TypeError:
+        raise TypeError(
+            f"instruments must be a list of instruments, not {safe_repr(instruments)}: "
+            "write instruments=[...], or instruments=() for none"
+        ) from None
+
+
 def check_instrument(instrument: object) -> None:
     """Raise if *instrument* cannot be one.
 
@@ -545,7 +560,10 @@ def check_instrument(instrument: object) -> None:
         TypeError: it is no `Instrument`, or one of its methods is async.
     """
     if not isinstance(instrument, Instrument):
-        raise TypeError(f"an instrument must be an Instrument, not {safe_repr(instrument)}")
+        cure = ""
+        if inspect.isclass(instrument) and issubclass(instrument, Instrument):
+            cure = f": write {instrument.__name__}()"
+        raise TypeError(f"an instrument must be an Instrument, not {safe_repr(instrument)}{cure}")
     for hook in EVENTS:
         if inspect.iscoroutinefunction(getattr(instrument, hook)):
             raise TypeError(

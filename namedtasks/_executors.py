@@ -121,24 +121,29 @@ def _lost_a_worker(pool: Executor, future: Future[Any]) -> bool:
     return isinstance(error, BrokenExecutor) and bool(getattr(pool, "_broken", True))
 
 
-def check_pool(value: object) -> None:
+def check_pool(value: object, what: str = "executor") -> None:
     """Check that *value* can be a pool, or a function that returns one.
+
+    Args:
+        value: The value.
+        what: The argument that it was passed as, for the message.
 
     Raises:
         TypeError: it cannot.
     """
     if isinstance(value, type):
         raise TypeError(
-            f"a pool or a function that gives one is needed, and {value.__name__} is a class, "
-            f"which would make a new pool for each job: make one pool, {value.__name__}(...)"
+            f"{what} must be a pool or a function that returns one, and {value.__name__} is a "
+            f"class, which would make a new pool for each job: pass one pool, {value.__name__}(...)"
         )
     if inspect.iscoroutinefunction(value):
         raise TypeError(
-            f"the function that gives the pool must be a plain one, and {safe_repr(value)} is async"
+            f"{what} must be a pool or a plain function that returns one, and {safe_repr(value)} "
+            "is async"
         )
     if not isinstance(value, Executor) and not callable(value):
         raise TypeError(
-            "a concurrent.futures.Executor or a function that gives one is needed, not "
+            f"{what} must be a concurrent.futures.Executor or a function that returns one, not "
             f"{safe_repr(value)} (Dask: client.get_executor(); loky: get_reusable_executor)"
         )
 
@@ -163,8 +168,8 @@ def pool_of(pool: PoolOrFactory) -> Executor:
     if isinstance(made, Executor):
         return made
     raise TypeError(
-        "the function that gives the pool must give a concurrent.futures.Executor, and "
-        f"{safe_repr(pool)} gave {safe_repr(made)}"
+        "the function for the pool must return a concurrent.futures.Executor, and "
+        f"{safe_repr(pool)} returned {safe_repr(made)}"
     )
 
 

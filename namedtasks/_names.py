@@ -72,11 +72,14 @@ def is_tuple(name: Hashable) -> TypeGuard[Tuple]:
 
 
 def check_name(name: Hashable) -> None:
-    """Raise an error if *name* is ANY, or has too many fields for it.
+    """Raise an error if *name* is None or ANY, or has too many fields for ANY.
 
     Raises:
+        TypeError: *name* is None.
         ValueError: *name* is ANY itself, or has ANY among more than four fields.
     """
+    if name is None:
+        raise TypeError("a task's name must not be None: use any other hashable, such as a str")
     if name is ANY:
         raise ValueError(
             "namedtasks.ANY is no name: it stands for a field of a tuple, as in ('vol-1', ANY)"
@@ -94,7 +97,7 @@ def check_start(name: Hashable, operation: str | None) -> None:
     Call it outside all locks: the message contains the repr of the name.
 
     Raises:
-        TypeError: *name* cannot be hashed, or *operation* is no text.
+        TypeError: *name* is None or cannot be hashed, or *operation* is not a str.
         ValueError: *name* is ANY itself, or has ANY among more than four fields.
     """
     if type(name) is not str or operation is not None:

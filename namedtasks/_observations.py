@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, final
 
 from namedtasks._names import OverlapIndex, Tuple, has_any, is_tuple, names_overlap
 from namedtasks._state import read_shared
-from namedtasks._validation import safe_repr
+from namedtasks._validation import REQUIRED, not_called, reports_missing, safe_repr
 from namedtasks._version import publish
 
 
@@ -65,7 +65,10 @@ class Observation:
 
     __slots__ = ("__weakref__", "_close", "_mark")
 
+    @reports_missing
     def __init__(self, mark: Mark, close: Callable[[Mark], object]) -> None:
+        if mark is REQUIRED:
+            raise not_called("Observation", "write 'with tasks.observe() as look:'")
         self._mark = mark
         self._close = close
 

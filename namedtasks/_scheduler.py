@@ -87,6 +87,7 @@ from namedtasks._validation import (
     check_number,
     check_policy,
     check_whole,
+    keyword_error,
 )
 
 RunT = TypeVar("RunT", bound=Run)
@@ -385,10 +386,7 @@ class Scheduler(Generic[RunT]):
         """
         unknown = keywords.keys() - StartKeywords.__annotations__
         if unknown:
-            raise TypeError(
-                f"{verb}() got an unexpected keyword argument {min(unknown)!r}: "
-                "pass keyword arguments for the function with functools.partial"
-            )
+            raise keyword_error(verb, unknown)
         backoff, since = keywords.get("backoff", MAP_POLICY), keywords.get("since")
         return self.check_options(backoff, since, keywords.get("retry", False))
 
@@ -405,7 +403,7 @@ class Scheduler(Generic[RunT]):
         if isinstance(backoff, str) and backoff == MAP_POLICY:
             backoff = MAP_POLICY
         else:
-            check_policy(backoff)
+            check_policy(backoff, "'map', ")
         mark = None if since is None else check_observation(since, self.ends)
         check_flag("retry", retry)
         if retry and (self._policy if backoff is MAP_POLICY else backoff) is None:

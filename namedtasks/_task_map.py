@@ -31,7 +31,7 @@ from namedtasks._state import (
     State,
     TaskMapStatistics,
 )
-from namedtasks._validation import check_reason, safe_repr
+from namedtasks._validation import check_callable, check_reason, safe_repr
 
 HandleT = TypeVar("HandleT")
 
@@ -101,9 +101,9 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
         Changes nothing, and emits no event. Not a checkpoint.
 
         Raises:
-            TypeError: *name* cannot be hashed, or *operation* is no text.
-            ValueError: `namedtasks.ANY` stands where it means nothing, or *since* is
-                closed, or of another map.
+            TypeError: *name* is None or cannot be hashed, or *operation* is not a str.
+            ValueError: *name* is `namedtasks.ANY` itself or has ANY among more than four
+                fields, or *since* is closed or an observation of another map.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -322,7 +322,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
             The number of names that were cancelled.
 
         Raises:
-            TypeError: *reason* is no text.
+            TypeError: *predicate* cannot be called, or *reason* is not a str.
             RuntimeError: as `cancel`.
 
         Example:
@@ -332,6 +332,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
             1
         """
         check_reason(reason)
+        check_callable("predicate", predicate)
         names = [name for name in all_names(self._backend) if predicate(name)]
         verb = partial(cancel_names, self._backend, names, reason)
         return self._backend.call_or_postpone(verb, len(names))

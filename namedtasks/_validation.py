@@ -10,10 +10,12 @@ import functools
 import inspect
 import math
 import types
-from collections.abc import Callable, Coroutine, Hashable, Set as AbstractSet
-from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Set as AbstractSet
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
 
 from namedtasks._logging import log_error
+
+FnT = TypeVar("FnT", bound=Callable[..., object])
 
 Body: TypeAlias = Coroutine[Any, Any, Any]
 """The coroutine that an async function returns."""
@@ -182,8 +184,8 @@ def check_hashable(name: object, operation: object) -> None:
         hash(name)
     except TypeError as error:
         raise TypeError(
-            f"a task's name must be hashable, and {type(name).__name__} is not: {safe_repr(name)}; "
-            "use a str, a tuple or a frozen class"
+            f"a task's name must be hashable, and {safe_repr(name)} is not ({safe_str(error)}): "
+            "use a str, or a tuple or frozen class of hashable values"
         ) from error
 
 
@@ -196,31 +198,112 @@ def check_callable(what: str, value: object) -> None:
 def check_executor(value: object) -> None:
     """Raise `TypeError` if *value* is neither callable nor None."""
     if value is not None and not callable(value):
+        is_pool = callable(getattr(value, "submit", None))
+        cure = ": use namedtasks.executors.from_pool(pool)" if is_pool else ""
         raise TypeError(
             "executor must be an async callable such as trio.to_thread.run_sync, "
-            f"not {safe_repr(value)}"
+            f"not {safe_repr(value)}{cure}"
         )
 
 
-def check_policy(value: object) -> None:
-    """Raise `TypeError` if *value* is neither a backoff policy nor None."""
-    is_class = isinstance(value, type)
-    if value is not None and (is_class or not callable(getattr(value, "delay", None))):
+def check_policy(value: object, also: str = "") -> None:
+    """Raise `TypeError` if *value* is neither a backoff policy nor None.
+
+    Args:
+        value: The value.
+        also: Another value that is allowed, for the message.
+    """
+    has_delay = callable(getattr(value, "delay", None))
+    if value is not None and (isinstance(value, type) or not has_delay):
+        cure = f": write {value.__name__}()" if isinstance(value, type) and has_delay else ""
         raise TypeError(
-            f"backoff must be a Backoff, None, or have a method delay(), not {safe_repr(value)}"
+            f"backoff must be {also}a Backoff, None or an object with a method delay(), "
+            f"not {safe_repr(value)}{cure}"
         )
+
+
+_TAKE_EXECUTOR = ("run_in_executor", "start_thread_soon", "submit")
+"""The methods that start a function in an executor."""
+
+
+def keyword_error(verb: str, unknown: Iterable[str]) -> TypeError:
+    """Return the error for keyword arguments that the method *verb* does not take."""
+    name = min(unknown)
+    executor = "executor, " if verb in _TAKE_EXECUTOR else ""
+    return TypeError(
+        f"{verb}() got an unexpected keyword argument {name!r} (it takes {executor}if_busy, "
+        "timeout, operation, backoff, since and retry): to pass it to the function, use "
+        f"functools.partial(fn, {name}=...)"
+    )
+
+
+# Arguments that are missing
+
+
+class _Required:
+    """The type of `REQUIRED`."""
+
+    def __repr__(self) -> str:
+        return "<required>"
+
+
+REQUIRED: Any = _Required()
+"""The default of a required argument whose absence has an error of its own, with the cure."""
+
+
+def reports_missing(init: FnT) -> FnT:
+    """Make `REQUIRED` the default of all parameters of *init*, the ``__init__`` of a class.
+
+    Type checkers do not know of it: to them the parameters have no default.
+    """
+    function: Any = init
+    function.__defaults__ = (REQUIRED,) * (function.__code__.co_argcount - 1)
+    return init
+
+
+def not_called(name: str, cure: str) -> TypeError:
+    """Return the error for a call of a class that only this package can call."""
+    return TypeError(f"namedtasks.{name} cannot be called directly: {cure}")
 
 
 # Functions and their results
 
 
-def check_plain_fn(verb: str, fn: object, cure: str) -> None:
+def _wrong_function(
+    start: str, kind: str, name: object, fn: object, cure: str | None = None
+) -> TypeError:
+    """Return the error for *fn*, which cannot be called; a coroutine in its place is closed.
+
+    Args:
+        start: The method that was given *fn*, for example ``submit``.
+        kind: The kind of function that it takes, for example ``a plain``.
+        name: The argument before *fn*.
+        fn: The argument.
+        cure: What to do with an async function; by default, not to call it.
+    """
+    right = f"{start}(name, fn, arg)"
+    for given, wrong in ((fn, f"{start}(name, fn(arg))"), (name, f"{start}(fn(arg))")):
+        if is_coroutine(given):
+            close_unbegun(given, lambda: f"a wrong call of {start}()")
+            return TypeError(
+                f"{start}() takes {kind} function and its arguments, not a coroutine: "
+                + (cure or f"write {right}, not {wrong}")
+            )
+    takes = f"{start}() takes a name and then {kind} function"
+    if fn is REQUIRED:
+        return TypeError(f"{takes}: write {right}")
+    wrong = "" if callable(name) else f", not {start}(name, fn(arg))"
+    return TypeError(f"{takes}, but {safe_repr(fn)} cannot be called: write {right}{wrong}")
+
+
+def check_plain_fn(verb: str, fn: object, cure: str, name: object = None) -> None:
     """Raise `TypeError` if *fn* cannot be called, or is async, also inside `functools.partial`.
 
     Args:
         verb: The method that was given *fn*, for example ``submit()``.
         fn: The function, which should be a plain one.
         cure: What to do with an async function, for the message.
+        name: The task's name, for the message.
     """
     if type(fn) is types.FunctionType:
         if not fn.__code__.co_flags & _ASYNC and not fn.__dict__:
@@ -228,9 +311,7 @@ def check_plain_fn(verb: str, fn: object, cure: str) -> None:
     elif type(fn) is type or type(fn) is types.BuiltinFunctionType:
         return
     if not callable(fn):
-        if is_coroutine(fn):
-            fn.close()
-        raise TypeError(f"{verb} takes a plain function, not {safe_repr(fn)}")
+        raise _wrong_function(verb.removesuffix("()"), "a plain", name, fn, cure)
     inner: object = fn
     while isinstance(inner, functools.partial):
         inner = cast("functools.partial[object]", inner).func
@@ -294,17 +375,13 @@ def plain_result(verb: str, fn: object, value: object, cure: str) -> object:
         del error  # no cycle through its traceback
 
 
-def check_async_fn(words: Words, async_fn: object) -> None:
-    """Raise `TypeError` if *async_fn* cannot be called; a coroutine in its place is closed."""
-    if callable(async_fn):
-        return
-    if is_coroutine(async_fn):
-        async_fn.close()
-        raise TypeError(
-            f"{words.start}() takes an async function and its arguments, not a coroutine: "
-            f"write {words.start}(name, fn, arg), not {words.start}(name, fn(arg))"
-        )
-    raise TypeError(f"{words.start}() takes an async function, not {safe_repr(async_fn)}")
+def check_async_fn(words: Words, async_fn: object, name: object) -> None:
+    """Raise `TypeError` if *async_fn* cannot be called; a coroutine in its place is closed.
+
+    The *name* of the task is for the message.
+    """
+    if not callable(async_fn):
+        raise _wrong_function(words.start, "an async", name, async_fn)
 
 
 def check_body(words: Words, async_fn: Callable[..., object], body: object) -> Body:
@@ -315,10 +392,14 @@ def check_body(words: Words, async_fn: Callable[..., object], body: object) -> B
         mistake = "is an async generator: it must not yield"
     elif _is_generator_based(body):
         mistake = (
-            "gives generator-based coroutines (types.coroutine): await it in an async function"
+            "returns generator-based coroutines (types.coroutine): await it in an async function"
+        )
+    elif inspect.isawaitable(body):
+        mistake = (
+            f"returned {safe_repr(body)}, which is no coroutine: await it in an async function"
         )
     else:
-        mistake = f"gave {safe_repr(body)}; for a plain function use {words.start_plain}()"
+        mistake = f"returned {safe_repr(body)}: for a plain function use {words.start_plain}()"
     raise TypeError(f"{words.start}() takes an async function, and {safe_repr(async_fn)} {mistake}")
 
 

@@ -68,7 +68,7 @@ def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[A
 
     .. versionadded:: 0.1
     """
-    _executors.check_pool(pool)
+    _executors.check_pool(pool, "pool")
     return partial(_run_in_pool, pool)
 
 

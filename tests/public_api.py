@@ -42,7 +42,7 @@ PAGE = pathlib.Path(__file__).with_name("public_api.txt")
 WIDTH = 92
 """Of a line: a signature that is longer has a line for each parameter."""
 
-MADE_BY_US = {"CurrentRun", "TaskFuture", "TaskHandle", "TaskMap"}
+MADE_BY_US = {"CurrentRun", "Observation", "TaskFuture", "TaskHandle", "TaskMap"}
 """Users get objects of these, and never make one: their ``__init__`` is no promise."""
 
 OPERATORS = {

@@ -854,12 +854,12 @@ def test_the_queue_of_a_name_goes_when_its_last_waiter_has_left() -> None:
 
 def test_a_wait_that_would_wait_for_itself_says_so_and_names_the_cure() -> None:
     assert str(waits_for_its_map("wait_idle()")) == (
-        "wait_idle() from inside a task of the same map would wait for itself: "
-        "call it from outside, or wait for the handles that are meant"
+        "inside a task of the same map, wait_idle() would wait for the task itself: "
+        "call it outside the tasks of the map, or wait for single runs"
     )
     run = PlainBackend().start(("v", 1))
     assert str(waits_for_its_run(run, "result()")) == (
-        "result() from inside task ('v', 1) would wait for itself: call it from outside"
+        "inside task ('v', 1), result() would wait for the task itself: call it outside the task"
     )
 
 
@@ -945,8 +945,8 @@ def test_check_returns_what_a_start_would_raise_now() -> None:
             ["vol"],
             None,
             TypeError(
-                "a task's name must be hashable, and list is not: ['vol']; "
-                "use a str, a tuple or a frozen class"
+                "a task's name must be hashable, and ['vol'] is not (unhashable type: 'list'): "
+                "use a str, or a tuple or frozen class of hashable values"
             ),
         ),
         ("a", 5, TypeError("operation must be a str or None, not 5")),

@@ -193,5 +193,6 @@ def test_a_start_is_made_in_the_context_of_its_caller(loop: Loop, entries: Entry
 
 def test_the_error_of_a_call_outside_the_loop_names_the_cure() -> None:
     assert str(affinity_error("call post()")) == (
-        "a task map is used only in the event loop run that opened it: from elsewhere call post()"
+        "a task map may be used only in the event loop run that opened it: from another thread "
+        "call post(); in another run open a new map"
     )

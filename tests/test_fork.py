@@ -95,7 +95,7 @@ def said_by(program: str) -> list[str]:
 
 def is_closed(text: str) -> bool:
     return text.startswith("ClosedError: ") and text.endswith(
-        "the map was opened in the parent process"
+        "the map was opened in the parent process; open a new one"
     )
 
 

@@ -798,8 +798,9 @@ async def test_the_options_of_a_start_are_checked(stage: Stage) -> None:
     with pytest.raises(TypeError, match=r"^backoff "):
         stage.attempt("a", backoff=word)
     message = (
-        rf"^{stage.start_method}\(\) got an unexpected keyword argument 'colour': "
-        r"pass keyword arguments for the function with functools\.partial$"
+        rf"^{stage.start_method}\(\) got an unexpected keyword argument 'colour' \(it takes "
+        r"(executor, )?if_busy, timeout, operation, backoff, since and retry\): "
+        r"to pass it to the function, use functools\.partial\(fn, colour=\.\.\.\)$"
     )
     with pytest.raises(TypeError, match=message):
         stage.attempt("a", size=1, colour="red")

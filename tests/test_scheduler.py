@@ -1409,7 +1409,7 @@ def test_a_scheduler_without_settings_has_no_limit_and_the_retention_of_its_poli
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("backoff", 1, "backoff must be a Backoff, None, or have a method delay(), not 1"),
+        ("backoff", 1, "backoff must be a Backoff, None or an object with a method delay(), not 1"),
         ("random", 1, "random must be callable, not 1"),
         ("retention", "x", "retention must be a number, not 'x'"),
         ("limit", "x", "limit must be a whole number or None, not 'x'"),

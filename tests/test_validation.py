@@ -13,6 +13,7 @@ import pytest
 
 from namedtasks import _validation
 from namedtasks._validation import (
+    REQUIRED,
     Words,
     begin_tb_at,
     check_async_fn,
@@ -223,8 +224,8 @@ class NoDelay:
         (lambda: check_hashable("a", 1), "operation must be a str or None, not 1"),
         (
             lambda: check_hashable(["vol"], None),
-            "a task's name must be hashable, and list is not: ['vol']; "
-            "use a str, a tuple or a frozen class",
+            "a task's name must be hashable, and ['vol'] is not (unhashable type: 'list'): "
+            "use a str, or a tuple or frozen class of hashable values",
         ),
         (lambda: check_callable("random", 5), "random must be callable, not 5"),
         (
@@ -233,15 +234,16 @@ class NoDelay:
         ),
         (
             lambda: check_policy(Odd()),
-            "backoff must be a Backoff, None, or have a method delay(), not Odd",
+            "backoff must be a Backoff, None or an object with a method delay(), not Odd",
         ),
         (
             lambda: check_policy(NoDelay()),
-            "backoff must be a Backoff, None, or have a method delay(), not NoDelay",
+            "backoff must be a Backoff, None or an object with a method delay(), not NoDelay",
         ),
         (
             lambda: check_policy(Policy),
-            f"backoff must be a Backoff, None, or have a method delay(), not {Policy!r}",
+            f"backoff must be a Backoff, None or an object with a method delay(), not {Policy!r}: "
+            "write Policy()",
         ),
         (lambda: check_reason(5), "reason must be a str or None, not 5"),
     ],
@@ -415,15 +417,21 @@ def test_a_callable_that_is_marked_as_async_is_refused() -> None:
 
 
 def test_what_cannot_be_called_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"^submit\(\) takes a plain function, not 5$"):
+    with pytest.raises(TypeError) as raised:
         check_plain_fn("submit()", 5, "use a TaskMap")
+    assert str(raised.value) == (
+        "submit() takes a name and then a plain function, but 5 cannot be called: "
+        "write submit(name, fn, arg), not submit(name, fn(arg))"
+    )
 
 
 def test_a_coroutine_in_place_of_a_plain_function_is_closed() -> None:
     body = asynchronous()
     with pytest.raises(TypeError) as raised:
         check_plain_fn("submit()", body, "use a TaskMap")
-    assert str(raised.value) == f"submit() takes a plain function, not {body!r}"
+    assert str(raised.value) == (
+        "submit() takes a plain function and its arguments, not a coroutine: use a TaskMap"
+    )
     assert inspect.getcoroutinestate(body) == inspect.CORO_CLOSED
 
 
@@ -507,6 +515,13 @@ class Own(Coroutine[Any, Any, Any]):
     def __await__(self) -> Any: ...
 
 
+class Awaitable_:
+    def __await__(self) -> Any: ...
+
+    def __repr__(self) -> str:
+        return "Awaitable_"
+
+
 class OddFn:
     def __call__(self) -> None: ...
 
@@ -557,13 +572,18 @@ def test_a_body_that_is_a_coroutine_is_given_back() -> None:
         ),
         (
             5,
-            "start_soon() takes an async function, and OddFn gave 5; "
+            "start_soon() takes an async function, and OddFn returned 5: "
             "for a plain function use start_thread_soon()",
         ),
         (
             one_step(),
-            "start_soon() takes an async function, and OddFn gives generator-based coroutines "
+            "start_soon() takes an async function, and OddFn returns generator-based coroutines "
             "(types.coroutine): await it in an async function",
+        ),
+        (
+            Awaitable_(),
+            "start_soon() takes an async function, and OddFn returned Awaitable_, which is no "
+            "coroutine: await it in an async function",
         ),
     ],
 )
@@ -574,19 +594,61 @@ def test_a_body_of_another_kind_is_refused_with_the_cure(body: object, message: 
 
 
 def test_an_async_function_need_only_be_callable() -> None:
-    check_async_fn(WORDS, asynchronous)
-    check_async_fn(WORDS, OddFn())
+    check_async_fn(WORDS, asynchronous, "a")
+    check_async_fn(WORDS, OddFn(), "a")
 
 
 def test_what_cannot_be_called_is_no_async_function() -> None:
-    with pytest.raises(TypeError, match=r"^start_soon\(\) takes an async function, not 5$"):
-        check_async_fn(WORDS, 5)
+    with pytest.raises(TypeError) as raised:
+        check_async_fn(WORDS, 5, "a")
+    assert str(raised.value) == (
+        "start_soon() takes a name and then an async function, but 5 cannot be called: "
+        "write start_soon(name, fn, arg), not start_soon(name, fn(arg))"
+    )
+
+
+def test_a_function_in_the_place_of_the_name_is_told_so() -> None:
+    """The name was forgotten, or comes second."""
+    checks: list[Callable[[], object]] = [
+        lambda: check_async_fn(Words("post", ""), "a", asynchronous),
+        lambda: check_plain_fn("post()", "a", "", asynchronous),
+    ]
+    for check in checks:
+        with pytest.raises(
+            TypeError,
+            match=r"^post\(\) takes a name and then an? (async|plain) function, "
+            r"but 'a' cannot be called: write post\(name, fn, arg\)$",
+        ):
+            check()
+
+
+def test_a_function_that_is_not_there_is_told_so() -> None:
+    for name in ("a", asynchronous, REQUIRED):
+        with pytest.raises(
+            TypeError,
+            match=r"^start_soon\(\) takes a name and then an async function: "
+            r"write start_soon\(name, fn, arg\)$",
+        ):
+            check_async_fn(WORDS, REQUIRED, name)
+    assert repr(REQUIRED) == "<required>"
+
+
+@pytest.mark.parametrize("fn", [REQUIRED, "a"])
+def test_a_coroutine_in_the_place_of_the_name_is_closed(fn: object) -> None:
+    body = asynchronous()
+    with pytest.raises(TypeError) as raised:
+        check_async_fn(WORDS, fn, body)
+    assert str(raised.value) == (
+        "start_soon() takes an async function and its arguments, not a coroutine: "
+        "write start_soon(name, fn, arg), not start_soon(fn(arg))"
+    )
+    assert inspect.getcoroutinestate(body) == inspect.CORO_CLOSED
 
 
 def test_a_coroutine_in_place_of_a_function_is_closed_and_the_cure_is_told() -> None:
     body = Own()
     with pytest.raises(TypeError) as raised:
-        check_async_fn(WORDS, body)
+        check_async_fn(WORDS, body, "a")
     assert str(raised.value) == (
         "start_soon() takes an async function and its arguments, not a coroutine: "
         "write start_soon(name, fn, arg), not start_soon(name, fn(arg))"

@@ -202,7 +202,7 @@ class JoinedFuture(asyncio.Future[Any]):
             refuse_inside_run(run, "await of its own future")
             holder = run.backend.scheduler.holder_before(run)
             if holder is not None:
-                refuse_inside_run(holder, "await of what is queued behind it")
+                refuse_inside_run(holder, "await of a run that is queued behind it")
         return super().__await__()
 
 
@@ -341,7 +341,7 @@ class AsyncioBackend:
             RuntimeError: it is.
         """
         if running_loop() is not self.loop and not self.scheduler.forked:
-            raise affinity_error("call post(), or loop.call_soon_threadsafe()")
+            raise affinity_error("call post() or loop.call_soon_threadsafe()")
 
     def call(self, verb: Callable[[], T]) -> T:
         """Call *verb*, if the caller is in the event loop of the map."""
@@ -782,13 +782,17 @@ def _is_ending(run: AsyncioRun) -> bool:
     return run.done and run.task is not None and not run.task.done()
 
 
+_OPENER = "namedtasks.asyncio.open_task_map()"
+
+
 @final
-class Block:
+class Block(base.MapBlock):
     """The ``async with`` block of a map: `asyncio.TaskGroup` is its model."""
 
     def __init__(
         self, scheduler: Scheduler[AsyncioRun], make_map: Callable[[AsyncioBackend], Any]
     ) -> None:
+        super().__init__(_OPENER)
         self._scheduler = scheduler
         self._make_map = make_map
         self._backend: AsyncioBackend | None = None
@@ -796,12 +800,12 @@ class Block:
     async def __aenter__(self) -> Any:
         if self._backend is not None:
             raise RuntimeError("a task map can be opened only once: call open_task_map() again")
-        task = asyncio.current_task()
+        task = None if running_loop() is None else asyncio.current_task()
         if task is None:
-            raise RuntimeError("a task map is opened inside of an asyncio task, as a TaskGroup is")
+            raise _not_in_asyncio()
         if is_sigint_deferred(signal.getsignal(signal.SIGINT)):
             warnings.warn(
-                "a ThreadTaskMap's block around asyncio.run() takes Ctrl-C away from asyncio: "
+                "a ThreadTaskMap's block around asyncio.run() keeps asyncio from handling Ctrl-C: "
                 "open the ThreadTaskMap inside asyncio.run()",
                 RuntimeWarning,
                 stacklevel=2,
@@ -834,6 +838,19 @@ class Block:
                 raise_combined(left, exc)
         finally:
             del exc
+
+
+def _not_in_asyncio() -> RuntimeError:
+    """Return the error for a map that is opened outside an asyncio Task."""
+    trio: Any = sys.modules.get("trio")  # not imported for this
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return RuntimeError(
+            f"{_OPENER} opens a map for asyncio, and this code runs in trio: "
+            "use namedtasks.open_task_map()"
+        )
+    return RuntimeError(
+        f"{_OPENER} opens a map for asyncio: use it inside a Task, for example in asyncio.run()"
+    )
 
 
 # Functions in threads and pools

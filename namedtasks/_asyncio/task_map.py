@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from inspect import CO_COROUTINE
 from types import FunctionType
-from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack, cast, final, overload
+from typing import Any, Literal, Never, TypeVar, TypeVarTuple, Unpack, cast, final, overload
 
 import namedtasks._validation as checks
 from namedtasks._asyncio.backend import (
@@ -41,7 +41,9 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 WORDS = checks.Words("create_task", "run_in_executor")
-"""The two verbs, for the errors about their functions."""
+"""The two methods that start a run, for the errors about their functions."""
+
+_POST_WORDS = checks.Words("post", "run_in_executor")
 
 
 @final
@@ -68,7 +70,12 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
 
     _backend: AsyncioBackend  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, backend: AsyncioBackend, executor: PoolOrFactory | None) -> None:
+    @checks.reports_missing
+    def __init__(self, backend: AsyncioBackend, executor: PoolOrFactory | None, **_: Never) -> None:
+        if not isinstance(backend, AsyncioBackend):
+            raise checks.not_called(
+                "asyncio.TaskMap", "write 'async with namedtasks.asyncio.open_task_map() as tasks:'"
+            )
         super().__init__(backend)
         self._executor = executor
 
@@ -132,8 +139,8 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     ) -> asyncio.Future[T] | None: ...
     def create_task(
         self,
-        name: Hashable,
-        coro_fn: Callable[[*Args], Coroutine[Any, Any, T]],
+        name: Hashable = checks.REQUIRED,
+        coro_fn: Callable[[*Args], Coroutine[Any, Any, T]] = checks.REQUIRED,
         /,
         *args: *Args,
         if_busy: IfBusy = "refuse",
@@ -148,7 +155,7 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         raises, nothing was started.
 
         Args:
-            name: Any hashable. Names that are equal are one name. In a tuple of
+            name: Any hashable but None. Names that are equal are one name. In a tuple of
                 up to four fields, `namedtasks.ANY` stands for all values of its
                 field, and names that overlap exclude each other. The Task bears
                 the name as its text.
@@ -197,10 +204,10 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
                 since the observation *since* began, or that has expired; not with
                 ``"skip"``.
             ClosedError: the map is closed, whatever *if_busy* says.
-            TypeError: *name* cannot be hashed, *coro_fn* is no async function,
-                an argument is of the wrong type.
-            ValueError: an argument is out of its range, or ANY stands where it
-                means nothing.
+            TypeError: *name* is None or cannot be hashed, *coro_fn* is not an async
+                function, or an argument is of the wrong type.
+            ValueError: an argument is out of its range, *name* is ANY itself, or it has
+                ANY among more than four fields.
             RuntimeError: the caller is not in the event loop run that opened the map.
 
         Example:
@@ -215,7 +222,7 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
             '/dev/pvc-1'
         """
         if type(coro_fn) is not FunctionType:
-            checks.check_async_fn(WORDS, coro_fn)
+            checks.check_async_fn(WORDS, coro_fn, name)
         if timeout is not None:
             timeout = checks.check_timeout(timeout)
         backend = self._backend
@@ -307,17 +314,15 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     ) -> asyncio.Future[T] | None: ...
     def run_in_executor(
         self,
-        name: Hashable,
-        fn: Callable[[*Args], T],
+        name: Hashable = checks.REQUIRED,
+        fn: Callable[[*Args], T] = checks.REQUIRED,
         /,
         *args: *Args,
         executor: PoolOrFactory | None = None,
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
-        backoff: StartPolicy = "map",
-        since: Observation | None = None,
-        retry: bool = False,
+        **options: Unpack[StartKeywords],
     ) -> asyncio.Future[T] | None:
         """Start ``fn(*args)`` under *name* in an executor, a thread by default.
 
@@ -356,7 +361,7 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
             ...     await tasks.run_in_executor("pvc-1", zlib.crc32, b"superblock")
             852356688
         """
-        checks.check_plain_fn(VERB, fn, CURE)
+        checks.check_plain_fn(VERB, fn, CURE, name)
         check_pool_or_none(executor)
         chosen = self._executor if executor is None else executor
         scheduler = self._backend.scheduler
@@ -368,7 +373,7 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
             if_busy,
             checks.check_timeout(timeout),
             operation,
-            scheduler.check_options(backoff, since, retry),
+            scheduler.check_keywords("run_in_executor", options) if options else None,
         )
 
     def _start(  # noqa: C901 - one step after the other
@@ -449,6 +454,7 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         backoff: StartPolicy = "map",
         since: Observation | None = None,
         retry: bool = False,
+        **unknown: Never,
     ) -> None:
         """Request a call of `create_task` in the map's thread, from any thread.
 
@@ -473,7 +479,9 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
             ...     await tasks.run_in_executor("watch", tasks.post, "pvc-1", attach, "pvc-1")
             pvc-1 is attached
         """
-        checks.check_async_fn(WORDS, coro_fn)
+        if unknown:
+            raise checks.keyword_error("post", unknown)
+        checks.check_async_fn(_POST_WORDS, coro_fn, name)
         check_start(name, operation)
         checks.check_if_busy(if_busy)
         checks.check_timeout(timeout)
@@ -590,8 +598,8 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
             ClosedError: the map is closed.
             RuntimeError: the caller is inside a run of this name, or of one that
                 overlaps it.
-            TypeError: *name* cannot be hashed, or *operation* is no text.
-            ValueError: ANY stands where it means nothing.
+            TypeError: *name* is None or cannot be hashed, or *operation* is not a str.
+            ValueError: *name* is ANY itself, or has ANY among more than four fields.
 
         Example:
             The run fails after 10 s, and its name waits for 0.5 s.

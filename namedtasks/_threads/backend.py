@@ -61,13 +61,14 @@ from namedtasks.abc import Clock
 
 T = TypeVar("T")
 
-VERB, CURE = "submit()", "use a TaskMap or namedtasks.asyncio"
+VERB = "submit()"
+CURE = "use namedtasks.asyncio.open_task_map() or, on trio, namedtasks.open_task_map()"
 """The method and the cure that the error for an async function names."""
 
 REENTERED = (
-    "a task map was called from inside one of its own calls, by a signal handler, a "
-    "__del__, a name's __eq__, or a pool that runs functions in place: there only looks, "
-    "close() and the cancel methods may be called"
+    "this call interrupts another call of a task map in the same thread (in a signal handler, a "
+    "__del__, a name's __eq__, or a pool that runs functions inside submit()): only close(), the "
+    "cancel methods and the methods that only read are allowed there"
 )
 
 _MOST_EVENTS = 1_000
@@ -96,7 +97,7 @@ def check_threading_is_as_imported() -> None:
     if threading.get_ident is not get_ident:
         raise RuntimeError(
             "the functions of threading were replaced after namedtasks was imported: "
-            "call gevent.monkey.patch_all(), or what else replaces them, before the import"
+            "call gevent.monkey.patch_all(), or a similar function, before you import namedtasks"
         )
 
 
@@ -300,8 +301,10 @@ class ThreadBackend:
                 elif if_busy == "join" and error is None:
                     if action is StartAction.JOIN:
                         holder = scheduler.run_to_join(run.name)
-                    future = TaskFuture[Any](holder, is_joined=True)
-                    holder.joined = [*(holder.joined or ()), future]
+                    joined: Any = TaskFuture[Any](holder)
+                    joined._is_joined = True
+                    holder.joined = [*(holder.joined or ()), joined]
+                    future = joined
                 elif action is not StartAction.ADMIT:
                     future = run.handle = None
             if not begins:
@@ -675,8 +678,9 @@ class ThreadBackend:
             # At the interpreter's exit there are none to be had, from Python 3.12 on.
             if threading.main_thread().is_alive():
                 what = (
-                    "no thread can be started for a map's timer: overdue runs are not told, and "
-                    "pending runs are delayed until one can be started and the map is used again"
+                    "no thread can be started for a map's timer: overdue runs are not reported, "
+                    "and pending runs are delayed until one can be started and the map is used "
+                    "again"
                 )
                 log_error(what, error)
 
@@ -759,7 +763,7 @@ class ThreadBackend:
         self.refuse_inside_run(run, f"{verb} of its own future")
         holder = self.scheduler.holder_before(run)
         if holder is not None:
-            self.refuse_inside_run(holder, f"{verb} of what is queued behind it")
+            self.refuse_inside_run(holder, f"{verb} of a run that is queued behind it")
 
     @critical
     def wait_for_future(  # noqa: C901 - one check after the other
@@ -841,11 +845,11 @@ class ThreadBackend:
             RuntimeError: the caller is inside a task of the map, of a call to it, or of a
                 callback or an instrument that it is just calling.
         """
-        self.refuse_inside_map("the end of its block")
+        self.refuse_inside_map("the end of the map's block")
         if self in _here.telling:
             raise RuntimeError(
-                "the end of its block from inside a callback of a future, or an instrument, of the "
-                "same map would wait for itself: call it from outside"
+                "inside a callback of a future, or an instrument, of the same map, the end of the "
+                "map's block would wait for that call itself: leave the block elsewhere"
             )
 
     # Leaving the block

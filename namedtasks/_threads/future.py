@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast, final
 
 from namedtasks._state import Run, RunStatus
 from namedtasks._threads.sigint import critical, deferred_sigint, get_frame
-from namedtasks._validation import safe_repr
+from namedtasks._validation import REQUIRED, not_called, reports_missing, safe_repr
 from namedtasks._version import publish
 
 T = TypeVar("T")
@@ -62,10 +62,11 @@ class TaskFuture(concurrent.futures.Future[T]):
     _has_left: bool = False
     """True if it was cancelled alone: it shared a run, which goes on."""
 
-    def __init__(self, run: Any, *, is_joined: bool = False) -> None:
+    @reports_missing
+    def __init__(self, run: Any) -> None:
+        if run is REQUIRED:
+            raise not_called("TaskFuture", "submit() of a ThreadTaskMap returns one")
         self._run: Run = run
-        if is_joined:
-            self._is_joined = True
 
     @property
     def name(self) -> Hashable:
@@ -182,6 +183,7 @@ class TaskFuture(concurrent.futures.Future[T]):
             OSError: device busy
         """
         if self._state not in DONE:
+            _check_timeout(timeout)
             self._run.backend.wait_for_future(self, "result()", timeout)
         if self._state != FINISHED:
             raise self._no_outcome()
@@ -212,6 +214,7 @@ class TaskFuture(concurrent.futures.Future[T]):
             True
         """
         if self._state not in DONE:
+            _check_timeout(timeout)
             self._run.backend.wait_for_future(self, "exception()", timeout)
         if self._state != FINISHED:
             raise self._no_outcome()
@@ -274,6 +277,14 @@ class TaskFuture(concurrent.futures.Future[T]):
         else:
             state = "not begun" if self._run.started_at is None else "running"
         return f"<namedtasks.TaskFuture {safe_repr(self.name)} {state}>"
+
+
+def _check_timeout(timeout: float | None) -> None:
+    """Raise `TypeError` if *timeout* is not a number; of any kind, as for any future."""
+    try:
+        _ = timeout is None or timeout + 0.0
+    except TypeError:
+        raise TypeError(f"timeout must be a number or None, not {safe_repr(timeout)}") from None
 
 
 @critical

@@ -29,6 +29,7 @@ from namedtasks._threads.backend import (
 from namedtasks._threads.future import TaskFuture
 from namedtasks._threads.sigint import critical, deferred_sigint, get_frame
 from namedtasks._validation import (
+    REQUIRED,
     check_if_busy,
     check_number,
     check_plain_fn,
@@ -183,8 +184,8 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
     ) -> TaskFuture[T] | None: ...
     def submit(  # noqa: C901 - one check after the other
         self,
-        name: Hashable,
-        fn: Callable[[*Args], T],
+        name: Hashable = REQUIRED,
+        fn: Callable[[*Args], T] = REQUIRED,
         /,
         *args: *Args,
         executor: PoolOrFactory | None = None,
@@ -201,7 +202,7 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
         ``current_run().check_cancelled()``.
 
         Args:
-            name: Any hashable. Names that are equal are one name. In a tuple of
+            name: Any hashable but None. Names that are equal are one name. In a tuple of
                 up to four fields, `namedtasks.ANY` stands for all values of its
                 field, and names that overlap exclude each other.
             fn: A plain function. In the map's own threads, and in a
@@ -239,12 +240,11 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
                 since the observation *since* began, or that has expired; not with
                 ``"skip"``.
             ClosedError: the map is closed, whatever *if_busy* says.
-            TypeError: *name* cannot be hashed, *fn* is an async function or
-                cannot be called, an argument is of the wrong type. Where only
-                its result, a coroutine, shows that it is async, the future
-                raises it.
-            ValueError: an argument is out of its range, or ANY stands where it
-                means nothing.
+            TypeError: *name* is None or cannot be hashed, *fn* is an async function or
+                cannot be called, or an argument is of the wrong type. If only the result of
+                *fn*, a coroutine, shows that it is async, the future raises this.
+            ValueError: an argument is out of its range, *name* is ANY itself, or it has
+                ANY among more than four fields.
             RuntimeError: no thread can be started, the pool was shut down, or
                 this thread is inside a call of the map already. Nothing was started.
 
@@ -262,7 +262,7 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
         """
         if threading.get_ident is not get_ident:
             check_threading_is_as_imported()
-        check_plain_fn(VERB, fn, CURE)
+        check_plain_fn(VERB, fn, CURE, name)
         if executor is not None:
             check_pool(executor)
         if if_busy != "refuse":
@@ -377,7 +377,7 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
             ClosedError: the map is closed.
             RuntimeError: the caller is inside a run of this name, or of one that
                 overlaps it.
-            TypeError: *name* cannot be hashed, or *timeout* is no number.
+            TypeError: *name* is None or cannot be hashed, or *timeout* is not a number.
             ValueError: *timeout* is negative or NaN.
 
         Example:

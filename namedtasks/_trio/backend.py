@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
+import sys
 import warnings
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -163,7 +164,7 @@ class TrioBackend:
         if get_ident() != self.thread and not (
             trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
         ):
-            raise affinity_error("call post(), or trio.from_thread.run_sync()")
+            raise affinity_error("call post() or trio.from_thread.run_sync()")
 
     @enable_ki_protection
     def call(self, verb: Callable[[], T]) -> T:
@@ -430,8 +431,11 @@ class TrioBackend:
         return exc, None
 
 
+_OPENER = "namedtasks.open_task_map()"
+
+
 @final
-class Block:
+class Block(base.MapBlock):
     """The ``async with`` block of a map.
 
     A class, as trio's own `NurseryManager` is one: a generator would put its frames into each
@@ -439,6 +443,7 @@ class Block:
     """
 
     def __init__(self, make_backend: Callable[[trio.Nursery], TrioBackend], make_map: Any) -> None:
+        super().__init__(_OPENER)
         self._make_backend = make_backend
         self._make_map = make_map
         self._manager: Any = None
@@ -448,10 +453,12 @@ class Block:
     async def __aenter__(self) -> Any:
         if self._manager is not None:
             raise RuntimeError("a task map can be opened only once: call open_task_map() again")
+        if not trio.lowlevel.in_trio_task():
+            raise _not_in_trio()
         if is_sigint_deferred(signal.getsignal(signal.SIGINT)):
             message = (
-                "a ThreadTaskMap's block around trio.run() takes Ctrl-C away from trio: open the "
-                "ThreadTaskMap inside trio.run()"
+                "a ThreadTaskMap's block around trio.run() keeps trio from handling Ctrl-C: "
+                "open the ThreadTaskMap inside trio.run()"
             )
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         self._manager = trio.open_nursery(strict_exception_groups=True)
@@ -488,6 +495,17 @@ class Block:
             return False
         finally:
             del own, exc, gathered, left, raised_in_block  # no cycle through a traceback
+
+
+def _not_in_trio() -> RuntimeError:
+    """Return the error for a map that is opened where trio does not run."""
+    asyncio: Any = sys.modules.get("asyncio")  # not imported for this
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001
+        return RuntimeError(
+            f"{_OPENER} opens a map for trio, and this code runs in asyncio: "
+            "use namedtasks.asyncio.open_task_map()"
+        )
+    return RuntimeError(f"{_OPENER} opens a map for trio: use it inside trio.run()")
 
 
 async def _raise(error: BaseException) -> None:

@@ -11,7 +11,18 @@ from functools import partial
 from inspect import CO_COROUTINE
 from threading import get_ident
 from types import FunctionType
-from typing import Any, Generic, Literal, TypeVar, TypeVarTuple, Unpack, cast, final, overload
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    Never,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    cast,
+    final,
+    overload,
+)
 
 import trio
 from trio.lowlevel import ParkingLot, checkpoint, disable_ki_protection, enable_ki_protection
@@ -53,7 +64,9 @@ T_co = TypeVar("T_co", covariant=True)
 Args = TypeVarTuple("Args")
 
 WORDS = checks.Words("start_soon", "start_thread_soon")
-"""The two verbs, for the errors about their functions."""
+"""The two methods that start a run, for the errors about their functions."""
+
+_POST_WORDS = checks.Words("post", "start_thread_soon")
 
 
 @final
@@ -77,7 +90,10 @@ class TaskHandle(Generic[T_co]):
 
     __slots__ = ("__weakref__", "_run")
 
+    @checks.reports_missing
     def __init__(self, run: TrioRun) -> None:
+        if run is checks.REQUIRED:
+            raise checks.not_called("TaskHandle", "start_soon() and start_thread_soon() return one")
         self._run = run
 
     @property
@@ -177,7 +193,7 @@ class TaskHandle(Generic[T_co]):
             backend.refuse_inside_run(run, "wait() of its own handle")
             holder = None if run.deferred is None else backend.scheduler.holder_before(run)
             if holder is not None:
-                backend.refuse_inside_run(holder, "wait() for what is queued behind it")
+                backend.refuse_inside_run(holder, "wait() of a run that is queued behind it")
             while run.status < SUCCEEDED:
                 if run.waiters is None:
                     run.waiters = ParkingLot()
@@ -226,7 +242,12 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
 
     _backend: TrioBackend  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, backend: TrioBackend, executor: Executor | None) -> None:
+    @checks.reports_missing
+    def __init__(self, backend: TrioBackend, executor: Executor | None, **_: Never) -> None:
+        if not isinstance(backend, TrioBackend):
+            raise checks.not_called(
+                "TaskMap", "write 'async with namedtasks.open_task_map() as tasks:'"
+            )
         super().__init__(backend)
         self._executor = executor
 
@@ -262,8 +283,8 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
     ) -> TaskHandle[T] | None: ...
     def start_soon(
         self,
-        name: Hashable,
-        async_fn: Callable[[*Args], Awaitable[T]],
+        name: Hashable = checks.REQUIRED,
+        async_fn: Callable[[*Args], Awaitable[T]] = checks.REQUIRED,
         /,
         *args: *Args,
         if_busy: IfBusy = "refuse",
@@ -277,7 +298,7 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
         refused does not call it; if it raises, nothing was started.
 
         Args:
-            name: Any hashable. Names that are equal are one name. In a tuple of
+            name: Any hashable but None. Names that are equal are one name. In a tuple of
                 up to four fields, `namedtasks.ANY` stands for all values of its
                 field, and names that overlap exclude each other.
             async_fn: An async function.
@@ -308,10 +329,10 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
                 since the observation *since* began, or that has expired; not with
                 ``"skip"``.
             ClosedError: the map is closed, whatever *if_busy* says.
-            TypeError: *name* cannot be hashed, *async_fn* is no async function,
-                an argument is of the wrong type.
-            ValueError: an argument is out of its range, or ANY stands where it
-                means nothing.
+            TypeError: *name* is None or cannot be hashed, *async_fn* is not an async
+                function, or an argument is of the wrong type.
+            ValueError: an argument is out of its range, *name* is ANY itself, or it has
+                ANY among more than four fields.
             RuntimeError: the caller is not in the event loop run that opened the map.
 
         Example:
@@ -326,7 +347,7 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
             '/dev/pvc-1'
         """
         if type(async_fn) is not FunctionType:
-            checks.check_async_fn(WORDS, async_fn)
+            checks.check_async_fn(WORDS, async_fn, name)
         if timeout is not None:
             timeout = checks.check_timeout(timeout)
         backend = self._backend
@@ -389,17 +410,15 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
     ) -> TaskHandle[T] | None: ...
     def start_thread_soon(
         self,
-        name: Hashable,
-        fn: Callable[[*Args], T],
+        name: Hashable = checks.REQUIRED,
+        fn: Callable[[*Args], T] = checks.REQUIRED,
         /,
         *args: *Args,
         executor: Executor | None = None,
         if_busy: IfBusy = "refuse",
         timeout: float | None = None,
         operation: str | None = None,
-        backoff: StartPolicy = "map",
-        since: Observation | None = None,
-        retry: bool = False,
+        **options: Unpack[StartKeywords],
     ) -> TaskHandle[T] | None:
         """Start ``fn(*args)`` under *name* on an executor, a thread by default. Not a checkpoint.
 
@@ -438,21 +457,22 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
             ...     await checksum.wait()
             852356688
         """
-        checks.check_plain_fn(VERB, fn, CURE)
+        checks.check_plain_fn(VERB, fn, CURE, name)
         checks.check_executor(executor)
         check_start(name, operation)
         chosen = self._executor if executor is None else executor
         backend = self._backend
+        scheduler = backend.scheduler
         return self._start(
             ExecutorRun,
             name,
             call_in_executor,
             (backend.run_in_thread if chosen is None else chosen, fn, args),
-            backend.scheduler.thread_slots if chosen is None else backend.scheduler.slots,
+            scheduler.thread_slots if chosen is None else scheduler.slots,
             if_busy,
             checks.check_timeout(timeout),
             operation,
-            backend.scheduler.check_options(backoff, since, retry),
+            scheduler.check_keywords("start_thread_soon", options) if options else None,
         )
 
     @enable_ki_protection
@@ -473,7 +493,11 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
         if get_ident() != backend.thread:
             backend.check_here()
         fields: Any = name
-        if fields is ANY or (isinstance(fields, tuple) and len(cast("Any", fields)) > MAX_FIELDS):
+        if (
+            fields is None
+            or fields is ANY
+            or (isinstance(fields, tuple) and len(cast("Any", fields)) > MAX_FIELDS)
+        ):
             check_name(name)
         if if_busy not in ("refuse", "skip"):
             checks.check_if_busy(if_busy)
@@ -537,6 +561,7 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
         backoff: StartPolicy = "map",
         since: Observation | None = None,
         retry: bool = False,
+        **unknown: Never,
     ) -> None:
         """Have `start_soon` called in the map's thread, from any thread. Not a checkpoint.
 
@@ -561,8 +586,10 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
             ...     await trio.to_thread.run_sync(tasks.post, "pvc-1", attach, "pvc-1")
             pvc-1 is attached
         """
+        if unknown:
+            raise checks.keyword_error("post", unknown)
         if type(async_fn) is not FunctionType:
-            checks.check_async_fn(WORDS, async_fn)
+            checks.check_async_fn(_POST_WORDS, async_fn, name)
         if type(name) is not str or operation is not None:
             check_start(name, operation)
         if if_busy != "refuse":
@@ -681,8 +708,8 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
             ClosedError: the map is closed.
             RuntimeError: the caller is inside a run of this name, or of one that
                 overlaps it.
-            TypeError: *name* cannot be hashed, or *operation* is no text.
-            ValueError: ANY stands where it means nothing.
+            TypeError: *name* is None or cannot be hashed, or *operation* is not a str.
+            ValueError: *name* is ANY itself, or has ANY among more than four fields.
 
         Example:
             The run fails after 10 s, and its name waits for 0.5 s.

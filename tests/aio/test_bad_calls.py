@@ -70,12 +70,13 @@ async def test_what_is_no_async_function_is_told_at_the_call() -> None:
         )
         refused(
             TypeError,
-            r"create_task\(\) takes an async function, not 5",
+            r"create_task\(\) takes a name and then an async function, but 5 cannot be called: "
+            r"write create_task\(name, fn, arg\), not create_task\(name, fn\(arg\)\)",
             lambda: any_tasks.create_task("a", 5),
         )
         refused(
             TypeError,
-            r"create_task\(\) takes an async function, and <function plain at .*> gave 3; "
+            r"create_task\(\) takes an async function, and <function plain at .*> returned 3: "
             r"for a plain function use run_in_executor\(\)",
             lambda: any_tasks.create_task("a", plain),
         )
@@ -87,8 +88,9 @@ async def test_what_is_no_async_function_is_told_at_the_call() -> None:
         )
         refused(
             TypeError,
-            r"create_task\(\) takes an async function, and <function generator_based at .*> gives "
-            r"generator-based coroutines \(types\.coroutine\): await it in an async function",
+            r"create_task\(\) takes an async function, and <function generator_based at .*> "
+            r"returns generator-based coroutines \(types\.coroutine\): "
+            r"await it in an async function",
             lambda: any_tasks.create_task("a", generator_based),
         )
         refused(OSError, "no coroutine today", lambda: any_tasks.create_task("a", crashes))
@@ -146,12 +148,14 @@ async def test_what_cannot_be_called_is_no_work_for_an_executor() -> None:
         any_tasks: Any = tasks
         refused(
             TypeError,
-            r"run_in_executor\(\) takes a plain function, not 5",
+            r"run_in_executor\(\) takes a name and then a plain function, but 5 cannot be called: "
+            r"write run_in_executor\(name, fn, arg\), not run_in_executor\(name, fn\(arg\)\)",
             lambda: any_tasks.run_in_executor("a", 5),
         )
         refused(
             TypeError,
-            r"run_in_executor\(\) takes a plain function, not <coroutine object nothing at .*>",
+            r"run_in_executor\(\) takes a plain function and its arguments, not a coroutine: "
+            r"use create_task\(\)",
             lambda: any_tasks.run_in_executor("a", nothing()),
         )
 
@@ -159,7 +163,7 @@ async def test_what_cannot_be_called_is_no_work_for_an_executor() -> None:
 @virtual()
 async def test_a_wrong_executor_is_told_at_the_call() -> None:
     wanted = (
-        r"a concurrent\.futures\.Executor or a function that gives one is needed, not 5 "
+        r"executor must be a concurrent\.futures\.Executor or a function that returns one, not 5 "
         r"\(Dask: client\.get_executor\(\); loky: get_reusable_executor\)"
     )
     wrong: Any = 5
@@ -195,7 +199,8 @@ async def test_wrong_options_are_told_at_the_call() -> None:
                 refused(kind, message, functools.partial(start, **options))
             refused(
                 TypeError,
-                "a task's name must be hashable, and list is not: .*",
+                r"a task's name must be hashable, and \[\] is not \(unhashable type: 'list'\): "
+                "use a str, or a tuple or frozen class of hashable values",
                 functools.partial(getattr(any_tasks, verb), [], fn),
             )
         assert len(tasks) == 0
@@ -248,7 +253,8 @@ def test_a_map_is_opened_inside_of_a_task() -> None:
 
         loop.call_soon(step)
         assert str(await raised) == (
-            "a task map is opened inside of an asyncio task, as a TaskGroup is"
+            "namedtasks.asyncio.open_task_map() opens a map for asyncio: "
+            "use it inside a Task, for example in asyncio.run()"
         )
 
     asyncio.run(enter())
@@ -284,8 +290,8 @@ async def test_another_thread_is_sent_away() -> None:
     assert (
         raised
         == [
-            "a task map is used only in the event loop run that opened it: from elsewhere "
-            "call post(), or loop.call_soon_threadsafe()"
+            "a task map may be used only in the event loop run that opened it: from another thread "
+            "call post() or loop.call_soon_threadsafe(); in another run open a new map"
         ]
         * 8
     )

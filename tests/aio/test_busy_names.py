@@ -264,8 +264,8 @@ async def test_an_await_of_ones_own_run_is_refused_as_that_of_ones_own_task_is()
             joined = tasks.create_task("a", value, "never begins", if_busy="join")
             with pytest.raises(
                 RuntimeError,
-                match=r"^await of its own future from inside task 'a' would wait for itself: "
-                r"call it from outside$",
+                match=r"^inside task 'a', await of its own future would wait for the task itself: "
+                r"call it outside the task$",
             ):
                 await joined
             return "went on"

@@ -293,7 +293,7 @@ async def test_a_wait_for_the_map_from_one_of_its_threads_is_refused() -> None:
         return str(waiting.exception(20))
 
     async with open_task_map() as tasks:
-        assert "would wait for itself" in await tasks.run_in_executor("a", body, tasks)
+        assert "would wait for the task itself" in await tasks.run_in_executor("a", body, tasks)
 
 
 @virtual(autojump=False)

@@ -13,8 +13,8 @@ from namedtasks.asyncio import TaskMap, open_task_map
 from tests.virtual_loop import virtual
 
 REFUSED = (
-    r"^a task map is used only in the event loop run that opened it: from elsewhere call post\(\), "
-    r"or loop\.call_soon_threadsafe\(\)$"
+    r"^a task map may be used only in the event loop run that opened it: from another thread call "
+    r"post\(\) or loop\.call_soon_threadsafe\(\); in another run open a new map$"
 )
 
 

@@ -192,7 +192,7 @@ async def test_W11_a_run_that_waits_for_itself_raises_at_the_call(driver: Driver
         for verb in ("wait_idle", "wait_empty", "shutdown"):
             error = await world.wait_inside(verb)
             assert isinstance(error, RuntimeError)
-            assert "would wait for itself" in str(error)
+            assert "would wait for the task itself" in str(error)
 
 
 @behaviour

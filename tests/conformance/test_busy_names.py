@@ -268,7 +268,7 @@ async def test_waiting_for_a_run_that_is_queued_behind_the_caller_raises(driver:
     async with driver.open() as world:
         handle = world.start_waiting("a", lambda: world.start("a", Job(), if_busy="queue"))
         await world.settle()
-        with pytest.raises(RuntimeError, match="would wait for itself"):
+        with pytest.raises(RuntimeError, match="would wait for the task itself"):
             await world.result(handle)
 
 
@@ -277,5 +277,5 @@ async def test_a_run_that_joins_itself_cannot_wait_for_itself(driver: Driver) ->
     async with driver.open() as world:
         handle = world.start_waiting("a", lambda: world.start("a", Job(), if_busy="join"))
         await world.settle()
-        with pytest.raises(RuntimeError, match="would wait for itself"):
+        with pytest.raises(RuntimeError, match="would wait for the task itself"):
             await world.result(handle)

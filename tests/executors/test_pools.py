@@ -144,8 +144,8 @@ def test_a_factory_must_give_a_pool() -> None:
     no_pool.__qualname__ = "no_pool"
     with pytest.raises(
         TypeError,
-        match=r"^the function that gives the pool must give a concurrent\.futures\.Executor, "
-        r"and <function no_pool at 0x\w+> gave 5$",
+        match=r"^the function for the pool must return a concurrent\.futures\.Executor, "
+        r"and <function no_pool at 0x\w+> returned 5$",
     ):
         pool_of(no_pool)
 
@@ -517,7 +517,10 @@ def test_nothing_of_a_broken_pool_is_kept() -> None:
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, int])
 def test_a_class_is_no_factory(pool: Any) -> None:
     with pytest.raises(
-        TypeError, match=rf"is a class, .*: make one pool, {pool.__name__}\(\.\.\.\)$"
+        TypeError,
+        match=rf"^executor must be a pool or a function that returns one, and {pool.__name__} is a "
+        rf"class, which would make a new pool for each job: pass one pool, {pool.__name__}"
+        r"\(\.\.\.\)$",
     ):
         _executors.check_pool(pool)
 
@@ -529,7 +532,7 @@ async def async_factory() -> Executor:
 def test_an_async_function_is_no_factory() -> None:
     with pytest.raises(
         TypeError,
-        match=r"^the function that gives the pool must be a plain one, and <.*> is async$",
+        match=r"^executor must be a pool or a plain function that returns one, and <.*> is async$",
     ):
         _executors.check_pool(async_factory)
 
@@ -537,7 +540,7 @@ def test_an_async_function_is_no_factory() -> None:
 def test_other_things_are_no_pools() -> None:
     with pytest.raises(
         TypeError,
-        match=r"^a concurrent\.futures\.Executor or a function that gives one is needed, not 5 "
-        r"\(Dask: client\.get_executor\(\); loky: get_reusable_executor\)$",
+        match=r"^pool must be a concurrent\.futures\.Executor or a function that returns one, not "
+        r"5 \(Dask: client\.get_executor\(\); loky: get_reusable_executor\)$",
     ):
-        _executors.check_pool(5)
+        _executors.check_pool(5, "pool")

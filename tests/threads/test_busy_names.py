@@ -250,7 +250,7 @@ def test_callbacks_of_all_who_joined_find_the_name_free() -> None:
 def test_a_run_that_joins_itself_cannot_wait_for_that() -> None:
     def body() -> None:
         joined = tasks.submit("a", int, if_busy="join")
-        with pytest.raises(RuntimeError, match=r"^result\(\) of its own future from inside "):
+        with pytest.raises(RuntimeError, match=r"^inside task .*, result\(\) of its own future "):
             joined.result()
 
     with ThreadTaskMap() as tasks:
@@ -762,8 +762,8 @@ def test_a_task_cannot_wait_for_a_name_that_overlaps_its_own() -> None:
     def body() -> None:
         with pytest.raises(
             RuntimeError,
-            match=r"^wait_free\(\) from inside task \('vol', namedtasks\.ANY\) would wait for "
-            r"itself: call it from outside$",
+            match=r"^inside task \('vol', namedtasks\.ANY\), wait_free\(\) would wait for the task "
+            r"itself: call it outside the task$",
         ):
             tasks.wait_free(("vol", 1))
         assert tasks.wait_free(("other", 1))

@@ -250,8 +250,8 @@ def test_waiting_for_oneself_is_refused(method: str) -> None:
     def body() -> None:
         with pytest.raises(
             RuntimeError,
-            match=rf"^{method}\(\) of its own future from inside task 'a' would wait for itself: "
-            r"call it from outside$",
+            match=rf"^inside task 'a', {method}\(\) of its own future would wait for the task "
+            r"itself: call it outside the task$",
         ):
             getattr(tasks["a"], method)()
 

@@ -10,7 +10,7 @@ from tests.threads.helpers import run_child
 
 REPLACED = (
     "the functions of threading were replaced after namedtasks was imported: "
-    "call gevent.monkey.patch_all(), or what else replaces them, before the import"
+    "call gevent.monkey.patch_all(), or a similar function, before you import namedtasks"
 )
 
 PATCH = """

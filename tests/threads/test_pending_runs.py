@@ -19,7 +19,7 @@ def test_a_run_that_waits_for_what_queues_behind_it_is_refused(verb: str) -> Non
             getattr(future, verb)(timeout=10)
         futures.append(future)
 
-    message = rf"^{verb}\(\) of what is queued behind it from inside task 'a' would wait for itself"
+    message = rf"^inside task 'a', {verb}\(\) of a run that is queued behind it would wait for the "
     futures: list[Any] = []
     with namedtasks.ThreadTaskMap() as tasks:
         tasks.submit("a", body).result(PATIENCE)

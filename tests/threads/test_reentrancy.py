@@ -16,9 +16,9 @@ from namedtasks.abc import FailedRun
 from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom
 
 MESSAGE = (
-    "a task map was called from inside one of its own calls, by a signal handler, a "
-    "__del__, a name's __eq__, or a pool that runs functions in place: there only looks, "
-    "close() and the cancel methods may be called"
+    "this call interrupts another call of a task map in the same thread (in a signal handler, a "
+    "__del__, a name's __eq__, or a pool that runs functions inside submit()): only close(), the "
+    "cancel methods and the methods that only read are allowed there"
 )
 
 
@@ -316,7 +316,7 @@ def test_no_lock_of_threading_is_asked_for_twice(monkeypatch: pytest.MonkeyPatch
 
     def handle() -> None:
         for timeout in (None, 9):
-            with pytest.raises(RuntimeError, match="from inside one of its own calls"):
+            with pytest.raises(RuntimeError, match=r"^this call interrupts another call "):
                 other.submit("b", str, 5, timeout=timeout)
         assert other.cancel("deaf"), "which needs the timer, a moment later"
 

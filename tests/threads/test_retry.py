@@ -663,7 +663,7 @@ def test_a_run_may_not_wait_for_the_retry_that_waits_for_it(verb: str) -> None:
         with pytest.raises(RuntimeError, match=message):
             getattr(future, verb)(timeout=PATIENCE)
 
-    message = rf"^{verb}\(\) of what is queued behind it from inside task 'a' would wait for itself"
+    message = rf"^inside task 'a', {verb}\(\) of a run that is queued behind it would wait for the "
     clock = ManualClock()
     with make_map(clock) as tasks:
         future = tasks.submit("a", Flaky(1), retry=True)

@@ -163,7 +163,7 @@ MAP_WAITS: dict[str, Callable[[ThreadTaskMap], object]] = {
     "wait_idle()": lambda tasks: tasks.wait_idle(),
     "wait_empty()": lambda tasks: tasks.wait_empty(0),
     "shutdown()": lambda tasks: tasks.shutdown(),
-    "the end of its block": lambda tasks: tasks.__exit__(None, None, None),
+    "the end of the map's block": lambda tasks: tasks.__exit__(None, None, None),
 }
 
 
@@ -171,8 +171,8 @@ def refused(what: str, tasks: ThreadTaskMap) -> None:
     with pytest.raises(RuntimeError) as caught:
         MAP_WAITS[what](tasks)
     assert str(caught.value) == (
-        f"{what} from inside a task of the same map would wait for itself: "
-        "call it from outside, or wait for the handles that are meant"
+        f"inside a task of the same map, {what} would wait for the task itself: "
+        "call it outside the tasks of the map, or wait for single runs"
     )
 
 
@@ -189,8 +189,8 @@ def refused_block(tasks: ThreadTaskMap) -> None:
     for call in (tasks.__enter__, lambda: tasks.__exit__(None, None, None)):
         with pytest.raises(
             RuntimeError,
-            match=r"^the end of its block from inside a callback of a future, or an instrument, "
-            r"of the same map would wait for itself: call it from outside$",
+            match=r"^inside a callback of a future, or an instrument, of the same map, the end of "
+            r"the map's block would wait for that call itself: leave the block elsewhere$",
         ):
             call()
 
@@ -256,8 +256,8 @@ def test_a_task_cannot_wait_for_its_own_name() -> None:
     def body() -> None:
         with pytest.raises(
             RuntimeError,
-            match=r"^wait_free\(\) from inside task 'a' would wait for itself: "
-            r"call it from outside$",
+            match=r"^inside task 'a', wait_free\(\) would wait for the task itself: "
+            r"call it outside the task$",
         ):
             tasks.wait_free("a")
         assert tasks.wait_free("b")

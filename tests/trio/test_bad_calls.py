@@ -52,8 +52,8 @@ class Reprless:
             lambda: (["vol"], noop),
             {},
             TypeError,
-            "a task's name must be hashable, and list is not: ['vol']; "
-            "use a str, a tuple or a frozen class",
+            "a task's name must be hashable, and ['vol'] is not (unhashable type: 'list'): "
+            "use a str, or a tuple or frozen class of hashable values",
         ),
         (
             lambda: ("a", noop),
@@ -76,7 +76,13 @@ class Reprless:
             ValueError,
             "if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not 'wait'",
         ),
-        (lambda: ("a", 5), {}, TypeError, "start_soon() takes an async function, not 5"),
+        (
+            lambda: ("a", 5),
+            {},
+            TypeError,
+            "start_soon() takes a name and then an async function, but 5 cannot be called: "
+            "write start_soon(name, fn, arg), not start_soon(name, fn(arg))",
+        ),
         (
             lambda: ("a", noop()),
             {},
@@ -88,7 +94,7 @@ class Reprless:
             lambda: ("a", Reprless()),
             {},
             TypeError,
-            "start_soon() takes an async function, and Reprless gave Reprless; "
+            "start_soon() takes an async function, and Reprless returned Reprless: "
             "for a plain function use start_thread_soon()",
         ),
         (lambda: ("a", raising), {}, ZeroDivisionError, ""),
@@ -119,12 +125,12 @@ async def test_a_bad_start_changes_nothing(
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (plain, r"^start_soon\(\) takes an async function, and .*plain.* gave 5; for a plain "),
-        (functools.partial(plain), r"gave 5; for a plain function use start_thread_soon\(\)$"),
+        (plain, r"^start_soon\(\) takes an async function, and .*plain.* returned 5: for a plain "),
+        (functools.partial(plain), r"returned 5: for a plain function use start_thread_soon\(\)$"),
         (generator, r"is an async generator: it must not yield$"),
         (
             generator_based,
-            r"gives generator-based coroutines \(types\.coroutine\): await it in an async ",
+            r"returns generator-based coroutines \(types\.coroutine\): await it in an async ",
         ),
     ],
 )
@@ -169,13 +175,13 @@ async def test_a_refused_start_does_not_call_the_function() -> None:
         (
             {"backoff": 5},
             TypeError,
-            "backoff must be a Backoff, None, or have a method delay(), not 5",
+            "backoff must be a Backoff, None or an object with a method delay(), not 5",
         ),
         (
             {"backoff": Backoff},
             TypeError,
-            "backoff must be a Backoff, None, or have a method delay(), "
-            "not <class 'namedtasks.Backoff'>",
+            "backoff must be a Backoff, None or an object with a method delay(), "
+            "not <class 'namedtasks.Backoff'>: write Backoff()",
         ),
         ({"instruments": [5]}, TypeError, "an instrument must be an Instrument, not 5"),
         (
@@ -207,8 +213,9 @@ async def test_a_start_from_another_thread_is_told_the_way() -> None:
         ):
             with pytest.raises(
                 RuntimeError,
-                match=r"^a task map is used only in the event loop run that opened it: "
-                r"from elsewhere call post\(\), or trio\.from_thread\.run_sync\(\)$",
+                match=r"^a task map may be used only in the event loop run that opened it: from "
+                r"another thread call post\(\) or trio\.from_thread\.run_sync\(\); in another run "
+                r"open a new map$",
             ):
                 call()
 

@@ -148,7 +148,7 @@ async def test_a_run_that_waits_for_what_queues_behind_it_is_refused() -> None:
 
     async def body() -> None:
         handle = tasks.start_soon("a", value, "next", if_busy="queue")
-        message = r"^wait\(\) for what is queued behind it from inside task 'a' would wait for "
+        message = r"^inside task 'a', wait\(\) of a run that is queued behind it would wait for "
         with pytest.raises(RuntimeError, match=message):
             await handle.wait()
         handles.append(handle)
@@ -162,7 +162,7 @@ async def test_a_run_that_waits_for_what_queues_behind_it_is_refused() -> None:
 
 async def test_a_run_that_joins_itself_may_not_wait() -> None:
     async def body() -> None:
-        with pytest.raises(RuntimeError, match=r"^wait\(\) of its own handle from inside task 'a'"):
+        with pytest.raises(RuntimeError, match=r"^inside task 'a', wait\(\) of its own handle "):
             await tasks.start_soon("a", body, if_busy="join").wait()
 
     async with namedtasks.open_task_map() as tasks:

@@ -480,7 +480,7 @@ async def test_a_run_may_not_wait_for_the_retry_that_waits_for_it(
         with pytest.raises(RuntimeError, match=message):
             await handle.wait()
 
-    message = r"^wait\(\) for what is queued behind it from inside task 'a' would wait for itself"
+    message = r"^inside task 'a', wait\(\) of a run that is queued behind it would wait for the "
     async with open_map() as tasks:
         handle = tasks.start_soon("a", flaky(1), retry=True)
         await trio.sleep(1)
@@ -552,7 +552,9 @@ async def test_a_run_of_the_name_may_not_wait_for_the_retry_that_comes_after_it(
     """Also while the retry still waits for its time, and not yet for that run."""
 
     async def other() -> None:
-        with pytest.raises(RuntimeError, match=r"^wait\(\) for what is queued behind it from "):
+        with pytest.raises(
+            RuntimeError, match=r"^inside task .*, wait\(\) of a run that is queued "
+        ):
             await handle.wait()
 
     async with open_map() as tasks:

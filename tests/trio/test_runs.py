@@ -10,8 +10,8 @@ import namedtasks
 from namedtasks import ANY, AlreadyRunningError, ClosedError, State
 
 REFUSED = (
-    r"^a task map is used only in the event loop run that opened it: from elsewhere call post\(\), "
-    r"or trio\.from_thread\.run_sync\(\)$"
+    r"^a task map may be used only in the event loop run that opened it: from another thread call "
+    r"post\(\) or trio\.from_thread\.run_sync\(\); in another run open a new map$"
 )
 
 

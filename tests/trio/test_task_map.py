@@ -319,14 +319,16 @@ async def test_the_trio_task_bears_the_runs_name(autojump_clock: MockClock) -> N
     async with namedtasks.open_task_map() as tasks:
         tasks.start_soon("sync vol-1", body)
         tasks.start_soon(("vol", 1), body)
-        tasks.start_soon(None, body)
+        tasks.start_soon((None,), body)
         tasks.start_soon(Odd(), body)
         await tasks.wait_idle()
-    assert sorted(names) == sorted(["sync vol-1", "('vol', 1)", "None", "<Odd whose repr raises>"])
+    assert sorted(names) == sorted(
+        ["sync vol-1", "('vol', 1)", "(None,)", "<Odd whose repr raises>"]
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["", 0, None, (), b"x", frozenset({1}), math.nan, 10**100, State.FREE]
+    "name", ["", 0, (None,), (), b"x", frozenset({1}), math.nan, 10**100, State.FREE]
 )
 async def test_any_hashable_is_a_name(name: Any, autojump_clock: MockClock) -> None:
     async with namedtasks.open_task_map() as tasks:

@@ -288,11 +288,16 @@ async def test_what_cannot_be_called_is_refused_at_the_call() -> None:
     async with namedtasks.open_task_map() as tasks:
         start_anything: Any = tasks.start_thread_soon
         with pytest.raises(
-            TypeError, match=r"^start_thread_soon\(\) takes a plain function, not 5$"
+            TypeError,
+            match=r"^start_thread_soon\(\) takes a name and then a plain function, but 5 cannot be "
+            r"called: write start_thread_soon\(name, fn, arg\), not "
+            r"start_thread_soon\(name, fn\(arg\)\)$",
         ):
             start_anything("a", 5)
         with pytest.raises(
-            TypeError, match=r"^start_thread_soon\(\) takes a plain function, not <c"
+            TypeError,
+            match=r"^start_thread_soon\(\) takes a plain function and its arguments, not a "
+            r"coroutine: use start_soon\(\)$",
         ):
             start_anything("a", async_fn())
         with pytest.raises(

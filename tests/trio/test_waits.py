@@ -279,7 +279,7 @@ async def test_a_task_that_would_wait_for_itself_is_told_so(
     """At the call, before anything happened: no deadlock."""
 
     async def attempt() -> None:
-        with pytest.raises(RuntimeError, match=r"would wait for itself: "):
+        with pytest.raises(RuntimeError, match=r"would wait for the task itself: "):
             await wait(tasks)
         told.append(where)
 

@@ -489,7 +489,7 @@ def test_what_goes_wrong_between_two_runs_goes_up(monkeypatch: pytest.MonkeyPatc
 async def test_what_cannot_be_hashed_is_refused_in_words() -> None:
     async with open_map() as tasks:
         name: Any = ["a"]
-        with pytest.raises(TypeError, match="a task's name must be hashable, and list is not"):
+        with pytest.raises(TypeError, match=r"^a task's name must be hashable, and "):
             tasks.start_soon(name, trio.lowlevel.checkpoint)
 
 
@@ -503,7 +503,7 @@ async def test_a_refusal_at_a_glance_is_of_the_maps_own_thread() -> None:
         for if_busy in how:
             for name in ("a", "b"):
                 with pytest.raises(
-                    RuntimeError, match=r"^a task map is used only in the event loop run"
+                    RuntimeError, match=r"^a task map may be used only in the event loop run"
                 ):
                     await trio.to_thread.run_sync(start, name, if_busy)
         tasks.cancel_all()

@@ -46,11 +46,32 @@ def starts(tasks: TaskMap) -> None:
     tasks.start_soon("a", fetch, "x", if_busy="wait")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     tasks.start_soon("a", fetch, "x", timeout="1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     tasks.start_soon(name="a", async_fn=fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    tasks.start_soon("a", fetch, url="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    tasks.start_soon(fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    tasks.post("a", fetch, url="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tasks.post("a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    tasks.start_thread_soon("a", compute, number=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     tasks.start_thread_soon("a", compute, "5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     tasks.start_thread_soon("a", compute, 5, executor=compute)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     skipped: TaskHandle[bytes] = tasks.start_soon("a", fetch, "x", if_busy="skip")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     wrong: TaskHandle[str] = tasks.start_soon("a", fetch, "x")  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     print(skipped, wrong)
+
+
+def wrong_places() -> None:
+    """What has an error of its own at run time as well."""
+    namedtasks.TaskMap()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    namedtasks.TaskMap(limit=3)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    namedtasks.TaskHandle()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    namedtasks.TaskFuture()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    namedtasks.CurrentRun()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    namedtasks.Observation()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    namedtasks.asyncio.TaskMap()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    namedtasks.open_task_map().start_soon("a", fetch, "x")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    with namedtasks.open_task_map():  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
+        pass
+    namedtasks.open_taskmap()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    namedtasks.trio.open_task_map()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
 def pools() -> None:
