@@ -18,6 +18,7 @@ import attrs
 from namedtasks._errors import RefusedError
 from namedtasks._logging import log_error
 from namedtasks._validation import safe_repr
+from namedtasks._version import show_fields
 
 
 @attrs.frozen(kw_only=True)
@@ -417,6 +418,8 @@ EVENTS: dict[str, type[TaskEvent]] = {
     for event in (*_RECORDS, TaskOverdue, TaskForgotten, TaskExpired, TaskQueued, TaskSuperseded)
 }
 """All events, by the methods of `Instrument` that take them."""
+
+show_fields(TaskEvent, *EVENTS.values())
 
 _Queued = tuple[Instrument, TaskEvent, Any]
 """An instrument, an event that it gets, and the run that the event is about, or None."""

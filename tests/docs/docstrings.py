@@ -20,7 +20,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 from unittest import mock
 
 import attrs
@@ -90,6 +90,19 @@ def methods(kind: object) -> dict[str, FunctionType]:
                 if not name.startswith("_") and isinstance(member, FunctionType)
             }
     return found
+
+
+def fields(kind: object) -> list[str]:
+    """The public fields and properties that *kind*, if it is a class, has from classes of ours."""
+    found = [field.name for field in attrs.fields(kind)] if _is_record(kind) else []
+    for base in kind.__mro__ if inspect.isclass(kind) else ():
+        if base.__module__.startswith("namedtasks"):
+            found += [name for name, member in vars(base).items() if isinstance(member, property)]
+    return sorted({name for name in found if not name.startswith("_")})
+
+
+def _is_record(kind: object) -> TypeGuard[type[attrs.AttrsInstance]]:
+    return inspect.isclass(kind) and attrs.has(kind)
 
 
 def text_below(module: ModuleType, name: str) -> str:

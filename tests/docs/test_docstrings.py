@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import inspect
 import pathlib
+import pickle
+import pydoc
 import re
+from typing import Any
 
+import attrs
 import pytest
 
 import namedtasks
 import namedtasks.asyncio
+from namedtasks._events import EVENTS
+from namedtasks._version import show_fields
 from tests.docs import docstrings
 from tests.docs.docstrings import Docstring, Shell, examples_in
+from tests.public_api import MODULES, public
 
 DOCSTRINGS = list(docstrings.docstrings())
 WITH_EXAMPLES = [one for one in DOCSTRINGS if ">>> " in one.text]
@@ -53,6 +62,71 @@ def test_no_example_is_left_out() -> None:
 @pytest.mark.parametrize("docstring", WITH_EXAMPLES, ids=lambda one: one.name)
 def test_the_examples_of_a_docstring_run(docstring: Docstring) -> None:
     docstrings.run_docstring(docstring)
+
+
+# Fields
+
+CLASSES: dict[str, Any] = {
+    f"{module.__name__}.{name}": value
+    for module in MODULES
+    for name, value in public(module).items()
+    if docstrings.fields(value)
+}
+RECORDS = {
+    "namedtasks.Backoff",
+    "namedtasks.Failure",
+    "namedtasks.Outcome",
+    "namedtasks.PendingRun",
+    "namedtasks.TaskMapStatistics",
+    "namedtasks.abc.FailedRun",
+    "namedtasks.instruments.TaskEvent",
+    *(f"namedtasks.instruments.{event.__name__}" for event in EVENTS.values()),
+}
+
+
+def test_the_records_and_whatever_has_properties_are_known() -> None:
+    assert CLASSES.keys() >= RECORDS
+    assert {"namedtasks.BackoffError", "namedtasks.CurrentRun"} <= CLASSES.keys()
+    wanted = ["error", "failures", "gave_up", "name", "operation", "retry_at"]
+    assert docstrings.fields(namedtasks.Failure) == wanted
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_help_shows_each_field_with_its_text(name: str) -> None:
+    """As `python -m pydoc` does."""
+    kind = CLASSES[name]
+    page = pydoc.plain(pydoc.render_doc(kind))
+    for field in docstrings.fields(kind):
+        shown = re.search(rf"^ \|  {field}\n \|      (\S.*)$", page, re.MULTILINE)
+        assert shown is not None, f"help() shows no text for {field}"
+
+
+def test_help_shows_the_text_that_is_below_the_field() -> None:
+    page = pydoc.plain(pydoc.render_doc(namedtasks.PendingRun))
+    assert " |  name\n |      The task's name.\n" in page
+
+
+def test_fields_have_no_text_where_there_is_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    @attrs.frozen
+    class Record:
+        name: str
+        """The name."""
+
+    def no_source(_: object) -> str:
+        raise OSError("could not get source code")
+
+    show_fields(Record)
+    monkeypatch.setattr(inspect, "getsource", no_source)
+    assert inspect.getdoc(vars(Record)["name"]) is None
+
+
+@pytest.mark.parametrize("name", sorted(RECORDS))
+def test_a_record_is_copied_and_subclassed_as_any_class_of_attrs(name: str) -> None:
+    kind = CLASSES[name]
+    fields = dict.fromkeys(attrs.fields_dict(kind)) if kind is not namedtasks.Backoff else {}
+    record = kind(**fields)
+    assert pickle.loads(pickle.dumps(record)) == copy.copy(record) == record
+    assert set(vars(kind)["__slots__"]) <= {*attrs.fields_dict(kind), "__weakref__"}
 
 
 # What runs them

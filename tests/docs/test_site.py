@@ -6,10 +6,12 @@ import pathlib
 import re
 from typing import Any
 
+import attrs
 import pytest
 
 import namedtasks
 import namedtasks.instruments
+from tests.docs.docstrings import fields
 from tests.docs.pages import DIALECTS, ROOT
 from tests.public_api import MODULES, public
 
@@ -39,6 +41,29 @@ def test_the_reference_has_every_public_name_once() -> None:
     """Of two names for one thing it has one, and a sentence for the other."""
     names = {f"{module.__name__}.{name}" for module in MODULES for name in public(module)}
     assert sorted(names - conf.SAME_AS.keys()) == sorted(shown())
+
+
+def test_the_reference_shows_the_fields_of_every_class() -> None:
+    """From the strings below them, which Sphinx reads; those of a base with the base, or here."""
+    pages = sorted((DOCS / "reference").glob("*.md"))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    options = dict(re.findall(r"^\.\. auto\w+:: ([\w.]+)\n((?: +:.*\n)*)", text, re.MULTILINE))
+    for name, shown in options.items():
+        kind = conf.find(name)
+        if fields(kind):
+            assert re.search(r"^ +:members:$", shown, re.MULTILINE), (
+                f"no fields of {name} are shown"
+            )
+            hidden = set(re.findall(r"\w+", "".join(re.findall(r":exclude-members:(.*)", shown))))
+            assert not hidden & set(fields(kind))
+
+
+def test_every_field_has_a_string_below_it() -> None:
+    for module in MODULES:
+        for name, value in public(module).items():
+            texts: dict[str, str] = vars(value)["__slots__"] if attrs.has(value) else {}
+            for field in [one for one in texts if not one.startswith("_")]:
+                assert texts[field], f"{name}.{field} has none"
 
 
 def test_every_public_name_says_since_when_it_is_there() -> None:
