@@ -1,14 +1,14 @@
 """A keyed task map: named tasks, one run of a name at a time, with backoff after failures.
 
-Two concepts are all there is to learn. A name that is *running* is taken: a
-second start of it is refused. A name whose last run failed is *waiting*, longer
-after each failure in a row: a start is refused until the wait is over.
+There are two concepts to learn. A name that is *running* is taken: a second start
+of it is refused. A name whose last run failed is *waiting*, longer after each
+failure in a row: a start is refused until the wait is over.
 """
 
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any as _Any
 
-# Now, and not when the first map is made: freezegun may have replaced the functions of `time`.
+# Imported now, before freezegun can replace the functions of `time`.
 from namedtasks._thread_pool import MonotonicClock as _MonotonicClock  # noqa: F401 # pyright: ignore[reportUnusedImport]
 from namedtasks._version import __version__ as __version__
 

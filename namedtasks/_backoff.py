@@ -15,7 +15,7 @@ from namedtasks._version import publish
 
 @attrs.frozen
 class FailedRun:
-    """The run that has just failed, as a policy sees it.
+    """A run that has just failed, for a policy.
 
     Example:
         >>> from namedtasks import ThreadTaskMap
@@ -39,7 +39,7 @@ class FailedRun:
     started_at: float | None
     """The time at which the body began, in seconds on the map's clock; None if it never did."""
     ended_at: float
-    """The time at which the run failed."""
+    """The time at which the run failed, in seconds on the map's clock."""
 
 
 class BackoffPolicy(Protocol):
@@ -49,8 +49,8 @@ class BackoffPolicy(Protocol):
     seconds: the default retention is twice that.
 
     Example:
-        The wait grows by half a minute. A missing permission does not come with
-        time, so the name is given up.
+        The wait grows by half a minute. Waiting does not help against a missing
+        permission, so the name gives up.
 
         >>> import math
         >>> from namedtasks import ThreadTaskMap
@@ -71,13 +71,13 @@ class BackoffPolicy(Protocol):
     def delay(self, failures: int, error: BaseException, run: FailedRun, /) -> float | None:
         """Return the wait after *failures* failures in a row, of which *error* is the last.
 
-        *run* tells which run it was, and how long it lasted. If the policy raises, or returns
-        a negative number, NaN or no number, that is logged, and the default `Backoff` applies
-        to this failure.
+        *run* is the run that has failed, with its beginning and its end. If the policy raises,
+        or returns a negative number, NaN or anything that is not a number, this is logged, and
+        the default `Backoff` applies to this failure.
 
         Returns:
-            Seconds; `math.inf` to give the name up until it is forgotten; None
-            for no wait, and to not count this failure.
+            Seconds; `math.inf` if the name gives up until it is forgotten; None for no
+            wait and no count of this failure.
         """
         ...
 
@@ -127,7 +127,7 @@ class Backoff:
     0.5 s, doubled, at most 2 min 2 s.
 
     Raises:
-        TypeError: a figure is no number, or *exempt* no tuple of exception types.
+        TypeError: a figure is not a number, or *exempt* is not a tuple of exception types.
         ValueError: a figure is out of its range.
 
     Example:
@@ -147,23 +147,23 @@ class Backoff:
     maximum: float = attrs.field(default=122.0, converter=_maximum)
     """The longest wait, in seconds."""
     jitter: float = attrs.field(default=0.0, converter=_share)
-    """The largest share of a wait, from 0 to 1, that is taken off at random.
+    """The largest part of a wait, from 0 to 1, that is subtracted at random.
 
-    Names that failed together then do not start again together. The map applies
-    it, with the ``random`` that it was opened with.
+    It keeps names that failed together from starting again together. The map applies it,
+    with its own ``random``.
     """
     give_up_after: int | None = attrs.field(default=None, converter=_attempts)
-    """The number of failures in a row after which a name is given up; None for never."""
+    """The number of failures in a row after which a name gives up; None for never."""
     exempt: tuple[type[BaseException], ...] = attrs.field(default=(), converter=_error_types)
-    """Errors that cause no wait and are not counted, for example "not ready yet".
+    """The types of errors that cause no wait and are not counted, for example "not ready yet".
 
     A group of errors is exempt if all its errors are.
     """
     reset_after: float | None = attrs.field(default=None, converter=_reset_after)
-    """The seconds that a run must have lasted for its failure to count as the first; None for
-    no such rule.
+    """The number of seconds that a run must last so that its failure counts as the first; None
+    for no such rule.
 
-    Without it a crash after three good days is added to the crashes before it. Kubernetes
+    Without it, a crash after three good days is added to the crashes before it. Kubernetes
     resets the back-off of a container that has run for 10 minutes.
     """
 
@@ -177,8 +177,8 @@ class Backoff:
         """Return the wait of a name, without jitter: ``min(maximum, initial * factor**(n-1))``.
 
         Returns:
-            Seconds after *failures* failures in a row; `math.inf` once
-            `give_up_after` is reached; None for an exempt *error*.
+            Seconds after *failures* failures in a row; `math.inf` when `give_up_after`
+            is reached; None for an exempt *error*.
 
         Raises:
             ValueError: *failures* is below 1.
@@ -231,11 +231,11 @@ def compute_backoff(
 
     A `Backoff` needs no *run*.
 
-    An error of *policy* or *random* is logged: the name must become free
-    whatever they do.
+    Errors of *policy* and *random* are logged, because the name must become free in
+    any case.
 
     Returns:
-        Seconds; `math.inf` to give the name up; None for no wait.
+        Seconds; `math.inf` if the name gives up; None for no wait.
     """
     if policy is None:
         return None

@@ -1,8 +1,8 @@
-"""The part of a backend that is the same on trio, on asyncio and in threads.
+"""The part of a backend that is the same on asyncio, in threads and on trio.
 
-A backend acts for the scheduler: it begins and interrupts bodies, completes futures, keeps the
-timer. Everything in this module that changes a scheduler does it under the backend's lock,
-carries the effects out after that, and wakes the waiters in the same step as the change.
+A backend acts for the scheduler: it begins and interrupts bodies, completes futures and sets the
+timer. The functions in this module that change a scheduler do so under the backend's lock. They
+wake the waiters in the same step, and carry out the effects after that.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ QueueT = TypeVar("QueueT", bound=WaitQueue)
 
 
 class WaitCondition(NamedTuple, Generic[QueueT]):
-    """A reason for a wait to go on: the caller looks again when woken, or at a time."""
+    """A reason to continue a wait: the caller looks again when it is woken, or at a time."""
 
     queue: QueueT
     until: float
@@ -57,8 +57,8 @@ class WaitCondition(NamedTuple, Generic[QueueT]):
 class Waits(Generic[RunT, QueueT]):
     """The conditions of the waits of one map, and the queues in which the callers wait.
 
-    A wait asks for its condition, sleeps in the queue, and asks again, until there is none.
-    All is called under the map's lock.
+    A wait gets its condition, sleeps in the queue, and gets the condition again, until there is
+    none. All methods are called under the map's lock.
     """
 
     def __init__(
@@ -69,25 +69,25 @@ class Waits(Generic[RunT, QueueT]):
         complete: Callable[[RunT], bool] | None = None,
     ) -> None:
         self._complete = complete
-        """Completes the handle of a run that has ended; returns False if that has to wait."""
+        """Completes the handle of a run that has ended; returns False to do it later."""
         self._scheduler = scheduler
         self._now = now
         self._make_queue = make_queue
         self.idle: QueueT = make_queue()
         """The callers that wait for the map to be idle or empty."""
         self.ending: dict[RunT, None] = {}
-        """Runs that have ended, and whose Task or future is not done yet."""
+        """The runs that have ended, and whose Task or future is not done yet."""
         self.starters: dict[Hashable, QueueT] = {}
-        """The callers that wait for the wait of a name to be over."""
+        """The callers that wait for the end of the backoff of a name."""
 
     def abandon(self) -> None:
-        """Drop everything, in a forked child: no thread waits there."""
+        """Drop everything in a forked child, where no thread waits."""
         self.idle = self._make_queue()
         self.ending = {}
         self.starters = {}
 
     def until_idle(self) -> WaitCondition[QueueT] | None:
-        """Return what keeps the map from being idle: a run, or a pending run.
+        """Return the condition that keeps the map from being idle; None if it is idle.
 
         Raises:
             ClosedError: the map was opened in the parent process.
@@ -99,11 +99,11 @@ class Waits(Generic[RunT, QueueT]):
         return WaitCondition(self.idle, math.inf)
 
     def until_ended(self) -> WaitCondition[QueueT] | None:
-        """Return what keeps a Task or future of an ended run from being done."""
+        """Return the condition of a Task or future that is not done, of a run that has ended."""
         return WaitCondition(self.idle, math.inf) if self.ending else None
 
     def until_empty(self) -> WaitCondition[QueueT] | None:
-        """Return what keeps the map from being idle and without a waiting failure."""
+        """Return the condition that keeps the map from being empty; None if it is empty."""
         condition = self.until_idle()
         if condition is not None:
             return condition
@@ -111,10 +111,10 @@ class Waits(Generic[RunT, QueueT]):
         return None if expiry is None else WaitCondition(self.idle, expiry)
 
     def until_free(self, name: Hashable, operation: str | None) -> WaitCondition[QueueT] | None:
-        """Return what is in the way of a start of *name*.
+        """Return the condition that prevents a start of *name*; None if it would be admitted.
 
         Raises:
-            GaveUpError: the policy gave the name up.
+            GaveUpError: the name gave up.
             ClosedError: the map is closed.
         """
         conflict = self._scheduler.find_conflict(name, operation, self._now)
@@ -135,7 +135,7 @@ class Waits(Generic[RunT, QueueT]):
         return WaitCondition(queue, conflict.retry_at)
 
     def leave(self, name: Hashable) -> None:
-        """Drop the queue of *name* if nobody waits in it any more."""
+        """Drop the queue of *name* if no caller waits in it any more."""
         queue = self.starters.get(name)
         if queue is not None and not len(queue):
             del self.starters[name]
@@ -149,7 +149,7 @@ class Waits(Generic[RunT, QueueT]):
     def note_end(self, run: RunT) -> None:
         """Complete the handle of *run*, which has ended, and wake the callers that wait."""
         if self._complete is not None and not self._complete(run):
-            self.ending[run] = None  # and those who wait are woken when that is done
+            self.ending[run] = None  # its waiters are woken when the handle is complete
         elif run.waiters is not None:
             run.waiters.unpark_all()
         scheduler = self._scheduler
@@ -157,12 +157,12 @@ class Waits(Generic[RunT, QueueT]):
             self.idle.unpark_all()
 
     def note_ended(self, *ended: RunT) -> None:
-        """Do the same for several runs."""
+        """Call `note_end` for each run."""
         for run in ended:
             self.note_end(run)
 
     def note_attempt(self, run: RunT) -> None:
-        """Wake the callers that wait for *run*, of which an attempt has failed: they look again."""
+        """Wake the callers that wait for *run* after a failed attempt, so that they look again."""
         if run.waiters is not None:
             run.waiters.unpark_all()
 
@@ -250,11 +250,11 @@ class Backend(Protocol[RunT]):
     block_done: bool
 
     def call(self, verb: Callable[[], T]) -> T:
-        """Call *verb*, which changes the scheduler, if the caller may call it here and now."""
+        """Call *verb*, which changes the scheduler, if the caller may do so now."""
         ...
 
     def call_or_postpone(self, verb: Callable[[], T], answer: T, /) -> T:
-        """Call *verb*; where its thread is inside the map, return *answer*, and call it later."""
+        """Call *verb*; if its thread is inside the map, return *answer* and call it later."""
         ...
 
     def can_drop(self, run: RunT) -> bool:
@@ -262,16 +262,16 @@ class Backend(Protocol[RunT]):
         ...
 
     def spawn(self, run: RunT) -> BaseException | None:
-        """Let the body of *run* begin, or return the error why it never will."""
+        """Let the body of *run* begin, or return the error for which it never begins."""
 
     def interrupt(self, run: RunT) -> object:
-        """Ask the body of *run* to stop, by the means that there are."""
+        """Ask the body of *run* to stop, by the means of the dialect."""
 
     def discard(self, run: RunT) -> None:
-        """Close the body of *run*, which has ended without having begun, and its handle."""
+        """Close the body of *run*, which has ended before it began, and its handle."""
 
     def look(self, look: Callable[[], T]) -> T:
-        """Return the result of *look*, which changes nothing: in threads, of one moment."""
+        """Return the result of *look*, which only reads; in threads, the state of one moment."""
         ...
 
     def timeout_error(self, message: str) -> Exception:
@@ -283,9 +283,9 @@ class Backend(Protocol[RunT]):
 
 
 def apply_effects(backend: Backend[RunT], effects: Effects[RunT], *ended: RunT) -> None:
-    """Carry out *effects* of a change by which the runs in *ended* have ended.
+    """Carry out the *effects* of a change that has ended the runs in *ended*.
 
-    The names are released and the waiters are awake. Not under the lock.
+    The names are released and the waiters are woken already. Not under the lock.
     """
     over = list(ended)
     changes = [effects]
@@ -295,7 +295,7 @@ def apply_effects(backend: Backend[RunT], effects: Effects[RunT], *ended: RunT) 
         over += change.dropped
         for run in change.begin:
             error = backend.spawn(run)
-            if error is not None:  # which makes room for the next
+            if error is not None:  # its end may let others begin
                 following, ended_now = settle(backend, run, error)
                 changes.append(following)
                 over += ended_now
@@ -307,11 +307,11 @@ def apply_effects(backend: Backend[RunT], effects: Effects[RunT], *ended: RunT) 
 def finish_run(
     backend: Backend[RunT], run: RunT, error: BaseException | None, *, cancelled: bool = False
 ) -> None:
-    """End *run* by what came out of its body, and carry out what follows.
+    """End *run* with the outcome of its body, and carry out the effects.
 
     Args:
         backend: The backend of the map.
-        run: Has a value if there is no error and it was not cancelled.
+        run: The run, with a value if there is no error and it was not cancelled.
         error: The error that the body raised.
         cancelled: True if the body was cancelled and has stopped.
     """
@@ -338,7 +338,7 @@ def settle(
     while True:
         retry = scheduler.decide_retry(run, error, backend.now)
         with backend.lock:
-            if retry.before == run.failures:  # else they were forgotten meanwhile
+            if retry.before == run.failures:  # else the failures were forgotten meanwhile
                 effects = scheduler.finish(run, _FAILED, backend.now, error, retry)
                 ended = (run,) if run.done else ()
                 if ended:
@@ -388,8 +388,8 @@ def cancel_run(backend: Backend[RunT], run: RunT, reason: str | None) -> bool:
 def cancel_runs(backend: Backend[RunT], runs: Iterable[RunT], reason: str | None) -> None:
     """Ask *runs* to stop.
 
-    First the pending runs, those that queue before those that replace, for which they may wait;
-    then those that wait for a slot. So none of them begins because of the others.
+    The pending runs come first, those that queue before those that replace, as they may wait for
+    these; then the runs that wait for a slot. So none of them begins because others end.
     """
     order = {"queue": 0, "retry": 0, "replace": 1, None: 2}
     for run in sorted(runs, key=lambda run: (order[run.deferred], run.status is not _QUEUED)):
@@ -408,12 +408,12 @@ def cancel_names(backend: Backend[RunT], names: Iterable[Hashable], reason: str 
 
 def all_names(backend: Backend[Any]) -> list[Hashable]:
     """Return the names that run or are pending. Callable from anywhere."""
-    with backend.lock:  # a run may go from one table to the other
+    with backend.lock:  # a run may move from one table to the other
         return list({**backend.scheduler.pending, **backend.scheduler.running})
 
 
 def run_due(backend: Backend[RunT]) -> None:
-    """Begin the runs that have sat out a wait, and mark the overdue runs."""
+    """Begin the runs whose backoff is over, and mark the overdue runs."""
     with backend.lock:
         effects = backend.scheduler.run_due(backend.now())
         backend.waits.note_ended(*effects.dropped)
@@ -451,7 +451,7 @@ def observe(backend: Backend[Any]) -> Observation:
 
 
 def close_observation(backend: Backend[Any], mark: Mark) -> None:
-    """Close the observation of *mark*, and forget what was kept for it."""
+    """Close the observation of *mark*, and forget the ends that were kept for it."""
     with backend.lock:
         backend.scheduler.close_observation(mark)
 
@@ -499,7 +499,7 @@ def resolve(
 
 
 def drain(backend: Backend[RunT]) -> None:
-    """Drop the pending runs that would have to sit out a wait: the map's block is done."""
+    """Drop the pending runs that wait for a backoff to end, because the map's block is done."""
     with backend.lock:
         effects = backend.scheduler.drain(backend.now())
         backend.waits.note_ended(*effects.dropped)
@@ -518,5 +518,5 @@ def _close_in_child() -> None:
         backend.waits.abandon()
 
 
-with contextlib.suppress(AttributeError):  # where there is no fork
+with contextlib.suppress(AttributeError):  # a system without fork
     os.register_at_fork(after_in_child=_close_in_child)

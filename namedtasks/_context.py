@@ -1,4 +1,4 @@
-"""The current run, as the code of a task sees it in every dialect."""
+"""The current run, for the code of a task, in every dialect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from namedtasks._version import publish
 
 
 class _Run(Protocol):
-    """The part of a dialect's run that its own body may use."""
+    """The part of a dialect's run that its body may use."""
 
     @property
     def name(self) -> Hashable: ...
@@ -42,7 +42,7 @@ class CurrentRun:
     """The run that the calling code belongs to; `current_run` returns it.
 
     Example:
-        A thread cannot be stopped from outside, but it may ask if it should stop.
+        A thread cannot be stopped from outside, but its function may ask if it should stop.
 
         >>> import time
         >>> def copy():
@@ -76,10 +76,7 @@ class CurrentRun:
 
     @property
     def failures(self) -> int:
-        """The number of runs of the name that failed in a row before this one.
-
-        It is 0 once the name was forgotten.
-        """
+        """The number of runs of the name that failed in a row before this one; 0 once forgotten."""
         return self._run.failures
 
     @property
@@ -89,19 +86,18 @@ class CurrentRun:
 
     @property
     def cancel_requested(self) -> bool:
-        """True if the run should stop: it was cancelled, or its deadline has passed."""
+        """True if the run should stop, because it was cancelled or its deadline has passed."""
         return self._run.is_asked_to_stop()
 
     def check_cancelled(self) -> None:
-        """Raise if the run should stop: this is for threads that are ready to stop here.
+        """Raise an error if the run should stop: call it where a function can stop.
 
-        It may be called from any thread. In an async body, any checkpoint does
-        the same.
+        Any thread may call it. In an async body, every checkpoint does the same.
 
         Raises:
             trio.Cancelled: in a thread that trio runs for the task.
-            TaskCancelledError: elsewhere. Do not catch it: it ends the run as
-                cancelled, or as too slow if the deadline came first.
+            TaskCancelledError: elsewhere. Do not catch it. It ends the run as
+                cancelled; if the deadline came first, as failed by its timeout.
 
         Example:
             >>> import time
@@ -124,8 +120,8 @@ class CurrentRun:
 def current_run() -> CurrentRun:
     """Return the run that the calling code belongs to.
 
-    It works in the body of a task, in the functions that it calls, and in tasks
-    and trio threads that it starts; not in other processes.
+    It works in the body of a task, in the functions that the body calls, and in the
+    tasks and trio threads that it starts, but not in other processes.
 
     Raises:
         RuntimeError: the caller is not inside a task.
@@ -147,7 +143,7 @@ def current_run() -> CurrentRun:
 
 
 def is_sigint_deferred(handler: object) -> bool:
-    """Return whether *handler* is the one with which a `ThreadTaskMap` defers Ctrl-C."""
+    """Return whether *handler* is the handler with which a `ThreadTaskMap` defers Ctrl-C."""
     return getattr(handler, "defers_sigint_for_namedtasks", False) is True
 
 

@@ -1,4 +1,4 @@
-"""The decisions of a scheduler: what stands in the way of a start, and what follows from a change.
+"""The decisions of a scheduler: conflicts of starts, and effects of changes.
 
 Nothing in this module changes anything.
 """
@@ -41,26 +41,26 @@ IfBusy = Literal["refuse", "skip", "join", "replace", "queue"]
 
 - ``"refuse"`` raises a `RefusedError`.
 - ``"skip"`` returns None, at half of the cost or less.
-- ``"join"`` returns the handle of the run in progress, also of one that was asked to stop: one
-  result for all callers. The function is not called, so one name should mean one type of
-  result. On asyncio and in threads each caller gets a future of its own; cancelling it, or a
-  task that awaits it, does nothing to the run.
-- ``"replace"`` cancels the run in progress, and all other runs that overlap the name, and starts
-  when all of them have really ended, however they did. It holds the name from now on. A
-  function in a thread ends when it returns: a replacement waits for that.
+- ``"join"`` returns the handle of the run in progress, also if that was asked to stop: all
+  callers get one result. The function is not called, so one name should mean one type of
+  result. On asyncio and in threads each caller gets its own future; cancelling the future, or a
+  task that awaits it, does not affect the run.
+- ``"replace"`` cancels the run in progress, and all other runs that overlap the name. The new
+  run begins when all of them have really ended, and holds its name from now on. A function in a
+  thread ends when it returns, so a replacement waits for that.
 - ``"queue"`` starts one more run as soon as the name may start: after the run in progress, and
   after the wait if there is one.
 
 A deferred run, which replaces or queues, is *pending*. A name has at most one pending run: a
-newer one supersedes it, and its handle tells so.
+newer one supersedes it: the older one is cancelled, with that as the reason.
 
 A start with ``retry=True`` that waits for its next attempt is pending, too: ``"join"`` returns
 its handle, and ``"queue"`` supersedes it. The choice is for the first attempt only.
 
-A closed map refuses in all cases. An old listing (``since=``) is refused in all cases but
-``"skip"``, which returns None. ``"join"`` and ``"queue"`` are refused if another name
-overlaps; ``"join"`` and ``"replace"`` are refused while the name waits after a failure; all but
-``"skip"`` are refused once the name gave up.
+A closed map refuses every start. With ``since=``, an old listing is refused with every value but
+``"skip"``, which returns None. ``"join"`` and ``"queue"`` are refused if a run of another name
+overlaps. ``"join"`` and ``"replace"`` are refused while the name waits after a failure. All but
+``"skip"`` are refused if the name gave up.
 
 Example:
     >>> def attach(tasks: TaskMap, volume: str, if_busy: IfBusy) -> TaskHandle[None] | None:
@@ -77,7 +77,7 @@ Example:
 """
 
 
-# Conflicts: the reasons for which a name cannot start
+# Conflicts: the reasons why a name cannot start
 
 
 @final
@@ -150,7 +150,7 @@ def resolve_busy(conflict: Conflict[RunT] | None, if_busy: IfBusy) -> StartActio
 def refusal(
     conflict: Conflict[RunT], name: Hashable, operation: str | None, now: float
 ) -> RefusedError:
-    """Return the error that tells what *conflict* means for a start of *name*."""
+    """Return the error of a start of *name* that finds *conflict*."""
     if isinstance(conflict, FailureRecord):
         retry_at, failures = conflict.retry_at, conflict.failures
         error: RefusedError
@@ -178,13 +178,13 @@ class Effects(NamedTuple, Generic[RunT]):
     begin: tuple[RunT, ...] = ()
     """Runs whose bodies begin now: they have their names and their slots."""
     dropped: tuple[RunT, ...] = ()
-    """Runs that have ended without having begun."""
+    """Runs that have ended before they began."""
     replaced: tuple[RunT, ...] = ()
     """Runs to cancel, because a newer start replaces them."""
 
 
 NO_EFFECTS: Effects[Any] = Effects()
-"""The usual consequences: none, and no timer has changed, and no event was emitted. Always this
+"""The usual consequences: none. No timer has changed, and no event was emitted. It is always this
 object, so that an identity check is enough."""
 
 
@@ -204,8 +204,8 @@ StartPolicy: TypeAlias = BackoffPolicy | Literal["map"] | None
 class StartKeywords(TypedDict, total=False):
     """The keyword arguments for the options that few starts have.
 
-    The methods that start most often take them so: on CPython 3.11, three more parameters with a
-    default would make a start that is skipped 10 to 15 % more expensive.
+    On CPython 3.11, three parameters with defaults instead would make a skipped start 10 to 15 %
+    more expensive.
     """
 
     backoff: StartPolicy
@@ -225,13 +225,13 @@ class StartOptions(NamedTuple):
 
 
 class RetryDecision(NamedTuple):
-    """The policy's decision on a failure; for it to count, `before` must still be right."""
+    """The policy's decision on a failure; it is valid only while `before` is still right."""
 
     before: int
     """The failures in a row before this one."""
     failures: int
     """The failures in a row, this one included."""
     delay: float | None
-    """The wait in seconds; infinite to give up; None for no wait, and no count."""
+    """The wait in seconds; infinite if the name gives up; None for no wait and no count."""
     recorded: BaseException | None
-    """A copy of the error for the record; None if there will be no record."""
+    """A copy of the error for the record; None if no record follows."""

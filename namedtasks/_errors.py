@@ -3,7 +3,7 @@
 An error is made far more often than it is printed: a reconcile loop may be
 refused ten thousand times a second and print nothing. So an error keeps its
 facts in ``args``, its properties read them there, and ``str(error)`` builds the
-message. The same ``args`` make copying and pickling work.
+message. Copying and pickling use the same ``args``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from namedtasks._validation import error_text, safe_repr, safe_str, seconds_text
 from namedtasks._version import publish
 
 new_error = BaseException.__new__
-"""Make an error of its ``args`` without a call of ``__init__``, for the most frequent errors."""
+"""Make an error from its ``args`` without a call of ``__init__``, for the most frequent errors."""
 
 _ErrorT = TypeVar("_ErrorT", bound="NamedTasksError")
 
@@ -29,7 +29,7 @@ _HOLDERS_SHOWN = 3
 
 
 class NamedTasksError(Exception):
-    """Base class of all errors of namedtasks.
+    """The base class of all errors of namedtasks.
 
     Copies and pickles keep the cause. A cause that cannot be pickled is
     pickled as a `RecordedError`.
@@ -57,7 +57,7 @@ class NamedTasksError(Exception):
 class RecordedError(NamedTasksError):
     """A replacement for an error that could not be copied or pickled.
 
-    It keeps the name of the original's type, and the original's text.
+    It keeps the name of the type of the original, and its text.
 
     Example:
         Unpickling calls the class with ``args``: one argument, while this class needs two.
@@ -126,7 +126,7 @@ class _TaskError(NamedTasksError):
 class RefusedError(_TaskError):
     """A start was refused: nothing ran, and nothing was recorded.
 
-    Catch this for "not now, whatever the reason"; each subclass is one reason.
+    Catch this if the reason does not matter; each subclass is one reason.
 
     Example:
         >>> def attach():
@@ -144,12 +144,12 @@ class RefusedError(_TaskError):
 
 
 class AlreadyRunningError(RefusedError):
-    """The name is taken: a run of it, or of a name that overlaps it, has not ended yet.
+    """The name is taken: a run of it, or of a name that overlaps it, has not ended.
 
-    Unlike `BackoffError` it says nothing about failures, and the time to wait is
-    not known: ``wait_free(name)`` returns when the runs in the way have ended.
-    The other values of ``if_busy`` avoid the refusal. A start that waits to
-    replace a run holds its name, too.
+    It is not about failures, unlike `BackoffError`, and the time to wait is not known:
+    ``wait_free(name)`` returns when those runs have ended. The other values of
+    ``if_busy`` avoid the refusal. A start that waits to replace a run holds its name,
+    too.
 
     Example:
         >>> import threading
@@ -177,12 +177,12 @@ class AlreadyRunningError(RefusedError):
 
     @property
     def started_at(self) -> float | None:
-        """The time when the first holder began, in seconds on the map's clock; None if not yet."""
+        """The time at which the first holder began, on the map's clock; None if it has not."""
         return cast("float | None", self.args[2])
 
     @property
     def holders(self) -> tuple[Hashable, ...]:
-        """The names of the runs in the way: the name itself, or names that overlap it.
+        """The names of the runs that hold the name: the name itself, or names that overlap it.
 
         At most ten, so that the cost of a refusal does not grow with their number.
         """
@@ -204,9 +204,9 @@ class AlreadyRunningError(RefusedError):
 
 
 class BackoffError(RefusedError):
-    """The name waits, because its last run failed; ``__cause__`` is that failure.
+    """The name waits, because its last run failed; ``__cause__`` is a copy of the error.
 
-    Unlike with `GaveUpError`, the wait ends by itself: a start at `retry_at` is admitted.
+    The wait ends by itself, unlike with `GaveUpError`: a start at `retry_at` is admitted.
 
     Example:
         >>> from namedtasks.testing import ManualClock
@@ -235,7 +235,7 @@ class BackoffError(RefusedError):
 
     @property
     def retry_at(self) -> float:
-        """The time when the name may start again, in seconds on the map's own clock."""
+        """The time at which the name may start again, in seconds on the map's clock."""
         return cast("float", self.args[3])
 
     @property
@@ -251,9 +251,9 @@ class BackoffError(RefusedError):
 
 
 class GaveUpError(RefusedError):
-    """The name failed so often that its policy gave up; ``__cause__`` is the last failure.
+    """The name gave up, as its policy decided; ``__cause__`` is a copy of the last error.
 
-    Unlike with `BackoffError`, the name does not become free by itself:
+    The name does not become free by itself, unlike with `BackoffError`:
     ``forget(name)`` makes it free.
 
     Example:
@@ -288,7 +288,7 @@ class GaveUpError(RefusedError):
 class ClosedError(RefusedError, RuntimeError):
     """The map is closed: it admits no more starts, of any name.
 
-    It is also a `RuntimeError`, as nurseries and executors raise when they are closed.
+    It is also a `RuntimeError`, which closed nurseries and executors raise.
 
     Example:
         >>> with ThreadTaskMap() as tasks:
@@ -314,10 +314,10 @@ class ClosedError(RefusedError, RuntimeError):
 
 
 class StaleLookError(RefusedError):
-    """The start acts on a listing that is out of date: a run has ended since ``observe()``.
+    """The start acts on an old listing: a run has ended since ``observe()``.
 
-    Raised by a start with ``since=``. Unlike with the other refusals, the name may be free: list
-    again, with a new observation, and decide anew.
+    A start with ``since=`` raises it. The name may be free, unlike with the other refusals:
+    list again, with a new observation, and decide again.
 
     Example:
         >>> with ThreadTaskMap() as tasks, tasks.observe() as look:
@@ -336,7 +336,7 @@ class StaleLookError(RefusedError):
 
     @property
     def expired(self) -> bool:
-        """True if the observation has expired: the map cannot tell whether such a run has ended."""
+        """True if the observation has expired, and the map does not know if a run has ended."""
         return cast("bool", self.args[2])
 
     def __str__(self) -> str:
@@ -348,8 +348,8 @@ class StaleLookError(RefusedError):
 class TaskFailedError(_TaskError):
     """A run failed, and a caller waited for it; ``__cause__`` is the error of the task.
 
-    Each waiter gets an error of its own. Futures and asyncio Tasks raise the
-    error of the task itself instead.
+    Each waiter gets its own error. Futures and asyncio Tasks raise the error of the
+    task itself instead.
 
     Example:
         >>> import trio
@@ -373,7 +373,7 @@ class TaskFailedError(_TaskError):
 class TaskCancelledError(_TaskError):
     """A run was cancelled, and a caller waited for it.
 
-    Unlike `trio.Cancelled` it does not mean that the waiter was cancelled.
+    It does not mean that the waiter was cancelled, unlike `trio.Cancelled`.
 
     Example:
         >>> import trio
@@ -397,7 +397,7 @@ class TaskCancelledError(_TaskError):
 
     @property
     def reason(self) -> str | None:
-        """The reason that was given for the cancellation, if any."""
+        """The reason of the cancellation, if one was given."""
         return cast("str | None", self.args[2])
 
     def __str__(self) -> str:
@@ -411,13 +411,13 @@ class TaskCancelledError(_TaskError):
 def _pickle_cause(cause: BaseException | None) -> bytes | None:
     """Return the pickle of *cause*, or of its `RecordedError` if it cannot be pickled.
 
-    The bytes are part of the error's own pickle. With the cause itself in their
-    place, each error of a chain would pickle all that follow, once for the try
-    and once for the result: twice as often with every further cause.
+    The bytes are part of the error's own pickle. If that contained the cause itself,
+    each error of a chain would pickle all that follow twice, once for the try and once
+    for the result: the work would double with every further cause.
     """
     if cause is None:
         return None
-    # Few programs pickle an error, and all would wait about 3 ms for the import.
+    # Few programs pickle an error, and the import would cost all of them about 3 ms.
     import pickle  # noqa: PLC0415
 
     try:
@@ -478,9 +478,9 @@ _plain_types: weakref.WeakKeyDictionary[type[BaseException], bool] = weakref.Wea
 def snapshot_exception(error: BaseException) -> BaseException:
     """Return a copy of *error* that keeps no frame alive: no traceback, no cause, no context.
 
-    The ``args`` of the copy are those of the original, and keep alive whatever they
-    refer to. A `RecordedError` replaces an error that cannot be copied: copying
-    raises, or returns the original itself or something else.
+    The ``args`` of the copy are those of the original, and keep their objects alive. A
+    `RecordedError` replaces an error that cannot be copied, because copying it raises,
+    or returns the original itself or another object.
     """
     kind = type(error)
     if type(kind) is type:  # a class of another metaclass may have no hash
@@ -488,7 +488,7 @@ def snapshot_exception(error: BaseException) -> BaseException:
         if plain is None:
             plain = _plain_types[kind] = _is_plain(kind)
         if plain:
-            # This is what copy.copy() does, without the calls: each failure comes here.
+            # The same as copy.copy(), without its calls: each failure comes here.
             try:
                 parts: Any = error.__reduce__()
                 args = parts[1]
@@ -533,13 +533,13 @@ def _copy(error: BaseException) -> BaseException:
     except BaseException:  # copying runs the error's own code, which may raise anything
         pass
     try:
-        # Without __init__, which may take something else than args: every class that formats its
-        # message has such a one, with super().__init__(f"...").
+        # Without __init__, whose parameters may differ from args: so it is in every class that
+        # formats its message with super().__init__(f"...").
         copied = BaseException.__new__(type(error), *error.args)
         vars(copied).update(vars(error))
         if _is_faithful(copied, error) and safe_str(copied) == safe_str(error):
             return copied
-    except BaseException:  # not every type can be made so
+    except BaseException:  # not every type can be made in this way
         pass
     return RecordedError.of(error)
 
@@ -565,7 +565,7 @@ Kind: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 def split_exception(
     error: BaseException, kind: Kind
 ) -> tuple[BaseException | None, BaseException | None]:
-    """Return the part of *error* that is of this *kind*, and the rest; *error* may be a group."""
+    """Return the part of *error* of this *kind*, and the rest; *error* may be a group."""
     if isinstance(error, kind):
         return error, None
     if not isinstance(error, BaseExceptionGroup):
@@ -580,10 +580,10 @@ def split_exception(
 def raise_combined(errors: list[BaseException], raised_in_block: BaseException | None) -> None:
     """Raise the *errors* that leave a map's block: a single one as it is, several as a group.
 
-    Clears *errors*. If the only error is the one that the block raised, return:
+    Clears *errors*. If the only error is the error of the block, this returns, because
     Python raises that again by itself.
     """
-    # The group keeps the list that it is made of, for its repr, copies and pickles: give it a copy.
+    # A copy, because the group keeps the list for its repr, copies and pickles.
     error = (
         errors[0]
         if len(errors) == 1
@@ -595,7 +595,7 @@ def raise_combined(errors: list[BaseException], raised_in_block: BaseException |
     try:
         raise error
     finally:
-        # As trio does: the error that the block raised is not its context.
+        # As in trio, the error that the block raised is not its context.
         BaseException.__setattr__(error, "__context__", context)
         errors.clear()
         del error, context, raised_in_block  # no cycle through the error's traceback

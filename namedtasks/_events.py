@@ -1,4 +1,4 @@
-"""Events and instruments: each event is a record, and has a method of `Instrument`.
+"""Events and instruments: each event is a record, and the argument of a method of `Instrument`.
 
 The records are frozen and take their fields by keyword, so that fields can be
 added. All times are seconds on the map's clock.
@@ -45,9 +45,9 @@ class TaskEvent:
     name: Hashable
     """The task's name."""
     operation: str | None
-    """The operation that the start named, if any: a bounded label for metrics."""
+    """The operation that the start named, if any: a label for metrics, with few values."""
     at: float
-    """The time of the event."""
+    """The time of the event, in seconds on the map's clock."""
 
 
 @attrs.frozen(kw_only=True)
@@ -95,7 +95,7 @@ class TaskSucceeded(TaskEvent):
     hook = "task_succeeded"
 
     duration: float
-    """Seconds since its body began."""
+    """Seconds since the body began."""
 
 
 @attrs.frozen(kw_only=True)
@@ -119,22 +119,22 @@ class TaskFailed(TaskEvent):
     hook = "task_failed"
 
     duration: float
-    """Seconds since its body began."""
+    """Seconds since the body began."""
     error: BaseException
-    """The original error with its traceback; keeping it keeps its frames alive."""
+    """The original error with its traceback; a reference to it keeps its frames alive."""
     failures: int
-    """The number of runs that have failed in a row; this one counts unless it is exempt."""
+    """The number of runs of the name that failed in a row; this one counts unless it is exempt."""
     retry_at: float | None
-    """The time when the name may start again; None if at once, `math.inf` if it gave up."""
+    """The time at which the name may start again; None for at once, `math.inf` if it gave up."""
     retry_in: float | None
-    """The seconds until then; None if at once, `math.inf` if it gave up."""
+    """The seconds from the event to `retry_at`; None for at once, `math.inf` if it gave up."""
     will_retry: bool = False
-    """True if another attempt of this run is planned for `retry_at`."""
+    """True if another attempt of this run follows at `retry_at`."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskCancelled(TaskEvent):
-    """A run was cancelled, and either ended for that reason or had not begun.
+    """A run was cancelled, and ended because of that; its body may not have begun.
 
     Example:
         >>> import trio
@@ -157,14 +157,14 @@ class TaskCancelled(TaskEvent):
     hook = "task_cancelled"
 
     duration: float | None
-    """Seconds since its body began; None if it never did."""
+    """Seconds since the body began; None if it never began."""
     reason: str | None
-    """The reason that was given for the cancellation, if any."""
+    """The reason of the cancellation, if one was given."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskRefused(TaskEvent):
-    """A start was refused, or skipped.
+    """A start was refused or skipped.
 
     Example:
         >>> from namedtasks import ThreadTaskMap
@@ -184,14 +184,14 @@ class TaskRefused(TaskEvent):
     hook = "task_refused"
 
     error: RefusedError
-    """The error of the refusal, which may not have been raised."""
+    """The error of the refusal; it is not raised if the start is skipped."""
     skipped: bool
-    """True if the caller asked to skip, and got None in place of the error."""
+    """True if the start had ``if_busy="skip"``, and returned None in place of the error."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskGaveUp(TaskEvent):
-    """The policy gave a name up; the event `TaskFailed` came just before.
+    """A name gave up; the event `TaskFailed` comes just before.
 
     Example:
         >>> from namedtasks import Backoff, ThreadTaskMap
@@ -210,9 +210,9 @@ class TaskGaveUp(TaskEvent):
     hook = "task_gave_up"
 
     failures: int
-    """The number of runs that failed in a row."""
+    """The number of runs of the name that failed in a row."""
     error: BaseException
-    """The original error of the last one."""
+    """The original error of the last of them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -243,12 +243,12 @@ class TaskOverdue(TaskEvent):
     hook = "task_overdue"
 
     duration: float
-    """Seconds since its body began."""
+    """Seconds since the body began."""
     asked_at: float
-    """The time when the run was asked to stop.
+    """The time at which the run was asked to stop.
 
-    It was cancelled then, reached its deadline, or its pool had shortly before
-    lost a worker and asked the others to terminate.
+    At that time it was cancelled, reached its deadline, or its pool had just lost a
+    worker and asked the others to terminate.
     """
 
 
@@ -279,10 +279,10 @@ class TaskForgotten(TaskEvent):
 
 @attrs.frozen(kw_only=True)
 class TaskExpired(TaskEvent):
-    """The failures of a name and operation that nobody retried were dropped from memory.
+    """The failures of a name and operation were dropped, because it was not started again.
 
-    They have not counted since `expired_at`. The event may come long after that: the map drops a
-    few expired failures whenever a run ends, and has no background task for it.
+    They have not counted since `expired_at`. The event may come much later: the map drops a few
+    expired failures whenever a run ends, and has no background task for that.
 
     Example:
         >>> from namedtasks import ThreadTaskMap
@@ -303,14 +303,14 @@ class TaskExpired(TaskEvent):
     hook = "task_expired"
 
     failures: int
-    """The number of failures in a row."""
+    """The number of failures in a row that were dropped."""
     expired_at: float
     """The time at which they expired, in seconds on the map's clock."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskQueued(TaskEvent):
-    """A start was deferred until its name is free: to replace a run, or to follow it.
+    """A start was deferred, to replace a run or to follow it.
 
     Example:
         >>> import threading
@@ -330,12 +330,12 @@ class TaskQueued(TaskEvent):
     hook = "task_queued"
 
     if_busy: str
-    """The value that the start was given: ``"replace"`` or ``"queue"``."""
+    """The ``if_busy`` of the start: ``"replace"`` or ``"queue"``."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskSuperseded(TaskEvent):
-    """A deferred run will never begin: a newer start of its name took its place.
+    """A deferred run never begins, because a newer start of its name took its place.
 
     Example:
         >>> import threading
@@ -356,13 +356,13 @@ class TaskSuperseded(TaskEvent):
 
 
 class Instrument:
-    """Base class of instruments: a map calls one method for each event.
+    """The base class of instruments: a map calls one method for each event.
 
-    Override the methods for the events that you want; the others cost nothing.
-    The methods are plain functions, called in the map's own thread while it
-    waits: they must be quick. A `ThreadTaskMap` calls them in many threads at
-    once. If a method raises, that is logged, and the map does not call that
-    instrument again.
+    Override the methods for the events that you want; the others cost nothing. The
+    methods are plain functions. The map calls them in its own thread and waits for
+    them, so they must be quick. A `ThreadTaskMap` calls them in any of the threads
+    that use it. If a method raises, the error is logged, and the map does not call
+    that instrument again.
 
     Example:
         >>> from namedtasks import ThreadTaskMap
@@ -394,22 +394,22 @@ class Instrument:
         """Handle a start that was refused or skipped."""
 
     def task_gave_up(self, event: TaskGaveUp, /) -> None:
-        """Handle a name that its policy gave up."""
+        """Handle a name that gave up."""
 
     def task_overdue(self, event: TaskOverdue, /) -> None:
-        """Handle a run that was asked to stop, and still runs."""
+        """Handle a run that was asked to stop and still runs."""
 
     def task_forgotten(self, event: TaskForgotten, /) -> None:
         """Handle a name whose failures were forgotten on request."""
 
     def task_expired(self, event: TaskExpired, /) -> None:
-        """Handle failures that were dropped: the name was not started again in its retention."""
+        """Handle failures that were dropped, because the name was not started again."""
 
     def task_queued(self, event: TaskQueued, /) -> None:
-        """Handle a start that was deferred until its name is free."""
+        """Handle a start that was deferred, to replace a run or to follow it."""
 
     def task_superseded(self, event: TaskSuperseded, /) -> None:
-        """Handle a deferred start whose place a newer one took."""
+        """Handle a deferred run that a newer start of its name has replaced."""
 
 
 _RECORDS = (TaskStarted, TaskSucceeded, TaskFailed, TaskCancelled, TaskRefused, TaskGaveUp)
@@ -422,16 +422,16 @@ EVENTS: dict[str, type[TaskEvent]] = {
 show_fields(TaskEvent, *EVENTS.values())
 
 _Queued = tuple[Instrument, TaskEvent, Any]
-"""An instrument, an event that it gets, and the run that the event is about, or None."""
+"""An instrument, an event for it, and the run of the event, or None."""
 
 
 @final
 class EventBus:
     """Delivers events to the instruments, one at a time and in the order of their emission.
 
-    Emitting only queues an event: it runs no code of the user's. The thread, or the call, that
-    finds nobody delivering delivers. So an instrument that calls the map gets the events of
-    that call after those before, and not inside the call.
+    Emitting only queues an event, and runs no code of the user's. A thread, or a call, delivers
+    the events if no other one is delivering. So an instrument that calls the map gets the events
+    of that call later and in order, not inside the call.
     """
 
     def __init__(self, instruments: Iterable[Instrument]) -> None:
@@ -457,7 +457,7 @@ class EventBus:
         run: Any = None,
         **fields: Any,
     ) -> None:
-        """Queue an event about *run* for the instruments that override *hook*, if there are any."""
+        """Queue an event about *run* for the instruments that override *hook*, if any do."""
         if hook in self.listeners:
             self.queue(EVENTS[hook](name=name, operation=operation, at=at, **fields), run)
 
@@ -467,12 +467,12 @@ class EventBus:
             self._queue.append((instrument, event, run))
 
     def deliver(self, most: float = math.inf, keep: Callable[[Any], bool] | None = None) -> None:
-        """Deliver the queued events, unless a call further out or another thread does.
+        """Deliver the queued events, unless an outer call or another thread is delivering.
 
         Args:
-            most: Leave the rest to the next caller after so many deliveries.
-            keep: Returns whether the events of a run must wait for a later call. Such an event
-                holds back all later ones, so their order does not change.
+            most: The number of deliveries after which the rest is left to the next caller.
+            keep: Returns True if the events of a run must wait for a later call. Such an event
+                delays all later ones, so their order does not change.
         """
         queue = self._queue
         while most > 0 and self._delivering.acquire(blocking=False):
@@ -492,10 +492,10 @@ class EventBus:
                 return
 
     def join(self, check: Callable[[], object] = int) -> None:
-        """Deliver the queued events, and wait while another thread does.
+        """Deliver the queued events, and wait while another thread delivers them.
 
         Args:
-            check: Called every 0.1 s of that wait. What it raises ends the wait.
+            check: Called every 0.1 s of that wait. An error that it raises ends the wait.
         """
         while True:
             self.deliver()
@@ -506,9 +506,9 @@ class EventBus:
             check()
 
     def _is_empty(self) -> bool:
-        """Return whether no event came before the release: its emitter has left it to us.
+        """Return whether no event was queued before the release, which this call has to deliver.
 
-        Reading an entry locks the deque, which its length does not.
+        Reading an entry locks the deque, and reading its length does not.
         """
         try:
             _ = self._queue[0]
@@ -517,12 +517,12 @@ class EventBus:
         return False
 
     def call(self, instrument: Instrument, event: TaskEvent, _: Any) -> None:
-        """Call the method of *instrument* for *event*; unplug an instrument that raises."""
+        """Call the method of *instrument* for *event*; remove an instrument that raises."""
         if any(one is instrument for one in self._removed):
             return
         try:
             getattr(instrument, event.hook)(event)
-        except BaseException as error:  # whatever it is, the map goes on
+        except BaseException as error:  # of any kind: the map continues
             self._remove(instrument)
             what = f"instrument {safe_repr(instrument)} raised in {event.hook}()"
             log_error(f"{what} and was unplugged", error)
@@ -536,7 +536,7 @@ class EventBus:
         self.listeners = {hook: listeners for hook, listeners in left.items() if listeners}
 
     def after_fork(self) -> None:
-        """Drop the events of the parent process, and a lock that one of its threads held."""
+        """Drop the events of the parent process, and a lock that one of its threads may hold."""
         self._queue.clear()
         self._delivering = Lock()
 
@@ -557,10 +557,10 @@ def _check_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, .
 
 
 def check_instrument(instrument: object) -> None:
-    """Raise if *instrument* cannot be one.
+    """Raise an error if *instrument* is not an instrument.
 
     Raises:
-        TypeError: it is no `Instrument`, or one of its methods is async.
+        TypeError: it is not an `Instrument`, or one of its methods is async.
     """
     if not isinstance(instrument, Instrument):
         cure = ""

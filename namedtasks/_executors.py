@@ -5,16 +5,17 @@ Every dialect uses this module, so it knows neither trio nor asyncio. Its rules:
 1. If `submit` does not raise, the job's *ended* is called once, after the work has
    ended. `submit` itself never calls it, because its caller may hold a lock. There is
    one exception: the pool has run the function inside its own ``submit``, and no
-   thread can be started to call *ended* in. To raise then would mean that nothing ran.
-2. A cancelled or failed future does not prove that the work is over. `_is_honest` and
-   `_lost_a_worker` hold what is known of each kind of pool.
-3. Nothing leans on the GIL. What two threads touch is set before the job's future
+   thread can be started to call *ended*. An error would then mean that nothing ran.
+2. A cancelled or failed future does not prove that the work has ended. `_is_honest`
+   and `_lost_a_worker` know each kind of pool.
+3. Nothing relies on the GIL. Data that two threads use is set before the job's future
    gets its callback, or is under `_lock`.
 
 A pool of processes that has lost a worker asks the others to terminate. A worker may
-ignore that: an inherited handler for SIGTERM is enough. So `_BrokenPool` waits for the
-processes themselves. It does not wait for the pool's manager thread, which may wait
-for them forever or may have crashed. Processes that are left after `GRACE` are killed.
+ignore that, for example because of an inherited handler for SIGTERM. So `_BrokenPool`
+waits for the processes themselves. It does not wait for the pool's manager thread,
+which may wait for them forever or may have crashed. Processes that are left after
+`GRACE` are killed.
 """
 
 from __future__ import annotations
@@ -40,23 +41,23 @@ PoolOrFactory: TypeAlias = Executor | Callable[[], Executor]
 """A pool, or a function that is called for each job and returns the pool for it."""
 
 Ended: TypeAlias = Callable[[Future[Any]], object]
-"""Is given the future of a job whose work is over: done, failed or cancelled."""
+"""Called with the future of a job whose work has ended: done, failed or cancelled."""
 
 GRACE = 5.0
-"""Seconds between the pool's SIGTERM and our SIGKILL, as trio gives a process."""
+"""Seconds between the pool's SIGTERM and our SIGKILL, as in trio."""
 
 _SHORTLY = 0.1
-"""Seconds in which processes mostly end; the jobs' *lost* is called after that."""
+"""Seconds in which most processes end; after that the jobs' *lost* is called."""
 
 _LONGEST_WAIT = 3_600.0
-"""Seconds: the system's own waits do not take any number."""
+"""Seconds: the largest number that we pass to the waits of the system."""
 
 _FIXED = sys.version_info >= (3, 12, 1)
-"""True if a `ProcessPoolExecutor` that breaks gets over a cancelled future.
+"""True if a `ProcessPoolExecutor` that breaks can handle a cancelled future.
 
-Before, it crashed at one: it informed only some of the other futures, and ended none
-of its processes (probed with 3.11.7; 3.12.1 is well). There, a job that is cancelled
-waits for its turn.
+Before, it crashed at a cancelled future: it informed only some of the other futures, and
+ended none of its processes (seen with 3.11.7, fixed in 3.12.1). With an older Python, a
+cancelled job waits for its turn.
 """
 
 _THREADS = ("concurrent.futures.thread", "ThreadPoolExecutor")
@@ -68,8 +69,8 @@ _DASK = ("distributed.cfexecutor", "ClientExecutor")
 _QUEUE_FIRST = (_THREADS[0], _PROCESSES[0], _LOKY[0])
 """The modules of the pools whose `submit` queues a job, and starts a thread or process after that.
 
-If the system refuses to start one, `submit` raises. The job runs later all the same,
-if there is or comes another worker.
+If the system cannot start one, `submit` raises. The job still runs later if the pool has
+another worker, or gets one.
 """
 
 
@@ -90,14 +91,14 @@ def is_in_process(pool: Executor) -> bool:
 
 
 def _is_honest(pool: Executor) -> bool:
-    """Return True if a job whose future says that it was cancelled never runs.
+    """Return True if a job whose future was cancelled never runs.
 
-    The future's class does not tell: Dask's is `concurrent.futures.Future`
-    itself. It is never marked as running, so its ``cancel()`` returns True while
-    the body runs on (probed with distributed 2026.8). So only pools with a known
-    ``submit`` are believed. They mark a future as running before its function
-    can leave the queue, and a future that runs refuses to be cancelled. loky's
-    future differs from the standard one in its logging only.
+    The future's class does not show this: Dask uses `concurrent.futures.Future` itself.
+    Its futures are never marked as running, so ``cancel()`` returns True while the body
+    runs on (seen with distributed 2026.8). So only pools with a known ``submit`` are
+    trusted. They mark a future as running before its function can leave the queue, and a
+    running future cannot be cancelled. loky's future differs from the standard one only
+    in its logging.
     """
     kinds = (_THREADS, _PROCESSES) if _FIXED else (_THREADS,)
     known = [getattr(_loaded(kind), "submit", None) for kind in kinds]
@@ -105,9 +106,9 @@ def _is_honest(pool: Executor) -> bool:
 
 
 def _lost_a_worker(pool: Executor, future: Future[Any]) -> bool:
-    """Return True if *future* is done because a process is gone: the others may go on for a while.
+    """Return True if *future* is done because a process was lost, and others may still work.
 
-    A pool of processes informs all futures first, and ends its processes then.
+    A pool of processes informs all futures first, and ends its processes after that.
     A broken pool of threads only drops the jobs that had not begun.
     """
     if isinstance(pool, _loaded(_THREADS)) or future.cancelled():
@@ -115,9 +116,9 @@ def _lost_a_worker(pool: Executor, future: Future[Any]) -> bool:
     error = future.exception()
     if isinstance(pool, _loaded(_LOKY)):
         flags: Any = getattr(pool, "_flags")  # noqa: B009
-        # shutdown(kill_workers=True) does it in the same order, with a RuntimeError.
+        # shutdown(kill_workers=True) has the same order, and a RuntimeError.
         return isinstance(error, RuntimeError) and bool(flags.broken or flags.kill_workers)
-    # The function may have raised it, about a pool of its own: then this pool is not broken.
+    # The function may have raised it because of another pool: then this pool is not broken.
     return isinstance(error, BrokenExecutor) and bool(getattr(pool, "_broken", True))
 
 
@@ -129,7 +130,7 @@ def check_pool(value: object, what: str = "executor") -> None:
         what: The argument that it was passed as, for the message.
 
     Raises:
-        TypeError: it cannot.
+        TypeError: it is neither.
     """
     if isinstance(value, type):
         raise TypeError(
@@ -149,7 +150,7 @@ def check_pool(value: object, what: str = "executor") -> None:
 
 
 def check_pool_or_none(value: object) -> None:
-    """Check the same of a *value* that may be None.
+    """Check that *value* is None, a pool, or a function that returns one.
 
     Raises:
         TypeError: *value* is neither None nor a pool, nor a function that returns one.
@@ -184,28 +185,28 @@ def submit(
 ) -> PoolJob:
     """Submit ``fn(*args)`` to *pool*; *ended* is called when the work has really ended.
 
-    A pool of threads runs it in a copy of the caller's context. *ended* is
-    called in any thread, later or at the same time, also inside
-    `PoolJob.cancel`, but not inside this call: see the first rule.
+    A pool of threads runs it in a copy of the caller's context. *ended* is called in any
+    thread, later or at the same time, possibly inside `PoolJob.cancel`, but not inside
+    this call: see the first rule.
 
     Args:
         pool: The pool, or a function that returns it.
         fn: The function.
         args: Its arguments.
         ended: Called with the job's future at the end.
-        lost: Called before that, in any thread, if the pool has lost a worker,
-            has asked the others to terminate, and they go on.
-        overdue_after: Seconds after which the job's run is overdue then: those
+        lost: Called before that, in any thread, if the pool has lost a worker and has
+            asked the others to terminate, and they have not ended.
+        overdue_after: Seconds after which the job's run is overdue in that case: the
             workers are not killed earlier.
 
     Raises:
-        TypeError: the factory returned no pool.
+        TypeError: the factory did not return a pool.
         BrokenExecutor: the pool is broken; *ended* is not called.
         RuntimeError: the pool was shut down; *ended* is not called.
-        Exception: whatever else the pool or its factory raises, the same way.
+        Exception: another error of the pool or its factory; *ended* is not called.
     """
     chosen = pool_of(pool)
-    processes = _processes_of(chosen)  # first: a shutdown may come in between
+    processes = _processes_of(chosen)  # first, because a shutdown drops the table
     future = _submit(chosen, fn, args)
     return PoolJob(chosen, future, processes, ended, lost, overdue_after)
 
@@ -213,19 +214,19 @@ def submit(
 def _processes_of(pool: Executor) -> Mapping[int, Any]:
     """Return the table of worker processes that a pool shares with its manager thread.
 
-    The pool forgets it with ``shutdown(wait=False)``. Empty for a pool that is not of
-    processes, or that we do not know.
+    ``shutdown(wait=False)`` drops it. It is empty for a pool that is not a known pool of
+    processes.
     """
     is_known = isinstance(pool, (_loaded(_PROCESSES), _loaded(_LOKY)))
     processes: Mapping[int, Any] | None = getattr(pool, "_processes", None) if is_known else None
-    return {} if processes is None else processes  # an empty one fills up later
+    return {} if processes is None else processes  # an empty table may get entries later
 
 
 def _submit(pool: Any, fn: Callable[..., object], args: tuple[object, ...]) -> Future[Any]:
     """Submit ``fn(*args)`` to the *pool*, in the way that its kind needs.
 
     Raises:
-        BaseException: what the pool raises; it does not run the function.
+        BaseException: an error of the pool, which does not run the function.
     """
     options: dict[str, bool] = {}
     box: dict[str, Callable[[], object]] = {}
@@ -233,12 +234,12 @@ def _submit(pool: Any, fn: Callable[..., object], args: tuple[object, ...]) -> F
         box["call"] = partial(copy_context().run, fn, *args)
         fn, args = _call_in, (box,)
     elif isinstance(pool, _loaded(_DASK)):
-        # Otherwise Dask takes two calls of equal function and arguments for one: the
-        # second run of a name would be given the result of the first (probed).
+        # Otherwise Dask treats two calls with equal functions and arguments as one: the second
+        # run of a name would get the result of the first (seen).
         fn, args, options = call_on_dask, (fn, *args), {"pure": False}
     elif isinstance(pool, _loaded(_PROCESSES)) and pool._broken:  # noqa: SLF001
-        # Its submit() raises the same, but from Python 3.12 on not before all of its processes
-        # have ended, and that may take long.
+        # Its submit() raises the same error, but from Python 3.12 on only after all of its
+        # processes have ended, which may take long.
         raise sys.modules[_PROCESSES[0]].BrokenProcessPool(pool._broken)  # noqa: SLF001
     try:
         future: Future[Any] = pool.submit(fn, *args, **options)
@@ -254,33 +255,33 @@ def _submit(pool: Any, fn: Callable[..., object], args: tuple[object, ...]) -> F
 
 
 def log_failed_submit(error: BaseException) -> None:
-    """Log the *error* of a `submit` whose job begins nevertheless."""
+    """Log the *error* of a `submit` whose job begins in spite of it."""
     log_error("a pool's submit() raised an error, and the pool runs the job all the same", error)
 
 
 def _call_in(box: dict[str, Callable[[], object]]) -> object:
-    """Call what is in *box*, unless it was taken out: a failed `submit` does so."""
+    """Call the function in *box*, unless a failed `submit` has removed it."""
     call = box.pop("call", None)
     return call() if call else None
 
 
 def _queued_by(error: BaseException) -> Future[Any] | None:
-    """Return the future of a job that a pool runs, though its `submit` raised *error*.
+    """Return the future of a job that a pool runs although its `submit` raised *error*.
 
-    A job that has not begun is cancelled first, if the pool is to be believed.
+    A job that has not begun is cancelled, if the pool can be trusted with that.
 
     The job's future is among the local variables of `submit`. The pool's own tables
-    do not help: by now other threads may have submitted the same function.
+    do not help, because other threads may have submitted the same function meanwhile.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         future = frame.f_locals.get("f") if frame.f_code.co_name == "submit" else None
         if future is None or frame.f_globals.get("__name__") not in _QUEUE_FIRST:
             continue
         pool = frame.f_locals["self"]
-        # A pool of processes has a manager thread. Without one nothing begins.
+        # A pool of processes has a manager thread, and without that no job begins.
         manager = getattr(pool, "_executor_manager_thread", None)
         if manager is not None and not manager.ident:
-            # It could not be started. The pool takes it for one that runs, and would queue all
+            # It could not be started. The pool takes it for a running thread, and would queue all
             # later jobs for nothing.
             pool._executor_manager_thread = manager = None  # noqa: SLF001
         is_cancelled = (manager is None or _is_honest(pool)) and future.cancel()
@@ -291,14 +292,14 @@ def _queued_by(error: BaseException) -> Future[Any] | None:
 def _wake_manager(pool: Any) -> None:
     """Make a pool of processes look at the processes that it has by now.
 
-    It wakes its manager first and starts a process after that. So the manager
-    may wait for the older ones only, and the newest one's death goes unseen
-    until the pool is used again (seen with Python 3.13.0; all up to it do so).
+    It wakes its manager first and starts a process after that. So the manager may
+    wait for the older processes only, and does not notice the death of the newest one
+    until the pool is used again (seen with Python 3.13.0 and all before it).
     """
-    # Another submit() that has the lock does the same, and a broken pool keeps it for long.
+    # Another submit() that has the lock does the same, and a broken pool holds it for long.
     if pool._shutdown_lock.acquire(blocking=False):  # noqa: SLF001
         try:
-            with contextlib.suppress(Exception):  # the job is in the pool, whatever happens here
+            with contextlib.suppress(Exception):  # the job is in the pool already
                 pool._executor_manager_thread_wakeup.wakeup()  # noqa: SLF001
         finally:
             pool._shutdown_lock.release()  # noqa: SLF001
@@ -307,9 +308,9 @@ def _wake_manager(pool: Any) -> None:
 def call_on_dask(fn: Callable[..., object], *args: object) -> object:
     """Call *fn* in a Dask worker, and fail there if the result cannot be sent back.
 
-    Otherwise the job's future would never be done: the error is raised in Dask's own
-    callback (probed with distributed 2026.8). The workers find this function by its
-    name, also those with another version of this package.
+    Otherwise the job's future would never be done, because the error is raised in Dask's
+    own callback (seen with distributed 2026.8). The workers find this function by its
+    name, also with another version of this package.
     """
     result = fn(*args)
     importlib.import_module("distributed.protocol.pickle").dumps(result)
@@ -331,24 +332,24 @@ class PoolJob:
     ) -> None:
         self.pool = pool
         self.table = table
-        # Copied now: loky may have dropped some by the time at which it is known to be broken.
+        # Copied now, because loky may drop some before it is known to be broken.
         self.processes: tuple[Any, ...] = tuple(dict(table).values())
         self.overdue_after = overdue_after
         self._ended = ended
         self._lost = lost
-        # Dropped when it is done: it keeps its callbacks, and so this job, forever.
+        # Dropped when it is done, because it keeps its callbacks, and so this job, forever.
         self._future: Future[Any] | None = future
         self._submitter: int | None = get_ident()
         future.add_done_callback(self._on_done)
         self._submitter = None
 
     def cancel(self) -> bool:
-        """Cancel the job, if it has not begun and the pool is to be believed.
+        """Cancel the job, if it has not begun and the pool can be trusted with that.
 
-        *ended* is called in this call then, unless it was called before.
+        In that case *ended* is called in this call, unless it was called before.
 
         Returns:
-            True: the function never runs. False: wait for *ended*; it may have
+            True if the function never runs. If False, wait for *ended*, which may have
             been called already.
         """
         future = self._future
@@ -363,14 +364,14 @@ class PoolJob:
         self._settle(future)
 
     def _settle(self, future: Future[Any]) -> None:
-        """End this job, when nothing runs in its pool any more if that has lost a worker.
+        """End this job; if its pool has lost a worker, when nothing runs in the pool any more.
 
-        This is called in a broken pool's own manager thread, before the pool asks its
-        processes to terminate: later it forgets some of them (loky), or has taken
-        their exit status, and their ids could be those of others. If no thread can
-        be started for the wait, as from Python 3.12 on at the interpreter's exit, the
-        processes are ended here: the pool itself would wait forever for those that
-        ignore SIGTERM. The names stay taken, and the future logs why.
+        A broken pool calls this in its manager thread, before it asks its processes to
+        terminate. Later it drops some of them (loky), or has read their exit status, and
+        other processes may have their ids. If no thread can be started for the wait, as at
+        the interpreter's exit from Python 3.12 on, the processes are ended here, because
+        the pool itself would wait forever for those that ignore SIGTERM. The names stay
+        taken, and the future logs the reason.
         """
         if not _lost_a_worker(self.pool, future):
             self.end(future)
@@ -389,17 +390,17 @@ class PoolJob:
                 broken.stop("terminate")
                 broken.kill_after_grace()
                 with _lock:
-                    broken.is_awaited = False  # the next job tries again, for all
+                    broken.is_awaited = False  # the next job tries again for all of them
                 raise
 
     def note_lost(self) -> None:
-        """Call *lost*. The processes have to be killed, whatever it raises."""
+        """Call *lost*. An error of it is logged, because the processes must be killed anyway."""
         _call("what is called when a pool has lost a worker", self._lost)
 
     def end(self, future: Future[Any]) -> None:
         """Call *ended*."""
         ended = self._ended
-        del self._ended, self._lost  # they are likely to refer to the owner of this job
+        del self._ended, self._lost  # no cycle: they may refer to the owner of this job
         _call("what is called at the end of a pool's job", ended, future)
 
 
@@ -422,15 +423,15 @@ class _BrokenPool:
     _now = staticmethod(MonotonicClock.now)
 
     def __init__(self, pool: Executor) -> None:
-        self.pool = pool  # kept: it is known by its id
+        self.pool = pool  # kept alive, because its id is the key
         self.jobs: list[tuple[PoolJob, Future[Any]]] = []
         self.is_awaited = False
         """True while a thread waits for it."""
         self.is_slow = False
-        """True once the jobs were told that the processes did not end shortly."""
+        """True after *lost* was called for the jobs, as the processes did not end shortly."""
         self.grace = GRACE
         self._table: Mapping[int, Any] = {}
-        """The pool's table of processes: one that was being started may come later."""
+        """The pool's table of processes, which a starting process enters later."""
         self._seen: set[Any] = set()
         self._killed: set[Any] = set()
         self._alive: dict[int, tuple[Any, int | None]] = {}
@@ -448,11 +449,12 @@ class _BrokenPool:
         for process in {*processes, *dict(self._table).values()} - self._seen:
             self._seen.add(process)
             pidfd: int | None = None
-            # Raised if this is not Linux, in a sandbox, without a descriptor left, if it is gone.
+            # Raised on other systems than Linux, in a sandbox, without a free descriptor, and for a
+            # process that has ended.
             with contextlib.suppress(AttributeError, OSError):
                 pidfd = os.pidfd_open(process.pid)
-            # Looked at after its pidfd was opened: once its exit status was taken, the id may
-            # belong to another process, which must not be killed.
+            # Checked after its pidfd was opened: after its exit status was read, the id may belong
+            # to another process, which must not be killed.
             if process.exitcode is None:
                 self._alive[process.sentinel if pidfd is None else pidfd] = process, pidfd
             elif pidfd is not None:
@@ -466,7 +468,7 @@ class _BrokenPool:
     def end(self) -> None:
         """Wait until all processes have ended, by themselves or killed; then end the jobs."""
         if not self._seen:
-            # A pool that we do not know, and that may have processes somewhere.
+            # An unknown kind of pool, which may have processes.
             _call("shutting a broken pool down", self.pool.shutdown)
         elif not self._have_ended(_SHORTLY):
             with _lock:
@@ -496,7 +498,7 @@ class _BrokenPool:
             try:
                 if pidfd is None:
                     getattr(process, method)()
-                else:  # never another process, which may have got the id since
+                else:  # a pidfd never means another process with the same id
                     number = signal.SIGKILL if method == "kill" else signal.SIGTERM
                     signal.pidfd_send_signal(pidfd, number)
             except ProcessLookupError:
@@ -506,7 +508,7 @@ class _BrokenPool:
 
     def _have_ended(self, seconds: float) -> bool:
         """Wait at most *seconds* until all processes have ended; return True if they have."""
-        # Imported with the pool's class, and not by us without one.
+        # The pool's class has imported it; without a pool it is not needed.
         wait = importlib.import_module("multiprocessing.connection").wait
         until = self._now() + seconds
         while (alive := self._alive_now()) and (left := until - self._now()) >= 0:

@@ -36,26 +36,26 @@ class Outcome:
     operation: str | None
     """The operation that the start named, if any."""
     status: Literal["succeeded", "failed", "cancelled"]
-    """The way in which the run ended; a run that took longer than its timeout has failed."""
+    """The kind of end; a run that was stopped by its timeout has failed."""
     ended_at: float
     """The time of the end, in seconds on the map's clock."""
     duration: float
     """Seconds since the body began."""
     error: BaseException | None
-    """A copy of the error of a failed run, as in `Failure.error`; else None."""
+    """A copy of the error of a failed run, as in `Failure.error`; None for other runs."""
 
 
 @final
 class Outcomes:
-    """The last outcome of each of the last names and operations whose runs have ended."""
+    """The last outcome of each of the names and operations whose runs ended last."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        # An OrderedDict gives up its first entry at a constant cost, which a dict does not.
+        # An OrderedDict removes its first entry at a constant cost, and a dict does not.
         self._outcomes: OrderedDict[tuple[Hashable, str | None], Outcome] = OrderedDict()
 
     def add(self, outcome: Outcome) -> None:
-        """Add *outcome* as the last one; forget the one before it of the same name."""
+        """Add *outcome* as the last one; drop the earlier one of its name and operation."""
         key = (outcome.name, outcome.operation)
         self._outcomes[key] = outcome
         self._outcomes.move_to_end(key)
@@ -69,7 +69,7 @@ class Outcomes:
 
 @final
 class FailureCounts:
-    """The numbers of failures in a row of all names and operations, those that run included."""
+    """The numbers of failures in a row of all names and operations, also of those that run."""
 
     def __init__(self, threshold: int) -> None:
         self.threshold: int = threshold
@@ -97,7 +97,7 @@ class FailureCounts:
             self._names[failures] = left
             return
         del self._names[failures]
-        # Amortized constant: each step down was paid for by a failure that went up.
+        # Amortized constant: each step down follows a failure that has raised it by one.
         while self.highest and self.highest not in self._names:
             self.highest -= 1
 

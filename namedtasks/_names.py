@@ -1,15 +1,16 @@
-"""Names that overlap: ``ANY`` in a tuple stands for every value of that field.
+"""Names that overlap: ``ANY`` in a tuple matches every value of that field.
 
 Two tuples of the same length overlap if each field is equal in both, or `ANY`
 in one of them.
 
-Theory of operation. The *shape* of a name is its length and which of its fields
-are ANY. Two names overlap if they agree in the fields that are ANY in neither of
-them. The index knows the shapes that were used, and has one table for each pair
-of them: the runs of the one shape, by the fields that are ANY in neither. A run is
-entered in at most one table for each shape of its length, and `OverlapIndex.find`
-reads one table for each shape. So both cost the same at any number of runs. A map
-in which ANY is not used has no entries in its index.
+Theory of operation. The *shape* of a name is its length and the positions of its
+fields that are ANY. Two names overlap if they agree in the fields that are ANY in
+neither of them. The index knows the shapes that were used, and has one table for
+each pair of them: the runs of the one shape, by the fields that are ANY in neither.
+A run is entered in at most one table for each shape of its length, and
+`OverlapIndex.find` reads one table for each shape. So the cost of both does not
+depend on the number of runs. A map in which ANY is not used has no entries in its
+index.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MAX_FIELDS = 4
-"""The most fields that a tuple with ANY may have. Its index has up to 16 shapes."""
+"""The largest number of fields of a tuple with ANY. Its index has up to 16 shapes."""
 
 
 @final
 class _Any(enum.Enum):
-    """The type of `ANY`: an enum, so that copies and pickles are the same object."""
+    """The type of `ANY`: an enum, so that a copy or a pickle is the same object."""
 
     ANY = "any value"
 
@@ -48,7 +49,7 @@ class _Any(enum.Enum):
 
 
 ANY: Final[Literal[_Any.ANY]] = _Any.ANY
-"""In a tuple that is a task's name: every value of that field.
+"""A field of a tuple that is a task's name: it matches every value of that field.
 
 ``("vol-1", ANY)`` and ``("vol-1", "pod-a")`` exclude each other.
 
@@ -107,7 +108,7 @@ def check_start(name: Hashable, operation: str | None) -> None:
 
 def has_any(name: Tuple) -> bool:
     """Return whether a field of *name* is ANY."""
-    # The first test is quick, but a field's own equality may say that it equals ANY.
+    # The first test is quick, but a field with its own equality may claim to equal ANY.
     return ANY in name and any(field is ANY for field in name)
 
 
@@ -166,7 +167,7 @@ class OverlapIndex(Generic[RunT]):
 
     def __init__(self) -> None:
         self.in_use: bool = False
-        """True once a name with ANY was learned: from then on, runs are added and discarded."""
+        """True after a name with ANY was learned: from then on, runs are added and discarded."""
         self._shapes: defaultdict[int, set[_Shape]] = defaultdict(set)
         """The shapes of each length."""
         self._entered: _Tables[RunT] = {}
@@ -183,7 +184,7 @@ class OverlapIndex(Generic[RunT]):
 
         Args:
             name: A name that the index does not know.
-            runs: All runs that shall be found from now on, whatever their names are.
+            runs: All runs that `find` has to find from now on, with names of any shape.
         """
         self.in_use = True
         length = len(name)
@@ -204,7 +205,7 @@ class OverlapIndex(Generic[RunT]):
         self._searched |= searched  # last, because another thread may be in `find`
 
     def find(self, name: Tuple, most: int) -> list[RunT]:
-        """Return up to *most* runs whose names overlap *name*, those of *name* itself included.
+        """Return up to *most* runs whose names overlap *name*, or are *name* itself.
 
         Raises:
             KeyError: the index does not know *name*.
@@ -220,7 +221,7 @@ class OverlapIndex(Generic[RunT]):
     def add(self, run: RunT) -> None:
         """Enter *run*; no effect if it is there, or if no name of its shape was learned.
 
-        Call `learn` before for a name with ANY that the index does not know. A name
+        For a name with ANY that the index does not know, call `learn` first. A name
         without ANY is known as soon as any name of its length is.
         """
         name: Any = run.name
@@ -232,7 +233,7 @@ class OverlapIndex(Generic[RunT]):
                 if isinstance(entry, _Table):
                     entry.entries[run] = None
                 else:
-                    # Not a dict, whose first entries are slow to reach after many deletions.
+                    # Not a dict: after many deletions, its first entries are slow to reach.
                     table.entries[get_key(name)] = _Table(OrderedDict.fromkeys((entry, run)))
 
     def discard(self, run: RunT) -> None:
@@ -252,7 +253,7 @@ class OverlapIndex(Generic[RunT]):
 
 
 def _kind(name: Tuple) -> int | _Shape:
-    """Return the shape of *name*, but its length if no field is ANY, which is faster."""
+    """Return the shape of *name*; if no field is ANY, return its length, which is faster."""
     for field in name:
         if field is ANY:
             return tuple(each is ANY for each in name)

@@ -1,8 +1,8 @@
 """Observations: the ends of runs since a listing began, so that no start acts on an old listing.
 
-Everything here is called under the map's lock, if it has one. A number stands for each end,
-and an observation is the number of the last end before it. With no observation open, nothing is
-counted and nothing is kept.
+Everything here is called under the map's lock, if it has one. Each end has a number, and an
+observation is the number of the last end before it. While no observation is open, the ends are
+neither counted nor kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from namedtasks._version import publish
 
 
 class Mark:
-    """The beginning of an observation, and whether that is open."""
+    """The beginning of an observation, and its state."""
 
     __slots__ = ("began", "ends", "key", "observation", "state")
 
@@ -37,20 +37,21 @@ class Mark:
 
 @final
 class Observation:
-    """A moment before a listing, so that no start acts on one that is out of date.
+    """A moment before a listing, so that no start acts on an old listing.
 
-    Made by a map's ``observe()``. A start with it raises `StaleLookError` if a run of the
-    name, or of one that overlaps it, has ended since. Make it *before* the listing is
-    requested, and list from a source that shows what had ended by then.
+    A map's ``observe()`` returns it. A start with ``since=`` an observation raises
+    `StaleLookError` if a run of the name, or of a name that overlaps it, has ended since the
+    observation began. Begin it *before* you request the listing, and list from a source that
+    shows the effects of all runs that had ended by then.
 
     It ends with its ``with`` block, with `close`, or when it is garbage-collected, which the map
     notices within 64 further ends. While it is open, the map remembers the names whose runs end,
-    at most ``keep_ends`` of them: beyond that the oldest observation expires, and every start
+    at most ``keep_ends`` of them. Beyond that the oldest observation expires, and every start
     with it is refused.
 
     Example:
-        The listing says that the volume is to be attached, and while it was under way, a run
-        has attached it.
+        The listing says that the volume has to be attached. A run attaches it while the listing
+        is requested.
 
         >>> with ThreadTaskMap() as tasks, tasks.observe() as look:
         ...     tasks.submit("pvc-1", print, "pvc-1 is attached").result()
@@ -74,11 +75,11 @@ class Observation:
 
     @property
     def expired(self) -> bool:
-        """True if more names ended than the map remembers: list again, with a new observation."""
+        """True if more runs ended than the map remembers: list again, with a new observation."""
         return self._mark.state == "expired"
 
     def close(self) -> None:
-        """End the observation; starts with it raise `ValueError` from then on. Not a checkpoint.
+        """End the observation; later starts with it raise `ValueError`. Not a checkpoint.
 
         Raises:
             RuntimeError: the caller is not in the event loop run that opened the
@@ -110,7 +111,7 @@ class Observation:
 
 
 class _Ended:
-    """A name with fields, as the index of overlapping names takes it."""
+    """A name with fields, for the index of overlapping names."""
 
     __slots__ = ("name",)
 
@@ -131,12 +132,12 @@ class Ends:
         """The number of names that are remembered."""
         self.number: int = 0
         """The number of ends, counted while an observation is open."""
-        # An OrderedDict gives up its first entry at a constant cost, which a dict does not.
+        # An OrderedDict removes its first entry at a constant cost, and a dict does not.
         self._last: OrderedDict[Hashable, int] = OrderedDict()
         """The number of the last end of each name, in order."""
         self._index: OverlapIndex[Any] = OverlapIndex()
         self._indexed: dict[Tuple, _Ended] = {}
-        """The names that are in the index: those with fields, once names overlap."""
+        """The names in the index: those with fields, after the first name with ANY."""
         self._open: OrderedDict[int, Mark] = OrderedDict()
         self._opened = 0
         self._purge_at = 16
@@ -150,9 +151,9 @@ class Ends:
         return bool(self._open)
 
     def open(self, close: Callable[[Mark], object]) -> Observation:
-        """Return a new observation, which calls *close* when it is to be closed."""
+        """Return a new observation, which calls *close* to be closed."""
         self._trim()
-        if len(self._open) >= self._purge_at:  # those that were dropped, and are not the oldest
+        if len(self._open) >= self._purge_at:  # remove those that were dropped
             alive = [
                 (key, mark) for key, mark in self._open.items() if mark.observation() is not None
             ]
@@ -162,17 +163,17 @@ class Ends:
         mark = Mark(self, self._opened)
         look = Observation(mark, close)
         mark.observation = weakref.ref(look)
-        self._open[mark.key] = mark  # last: it is whole now
+        self._open[mark.key] = mark  # last, when the mark is complete
         return look
 
     def close(self, mark: Mark) -> None:
-        """Close the observation of *mark*, and forget what no other one needs."""
+        """Close the observation of *mark*, and forget the ends that no other observation needs."""
         mark.state = "closed"
         self._open.pop(mark.key, None)
         self._trim()
 
     def note(self, name: Hashable, overlaps: bool) -> None:
-        """Note that a run of *name* has ended; *overlaps* says whether names may overlap."""
+        """Note that a run of *name* has ended; *overlaps* is true if names may overlap."""
         self.number = number = self.number + 1
         last = self._last
         last[name] = number
@@ -187,15 +188,15 @@ class Ends:
         if self._index.knows(name):
             self._index.add(ended)
             return
-        for one in self._last:  # also those from before names overlapped
+        for one in self._last:  # also the names from before the first one with ANY
             if is_tuple(one) and one not in self._indexed:
                 self._indexed[one] = _Ended(one)
         self._index.learn(name, self._indexed.values())
 
     def has_ended(self, name: Hashable, since: Mark, *, overlaps: bool) -> bool:
-        """Return whether a run of *name*, or of one that overlaps it, has ended since a mark.
+        """Return whether a run of *name*, or of a name that overlaps it, has ended since a mark.
 
-        Changes nothing, and may be called in another thread than the one that notes.
+        Changes nothing. Another thread may note ends meanwhile.
         """
         if is_tuple(name) and (overlaps or has_any(name)):
             return read_shared(lambda: self._has_overlapping_ended(name, since.began))
@@ -211,7 +212,7 @@ class Ends:
         )
 
     def _trim(self) -> None:
-        """Forget the ends before the oldest open observation; if there are too many, expire it."""
+        """Forget the ends before the oldest open observation; expire it if too many are left."""
         while self._open:
             key, oldest = next(iter(self._open.items()))
             if oldest.observation() is not None:
@@ -245,8 +246,8 @@ def check_observation(since: object, ends: Ends) -> Mark:
     """Return the mark of *since*, an open observation of the map whose ends are *ends*.
 
     Raises:
-        TypeError: it is no `Observation`.
-        ValueError: it is one of another map, or is closed.
+        TypeError: it is not an `Observation`.
+        ValueError: it is an observation of another map, or is closed.
     """
     if not isinstance(since, Observation):
         raise TypeError(

@@ -1,9 +1,9 @@
-"""The rules: which starts are admitted, and what follows from each change.
+"""The rules: the starts that are admitted, and the effects of each change.
 
-The scheduler decides and does nothing else. It gets the time as an argument, changes its own
-tables, and answers with `Effects`, which a backend carries out. It runs no code of the user's
-but ``__hash__`` and ``__eq__`` of names. A call that raises leaves everything as it was.
-Where there are threads, every call is made under the map's lock.
+The scheduler only decides. It gets the time as an argument, changes its own tables, and returns
+`Effects`, which a backend carries out. It runs no code of the user's but ``__hash__`` and
+``__eq__`` of names. A call that raises leaves everything as it was. With threads, every call is
+made under the map's lock.
 
 ===========  =======================================  ======================
 state        kept here                                a start
@@ -15,14 +15,14 @@ ready        a record, ``now >= retry_at``            admitted, failures kept
 gave up      a record, ``retry_at`` infinite          `GaveUpError`
 ===========  =======================================  ======================
 
-A closed scheduler refuses all starts with `ClosedError`, before it looks further.
+A closed scheduler refuses all starts with `ClosedError`, before any other check.
 
 The life of a run: `find_conflict` finds nothing, `admit`, `begin`, `finish`. A start that finds
 its name taken may be deferred with `defer`: the run is then *pending*. It holds no name and no
-slot. It waits for the end of one run that is in its way, its *blocker*, or, if it queues, for
-the end of its name's wait. Whenever that comes about, the scheduler looks again for what is in
-its way: it is admitted, waits for the next thing, or is dropped. A name has at most one pending
-run; a newer one supersedes it.
+slot. It waits for the end of one run that conflicts with it, its *blocker*, or, if it queues, for
+the end of its name's wait. When that has happened, the scheduler looks for conflicts again: the
+run is admitted, waits again, or is dropped. A name has at most one pending run; a newer one
+supersedes it.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ from namedtasks._validation import (
 RunT = TypeVar("RunT", bound=Run)
 
 _MAX_THREADS = 1_000
-"""Threads that a map without a limit runs at once: far above what a machine has
-use for, far below where it runs out of them."""
+"""The number of threads that a map without a limit runs at once: far more than a machine can
+use, and far fewer than it can start."""
 
 _HOLDERS_TOLD = 10
-"""Holders that an error names at most: the cost of a refusal must not grow with them."""
+"""The largest number of holders in an error, so that the cost of a refusal does not grow."""
 
 _CLOSING = "the map is closing"
 _GAVE_UP = "its name gave up"
@@ -122,7 +122,7 @@ class Scheduler(Generic[RunT]):
         keep_outcomes: int = 0,
         keep_ends: int = 100_000,
     ) -> None:
-        """Make a scheduler with the settings of a map, as its user gave them.
+        """Make a scheduler from the settings of a map, and check them.
 
         Raises:
             TypeError: a setting is of the wrong type.
@@ -141,9 +141,9 @@ class Scheduler(Generic[RunT]):
         self.running: ShrinkingDict[Hashable, RunT] = ShrinkingDict()
         self.pending: ShrinkingDict[Hashable, RunT] = ShrinkingDict()
         self.on_running_changed: Callable[[], object] = tuple
-        """Called when `running` is another dict, with less memory, and when the map is closed."""
+        """Called when `running` is replaced by a smaller dict, and when the map is closed."""
         self.overlaps: OverlapIndex[RunT] = OverlapIndex()
-        """The running names, and those of pending runs that replace others."""
+        """The running names, and the names of pending runs that replace others."""
         self.timers: TimerHeap[RunT] = TimerHeap()
         self.slots: Semaphore[RunT] | None = None if limit is None else Semaphore(limit)
         """The slots of all runs; None without a limit."""
@@ -153,9 +153,9 @@ class Scheduler(Generic[RunT]):
         self.forked: bool = False
         """True in a forked child of the process that opened the map."""
         self.draining: bool = False
-        """True if pending runs that would have to sit out a wait are dropped."""
+        """True if pending runs that wait for a backoff to end are dropped."""
         self.stopping: bool = False
-        """True if all runs were cancelled, because an exception leaves the block: no retries."""
+        """True if all runs were cancelled because an exception leaves the block: no retries."""
         self._overdue = 0
         self.records.on_expired = self._note_expired
         self.counts: FailureCounts = FailureCounts(
@@ -165,12 +165,12 @@ class Scheduler(Generic[RunT]):
         keep_outcomes = check_whole("keep_outcomes", keep_outcomes)
         self.outcomes: Outcomes | None = Outcomes(keep_outcomes) if keep_outcomes else None
         self._notes_ends: bool = keep_outcomes > 0
-        """True if the end of a run is noted: an observation is open, or outcomes are kept."""
+        """True if the ends of runs are noted: an observation is open, or outcomes are kept."""
         self._begun: tuple[list[tuple[float, Hashable]], int] = ([], 0)
-        """Runs that had begun when the search for the oldest one began anew, with the time, in
-        order, and the number of those that are known to have ended."""
+        """The runs that had begun at the start of the search for the oldest one, with their times,
+        in order, and the number of those that are known to have ended."""
 
-    # Looking
+    # Reading
 
     def find_conflict(
         self,
@@ -179,7 +179,7 @@ class Scheduler(Generic[RunT]):
         clock: Callable[[], float],
         since: Mark | None = None,
     ) -> Conflict[RunT] | None:
-        """Return what stands in the way of a start; None if nothing does.
+        """Return the conflict of a start; None if there is none.
 
         The *clock* is read only if a failure is on record.
         """
@@ -201,12 +201,12 @@ class Scheduler(Generic[RunT]):
 
     def _find_stale(self, name: Hashable, since: Mark) -> Stale | None:
         has_ended = self.ends.has_ended(name, since, overlaps=self.overlaps.in_use)
-        if since.state != "open":  # last: in a look it may change meanwhile
+        if since.state != "open":  # last, because another thread may change it meanwhile
             return Stale.UNKNOWN
         return Stale.ENDED if has_ended else None
 
     def wait_of(self, name: Hashable, operation: str | None, now: float) -> FailureRecord | None:
-        """Return the record of *name* if it waits or was given up."""
+        """Return the record of *name* if it waits or gave up."""
         record = self.records.get(name, operation, now)
         return None if record is None or now >= record.retry_at else record
 
@@ -215,7 +215,7 @@ class Scheduler(Generic[RunT]):
     ) -> Conflict[RunT] | None:
         """Return the result of `find_conflict`, and change nothing, not even the index of ANY.
 
-        The caller may be in another thread than the one that changes the tables.
+        Another thread may change the tables meanwhile.
         """
         if self.closed:
             return Closed.FORKED if self.forked else Closed.CLOSED
@@ -262,7 +262,7 @@ class Scheduler(Generic[RunT]):
         return State.READY if now >= record.retry_at else State.WAITING
 
     def failure(self, name: Hashable, operation: str | None, now: float) -> Failure | None:
-        """Return the failures on record of *name*; while it runs, those before the run."""
+        """Return the failures on record of *name*; while it runs, the failures before the run."""
         run = self.running.get(name)
         record = None if run is None or run.operation != operation else run.record
         if record is None:
@@ -272,11 +272,11 @@ class Scheduler(Generic[RunT]):
         return Failure(name, operation, record.failures, record.error, record.retry_at)
 
     def list_pending(self) -> list[PendingRun]:
-        """Return the pending runs, and what each of them waits for."""
+        """Return the pending runs, each with the run or the time that it waits for."""
         found: list[PendingRun] = []
         for run in list(self.pending.values()):
             kind, blocker = run.deferred, run.blocker
-            if kind is None:  # another thread is just giving it its name
+            if kind is None:  # another thread has just admitted it
                 continue
             record = self._record_of(run) if blocker is None else None
             found.append(
@@ -291,7 +291,7 @@ class Scheduler(Generic[RunT]):
         return found
 
     def statistics(self, now: float) -> TaskMapStatistics:
-        """Return the counts. Failures that have expired count until they are swept."""
+        """Return the counts. Expired failures count until they are swept."""
         oldest, first = self._find_oldest_start(), self.thread_slots.first()
         return TaskMapStatistics(
             running=len(self.running),
@@ -310,9 +310,9 @@ class Scheduler(Generic[RunT]):
     def _find_oldest_start(self) -> float | None:
         """Return the time at which the oldest run began; None if none has begun.
 
-        All runs that have begun are listed in order. The first one that has not ended is the
-        oldest run, as all that began later are younger. When all have ended, they are listed
-        anew: so each run is looked at once. Several threads may do so at once.
+        All runs that have begun are listed in order. The first one in the list that has not ended
+        is the oldest run. When all of them have ended, a new list is made: so each run is looked
+        at once. Several threads may call this at once.
         """
         begun, ended = self._begun
         for is_new in (False, True):
@@ -348,10 +348,10 @@ class Scheduler(Generic[RunT]):
     ) -> tuple[StartAction, RefusedError | None]:
         """Return the outcome of a start that finds *conflict*, and the error of a refusal.
 
-        Emits refusals and skips.
+        Emits the event of a refusal or a skip.
         """
         if if_busy == "replace" and isinstance(conflict, Overlapping):
-            # Ending those would not be enough: a waiting name is refused anyway.
+            # A waiting name is refused in any case, also after those runs.
             conflict = self.wait_of(name, operation, clock()) or conflict
         is_waiting = if_busy == "join" and isinstance(conflict, FailureRecord)
         if is_waiting and conflict in self.records.held:  # a retry waits for its end
@@ -368,21 +368,21 @@ class Scheduler(Generic[RunT]):
         return action, error
 
     def run_to_join(self, name: Hashable) -> RunT:
-        """Return the run that a start of *name* joins: what runs, or a retry that waits."""
+        """Return the run that a start of *name* joins: the running one, or a retry that waits."""
         return self.running.get(name) or self.pending[name]
 
     def holder_before(self, run: RunT) -> RunT | None:
-        """Return the run that has to end before the pending *run* can take its name, if any."""
+        """Return the run that must end before the pending *run* can take its name, if any."""
         if run.deferred in ("queue", "retry"):
             return cast("RunT | None", run.blocker) or self.running.get(run.name)
         return None
 
     def check_keywords(self, verb: str, keywords: Any) -> StartOptions | None:
-        """Return the options of a start by their names.
+        """Return the options of a start from its keyword arguments.
 
         Raises:
-            TypeError: *verb* has no such option, or one is of the wrong type.
-            ValueError: as `check_options`.
+            TypeError: *verb* does not have such an option, or one is of the wrong type.
+            ValueError: as for `check_options`.
         """
         unknown = keywords.keys() - StartKeywords.__annotations__
         if unknown:
@@ -391,12 +391,12 @@ class Scheduler(Generic[RunT]):
         return self.check_options(backoff, since, keywords.get("retry", False))
 
     def check_options(self, backoff: Any, since: Any, retry: Any) -> StartOptions | None:
-        """Return the options of a start, as its caller gave them; None if it gave none.
+        """Return the options of a start; None if all of them have their defaults.
 
         Raises:
             TypeError: an option is of the wrong type.
-            ValueError: *since* is closed, or of another map, or *retry* is true and there
-                is no policy.
+            ValueError: *since* is closed or an observation of another map, or *retry* is
+                true without a policy.
         """
         if backoff is MAP_POLICY and since is None and retry is False:
             return None
@@ -411,19 +411,19 @@ class Scheduler(Generic[RunT]):
         return StartOptions(backoff, mark, retry)
 
     def admit(self, run: RunT, clock: Callable[[], float], *, give_slot: bool = True) -> None:
-        """Give *run* its name, and a slot or a place in the queue. There is no conflict.
+        """Give *run*, which has no conflict, its name, and a slot or a place in the queue.
 
         The *clock* is read only if a failure of the name is on record.
         """
         name = run.name
-        if self.overlaps.in_use and run.deferred != "replace":  # that one is entered already
+        if self.overlaps.in_use and run.deferred != "replace":  # a replacement is in it already
             self.overlaps.add(run)
         self.running[name] = run
         if self.records.tables:
             record = self._record_of(run)
             if record is not None:
                 now = clock()
-                has_expired = self.records.has_expired(record, now)  # it may be held, until now
+                has_expired = self.records.has_expired(record, now)  # before `take` releases it
                 self.records.take(name, run.operation)
                 if has_expired:
                     self._note_expired(name, run.operation, record, now)
@@ -436,7 +436,7 @@ class Scheduler(Generic[RunT]):
             run.queued_at = clock()
 
     def defer(self, run: RunT, if_busy: IfBusy, now: float) -> Effects[RunT]:
-        """Make *run* the pending run of its name; the one before it is superseded.
+        """Make *run* the pending run of its name; it supersedes an earlier one.
 
         Args:
             run: The run.
@@ -462,14 +462,14 @@ class Scheduler(Generic[RunT]):
         return combine(superseded, effects, Effects(replaced=replaced) if replaced else NO_EFFECTS)
 
     def _supersede(self, run: RunT, now: float) -> list[RunT]:
-        """End the pending *run* for a newer one; return the runs that wait for it."""
+        """End the pending *run* because of a newer one; return the runs that wait for it."""
         run.reason = "superseded by a newer start of its name"
         followers = self._end_deferred(run)
         self._emit("task_superseded", run, now)
         return followers
 
     def begin(self, run: RunT, now: float) -> bool:
-        """Note that the body of *run* begins: its timeout counts from here.
+        """Note that the body of *run* begins; its timeout counts from now on.
 
         Returns:
             True if a timer was set or an event may have been emitted.
@@ -487,7 +487,7 @@ class Scheduler(Generic[RunT]):
     # Stopping
 
     def request_cancel(self, run: RunT, reason: str | None, now: float) -> None:
-        """Note that *run* was asked to stop; the first request gives the reason."""
+        """Note that *run* was asked to stop; the reason of the first request counts."""
         if run.done:
             return
         if run.cancelled_at is None:
@@ -501,7 +501,7 @@ class Scheduler(Generic[RunT]):
     def note_lost_worker(self, run: RunT, now: float, attempt: int | None = None) -> None:
         """Ask *run* to stop, because its pool has lost a worker, in this *attempt* if given.
 
-        A pool may tell so late that another attempt has begun.
+        A pool may report it so late that another attempt has begun.
         """
         if attempt not in (None, run.attempt):
             return
@@ -510,7 +510,7 @@ class Scheduler(Generic[RunT]):
             run.lost_worker = True
 
     def drop(self, run: RunT, reason: str | None, now: float) -> Effects[RunT]:
-        """End *run*, whose body has not begun and never will."""
+        """End *run*, whose body has not begun, and never begins."""
         run.reason = run.reason or reason
         if run.status is not _DEFERRED:
             run.cancelled_at = now
@@ -520,14 +520,14 @@ class Scheduler(Generic[RunT]):
         return combine(Effects(dropped=(run,)), self._reconsider(followers, now))
 
     def drain(self, now: float) -> Effects[RunT]:
-        """Drop the pending runs that would have to sit out a wait, now and from now on.
+        """Drop the pending runs that wait for a backoff to end, now and from now on.
 
-        Retries are dropped only if the map is closed: they are work that is not done.
+        Retries are dropped only if the map is closed, because their work is not done.
         """
         self.draining = True
         effects: Effects[RunT] = NO_EFFECTS
         for run in list(self.pending.values()):
-            # For a queued run, the end of the run that is in its way may change that.
+            # A queued run with a blocker may not have to wait after the end of that.
             is_dropped = self.closed if run.deferred == "retry" else run.blocker is None
             if is_dropped and not run.done:
                 effects = combine(effects, self.drop(run, _CLOSING, now))
@@ -556,15 +556,15 @@ class Scheduler(Generic[RunT]):
     def decide_retry(
         self, run: RunT, error: BaseException, clock: Callable[[], float]
     ) -> RetryDecision:
-        """Ask the policy what follows from a failure of *run*, and copy the error.
+        """Return the policy's decision on a failure of *run*, with a copy of the error.
 
-        This runs code of the user's, and changes nothing: it is not called under a lock.
+        This runs code of the user's and changes nothing, so it is not called under a lock.
         """
         policy = self._policy if run.backoff is MAP_POLICY else run.backoff
         before = run.failures
         failures = before + 1
         failed: FailedRun | None = None
-        # It is made only for a policy that looks at it.
+        # Made only for a policy that reads it.
         if policy is not None and (type(policy) is not Backoff or policy.reset_after is not None):
             failed = FailedRun(run.name, run.operation, run.started_at, clock())
             failures = count_failures(policy, before, failed)
@@ -589,11 +589,11 @@ class Scheduler(Generic[RunT]):
         Args:
             run: The run.
             status: `SUCCEEDED`, `FAILED` or `CANCELLED`.
-            clock: Gives the time. It is read only if something depends on it: for most runs
-                nothing does.
+            clock: Returns the time. It is read only if something depends on it, which is so
+                for few runs.
             error: The error of a failure.
             retry: The decision on a failure that counts; None keeps the record as it was.
-            emit: False if no event tells of the end.
+            emit: False to emit no event.
         """
         running = self.running
         listeners = self.events.listeners
@@ -602,7 +602,7 @@ class Scheduler(Generic[RunT]):
         is_timed = tables or listeners or followers or record or self.outcomes or retry is not None
         now = clock() if is_timed else 0.0
         is_retried = False
-        # The record comes first: so a look from another thread never finds a failed name free.
+        # The record comes first, so that another thread never sees a failed name as free.
         if retry is not None and retry.delay is not None and retry.recorded is not None:
             if record is not None:
                 self.counts.discard(record.failures)
@@ -649,10 +649,10 @@ class Scheduler(Generic[RunT]):
         return effects
 
     def _may_retry(self, run: RunT, error: BaseException | None, record: FailureRecord) -> bool:
-        """Return whether another attempt of *run* follows its failure, of which *record* tells.
+        """Return whether another attempt of *run* follows its failure; *record* is its record.
 
-        A start that is pending takes its place, as it would in the wait. If that is a retry, of
-        another operation, it is older, and superseded.
+        A pending start takes the place of the attempt, as it would during the wait. A pending
+        retry, which is of another operation, is older and is superseded.
         """
         pending = self.pending.get(run.name)
         return (
@@ -695,7 +695,7 @@ class Scheduler(Generic[RunT]):
             return
         status: Any = run.status.name.lower()
         recorded = None if retry is None else retry.recorded
-        if error is not None and recorded is None:  # it leaves the block
+        if error is not None and recorded is None:  # an error that leaves the block
             recorded = snapshot_exception(error)
         self.outcomes.add(
             Outcome(
@@ -709,12 +709,12 @@ class Scheduler(Generic[RunT]):
         )
 
     def observe(self, close: Callable[[Mark], object]) -> Observation:
-        """Return a new observation, which calls *close* when it is to be closed."""
+        """Return a new observation, which calls *close* to be closed."""
         self._notes_ends = True
         return self.ends.open(close)
 
     def close_observation(self, mark: Mark) -> None:
-        """Close the observation of *mark*, and forget the ends that no other one needs."""
+        """Close the observation of *mark*, and forget the ends that no other observation needs."""
         self.ends.close(mark)
         self._notes_ends = self.ends.is_observed or self.outcomes is not None
 
@@ -728,15 +728,15 @@ class Scheduler(Generic[RunT]):
         )
 
     def roll_back(self, run: RunT, clock: Callable[[], float]) -> Effects[RunT]:
-        """Undo the admission of *run*, which cannot be started after all. No event tells of it."""
+        """Undo the admission of *run*, which could not be started. No event is emitted."""
         run.reason = "its start raised an error"
         return self.finish(run, _CANCELLED, clock, emit=False)
 
     def forget(self, name: Hashable, operation: str | None, now: float) -> Effects[RunT] | None:
         """Drop the failures of *name*, of all operations unless one is given.
 
-        A run goes on; its earlier failures are no longer counted. A pending run that sits out
-        their wait is reconsidered.
+        A run continues, and its earlier failures no longer count. A pending run that waits for
+        the end of their backoff is reconsidered.
 
         Returns:
             None if there was nothing to forget.
@@ -764,7 +764,7 @@ class Scheduler(Generic[RunT]):
         return self._reconsider([pending], now)
 
     def abandon(self) -> None:
-        """Drop everything, in a forked child: no thread or loop runs the runs there."""
+        """Drop everything in a forked child, where no thread and no loop runs the runs."""
         self.closed = self.forked = True
         self.running, self.pending = ShrinkingDict(), ShrinkingDict()
         self.records = FailureRecords(self.records.retention)
@@ -785,7 +785,7 @@ class Scheduler(Generic[RunT]):
     # Pending runs
 
     def _end_deferred(self, run: RunT) -> list[RunT]:
-        """Take the pending *run* out, and return the runs that wait for it."""
+        """End the pending *run*, and return the runs that wait for it."""
         self._stop_waiting(run)
         if self.pending.get(run.name) is run:
             self._remove_pending(run)
@@ -800,7 +800,7 @@ class Scheduler(Generic[RunT]):
     def _reconsider(
         self, pending: Iterable[RunT], now: float, *, predecessor: RunT | None = None
     ) -> Effects[RunT]:
-        """Give the *pending* runs their names, in order, or let each wait for the next thing.
+        """Give the *pending* runs their names, in order, if they have no conflict any more.
 
         The first that replaces its *predecessor* gets the slot straight from it.
         """
@@ -822,7 +822,7 @@ class Scheduler(Generic[RunT]):
             elif conflict.retry_at == math.inf or (
                 self.draining and (self.closed or run.deferred != "retry")
             ):
-                # It queues: so no other run waits for it.
+                # It queues, so no other run waits for it.
                 run.reason = _CLOSING if conflict.retry_at != math.inf else _GAVE_UP
                 self._end_deferred(run)
                 self._emit_cancelled(run, now)
@@ -835,8 +835,8 @@ class Scheduler(Generic[RunT]):
         return Effects(tuple(begin), tuple(dropped))
 
     def _conflict_of(self, run: RunT, now: float) -> RunT | FailureRecord | None:
-        """Return a run or a record that is in the way of the pending *run* now."""
-        if run.deferred == "replace":  # only runs are: it takes its name whatever became of them
+        """Return a run or a record that conflicts with the pending *run* now."""
+        if run.deferred == "replace":  # the outcomes of the replaced runs do not matter
             holders = self.find_holders(run.name, 2)
             return next((one for one in holders if one is not run), None)
         own = self.running.get(run.name)
@@ -893,10 +893,10 @@ class Scheduler(Generic[RunT]):
         if not len(self.pending) % SMALL:
             self.pending = self.pending.shrunk()
 
-    # Inside
+    # Helpers
 
     def _watch(self, run: RunT) -> None:
-        """Let *run* fall due some time after it was, or will be, asked to stop."""
+        """Set the time at which *run* is overdue, after its cancellation or its deadline."""
         if run.asked_to_stop_at != math.inf and not run.overdue:
             self.timers.set(run, run.asked_to_stop_at + self.overdue_after)
 

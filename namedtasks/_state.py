@@ -24,12 +24,12 @@ T = TypeVar("T")
 RunT = TypeVar("RunT", bound="Run")
 
 SMALL: Final = 64
-"""Entries of a dict that is never rebuilt: it holds under 10 KB."""
+"""The size up to which a dict is never rebuilt: it uses under 10 KB."""
 
 
 @final
 class State(enum.Enum):
-    """The state of a name: whether it can start, and if not, why not.
+    """The state of a name, which decides about a start.
 
     Example:
         >>> async with open_task_map() as tasks:
@@ -47,15 +47,15 @@ class State(enum.Enum):
     """
 
     FREE = "free"
-    """Nothing is known of it; it may start."""
+    """No run and no failure is on record; the name may start."""
     RUNNING = "running"
     """A run holds the name."""
     WAITING = "waiting"
-    """Its last run failed, and the wait is not over."""
+    """The last run failed, and the wait is not over."""
     READY = "ready"
-    """The wait is over and the failures are still counted; it may start."""
+    """The wait is over, and the failures still count; the name may start."""
     GAVE_UP = "gave up"
-    """Its policy gave it up; it may start after it was forgotten."""
+    """The policy gave up; the name may start after its failures were forgotten."""
 
 
 @attrs.frozen
@@ -78,25 +78,25 @@ class Failure:
     name: Hashable
     """The task's name."""
     operation: str | None
-    """The operation that failed, if the start named one."""
+    """The operation of the runs that failed; None if their starts named none."""
     failures: int
     """The number of runs that failed in a row."""
     error: BaseException
-    """A copy of the last error: of the same type, with the same arguments,
-    without traceback, cause and context; a `RecordedError` where it cannot be copied."""
+    """A copy of the last error, of the same type and with the same arguments, without
+    traceback, cause and context; a `RecordedError` if the error cannot be copied."""
     retry_at: float
     """The time at which the name may start again, in seconds on the map's clock;
-    `math.inf` if it gave up."""
+    `math.inf` if the name gave up."""
 
     @property
     def gave_up(self) -> bool:
-        """True if the name starts again only after it was forgotten."""
+        """True if the name may start again only after its failures were forgotten."""
         return self.retry_at == math.inf
 
 
 @attrs.frozen
 class PendingRun:
-    """A run that has been accepted, and waits for its turn to take its name.
+    """A run that was accepted, and waits to take its name.
 
     Example:
         >>> async with open_task_map() as tasks:
@@ -114,7 +114,7 @@ class PendingRun:
     operation: str | None
     """The operation that the start named, if any."""
     kind: Literal["replace", "queue", "retry"]
-    """Its purpose: to replace what runs, to run after it, or to try again."""
+    """The purpose of the run: to replace a run, to follow it, or to try again after a failure."""
     holder: Hashable
     """The name of the run whose end it waits for; None if it waits for a time."""
     retry_at: float | None
@@ -124,10 +124,10 @@ class PendingRun:
 
 @attrs.frozen(kw_only=True)
 class TaskMapStatistics:
-    """Counts of what is in a map at one moment.
+    """Counts of the runs and failures of a map at one moment.
 
-    The cost of making them does not grow with the number of names, on average: the search for
-    the oldest run looks at each run once in its life.
+    Their cost does not grow with the number of names, on average: the search for the oldest
+    run looks at each run once.
 
     Example:
         >>> async with open_task_map(limit=1) as tasks:
@@ -141,41 +141,41 @@ class TaskMapStatistics:
     """
 
     running: int
-    """Names that are taken, including those whose run waits for a slot."""
+    """The number of names that run, including those whose run waits for a slot."""
     pending: int
-    """Starts that were deferred, to replace a run or to come after one, and retries that wait."""
+    """The number of pending runs: starts that replace or queue, and retries that wait."""
     waiting_for_slot: int
-    """Running names whose run waits for a slot: with a limit, or beyond 1 000 threads."""
+    """The number of runs that wait for a slot: with a limit, or beyond 1 000 threads."""
     overdue: int
-    """Running names whose run should have stopped ``overdue_after`` seconds ago, and goes on."""
+    """The number of runs that are overdue: they were asked to stop, and did not stop in time."""
     waiting: int
-    """Failures on record of names that do not run now: waiting, or ready to be tried again.
-    Some may have expired: memory is given back bit by bit."""
+    """The number of failures on record of names that do not run: waiting, or ready for the next
+    start. It may include expired ones, because the map removes only a few at a time."""
     gave_up: int
-    """Failures on record that stay until they are forgotten."""
+    """The number of failures on record that stay until they are forgotten."""
     max_failures: int
-    """The most failures in a row that any name and operation has, also while it runs."""
+    """The largest number of failures in a row of a name and operation, also while it runs."""
     failing: int
-    """Names and operations with at least ``failure_threshold`` failures in a row."""
+    """The number of names and operations with ``failure_threshold`` failures in a row or more."""
     oldest_run_age: float
     """Seconds since the body of the oldest run began; 0 if none has begun."""
     longest_slot_wait: float
-    """Seconds that the run that has waited longest for a slot has waited; 0 if none waits."""
+    """Seconds for which the first run in the queue has waited for a slot; 0 if none waits."""
     limit: int | None
-    """The number of bodies that may run at once; None if there is no limit."""
+    """The number of bodies that may run at once; None for no limit."""
 
 
 # Runs
 
 MAP_POLICY: Final = "map"
-"""The value of *backoff* that stands for the map's own policy."""
+"""The value of *backoff* that means the map's own policy."""
 
 
 class RunStatus(enum.IntEnum):
     """The stages of a run, in order; `SUCCEEDED` and later mean that it has ended."""
 
     DEFERRED = 0
-    """It holds no name yet: it waits for a run to end, or for a wait to be over."""
+    """It does not hold its name yet: it waits for a run or for a backoff to end."""
     QUEUED = 1
     """It holds its name, and waits for a slot."""
     ADMITTED = 2
@@ -193,32 +193,33 @@ SUCCEEDED: Final = RunStatus.SUCCEEDED
 
 
 class Run:
-    """One run of a name, as the scheduler sees it; each dialect adds what runs it.
+    """One run of a name, as the scheduler needs it; each dialect has a subclass.
 
     A hand-written class, because one is made for each start. Most defaults are attributes of
-    the class, so making a run writes ten attributes and not two dozen. Those that are read for
-    each run are written, because reading a default from the class costs four times as much.
+    the class, so making a run writes ten attributes and not two dozen. The attributes that are
+    read for each run are written, because reading a default from the class costs four times as
+    much.
     """
 
-    # What the scheduler writes.
+    # Written by the scheduler.
     failures: int = 0
     """The number of runs that failed in a row before this one."""
     started_at: float | None = None
     """The time at which the body began; None until then."""
     deadline: float = math.inf
-    """The time at which its timeout is over."""
+    """The time at which its timeout ends."""
     reason: str | None = None
     """The reason of its cancellation, if one was given."""
     overdue: bool = False
-    """True if it did not stop `overdue_after` seconds after it should have."""
+    """True if it still ran `overdue_after` seconds after it should have stopped."""
     deferred: Literal["replace", "queue", "retry"] | None = None
-    """The kind of a deferred run; None once it has its name."""
+    """The kind of a deferred run; None after it took its name."""
     blocker: Run | None = None
     """The run whose end this deferred run waits for; None if it waits for a time."""
     position: int = 0
     """Its place in the queue for a slot."""
     queued_at: float = 0.0
-    """The time at which it, or the run whose place it has, began to wait for a slot."""
+    """The time at which it, or the run that it replaced, began to wait for a slot."""
     attempt: int = 0
     """The index of this attempt, from 0."""
     bodies_before: int = 0
@@ -228,21 +229,21 @@ class Run:
     lost_worker: bool = False
     """True if it was asked to stop because its pool has lost a worker."""
 
-    # What the start said.
+    # Given by the start.
     backoff: Any = MAP_POLICY
-    """The policy for its failures; the map's own unless the start brought another one."""
+    """The policy for its failures; the map's own unless the start has another one."""
     retry: bool = False
     """True if a failure is followed by another attempt."""
     source: Any = None
     """The parts from which a dialect makes the body of another attempt."""
 
-    # What the backends write.
+    # Written by the backends.
     error: BaseException | None = None
     """The error that the run failed with."""
     value: Any = None
     """The value that the body returned."""
     handle: Any = None
-    """The handle, future or Task that the map gives out while the run lasts."""
+    """The handle, future or Task that the map returns while the run lasts."""
 
     def __init__(
         self,
@@ -260,13 +261,13 @@ class Run:
         """The slots of which it needs one; None if there is no limit."""
         self.status: RunStatus = ADMITTED
         self.record: FailureRecord | None = None
-        """The record of the failures before it, which the run keeps until it ends."""
+        """The record of the failures before this run, which keeps it until its end."""
         self.cancelled_at: float | None = None
         """The time of the first request to cancel it; None if there was none."""
         self.followers: list[Any] | None = None
         """The deferred runs whose blocker this is."""
         self.waiters: Any = None
-        """The wait queue of the callers that wait for its end; made by the first one."""
+        """The wait queue of the callers that wait for its end; the first of them makes it."""
 
     @property
     def done(self) -> bool:
@@ -312,7 +313,7 @@ class Run:
             error.__cause__ = self.last_failure
         return error
 
-    # What the body may ask, through `current_run()`. Callable from any thread.
+    # For the body, through `current_run()`. Callable from any thread.
 
     def is_asked_to_stop(self) -> bool:
         """Return whether it was cancelled or its deadline has passed."""
@@ -321,7 +322,7 @@ class Run:
         return self.timeout != math.inf and self.backend.now() >= self.deadline
 
     def check_cancelled(self) -> None:
-        """Raise in a body that should stop.
+        """Raise an error if the body should stop.
 
         Raises:
             TaskCancelledError: the run was cancelled, or its deadline has passed.
@@ -373,7 +374,7 @@ class FailureRecord:
 class FailureTable:
     """The records of one operation, by name, with the order in which they are swept.
 
-    The order may hold names that have no record any more, and names twice. It is made anew
+    The order may contain names that no longer have a record, and a name twice. It is rebuilt
     when it is twice as long as the table.
     """
 
@@ -382,7 +383,7 @@ class FailureTable:
         self.order: deque[Hashable] = deque()
 
     def pop(self, name: Hashable) -> FailureRecord:
-        """Remove the record of *name*, and give memory back."""
+        """Remove the record of *name*, and free memory."""
         records = self.records
         record = records.pop(name)
         if not len(records) % SMALL:
@@ -391,7 +392,7 @@ class FailureTable:
         return record
 
     def trim(self) -> None:
-        """Drop the entries of the order that are of no use, if they are many."""
+        """Drop the useless entries of the order, if there are many."""
         if len(self.order) > 2 * len(self.records) + SMALL:
             self.order = deque(self.records)
 
@@ -400,22 +401,22 @@ class FailureTable:
 class FailureRecords:
     """The failures on record of one map.
 
-    A record is here while its name waits, is ready to be tried again, or was given up. A run
-    takes the record of its name away and brings it back (cancelled), replaces it (failed) or
-    drops it (succeeded). A record expires ``retention`` seconds after its wait ended. That is
-    decided on reading; sweeping only gives memory back: each sweep looks at the first few
-    entries of one table's order, at the same cost at any number of records.
+    A record is here while its name waits, is ready for the next start, or gave up. A run
+    takes the record of its name, and at its end puts it back (cancelled), replaces it (failed)
+    or drops it (succeeded). A record expires ``retention`` seconds after the end of its wait.
+    Readers check that; sweeping only frees memory. Each sweep looks at the first few entries of
+    one table's order, so its cost does not depend on the number of records.
     """
 
     _REMOVED_PER_SWEEP = 8
-    """More than one: so memory comes back faster than failures can take it."""
+    """More than one, so that memory is freed faster than failures can use it."""
     _REMOVED_BY_A_WAIT = 1_000
     """The same for a caller that waits for the records to end: about 0.6 ms."""
 
     def __init__(self, retention: float) -> None:
         self.retention: float = retention
         self.waiting: int = 0
-        """Records that may expire, including those that have and were not swept yet."""
+        """Records that can expire, including expired ones that were not swept yet."""
         self.gave_up: int = 0
         """Records that never expire."""
         self.tables: dict[str | None, FailureTable] = {}
@@ -423,9 +424,9 @@ class FailureRecords:
         self.turn: deque[str | None] = deque()
         """The operations, in the order in which their tables are swept."""
         self.held: set[FailureRecord] = set()
-        """Records that do not expire: a retry waits for the end of their wait."""
+        """Records that do not expire, because a retry waits for the end of their wait."""
         self.waits: TimerHeap[FailureRecord] | None = None
-        """The records by the end of their wait, kept from the first call of `next_retry_at` on."""
+        """The records by the end of their wait; None before the first call of `next_retry_at`."""
         self.on_expired: Callable[[Hashable, str | None, FailureRecord, float], object] = _ignore
         """Called with name, operation, record and time when an expired record is removed."""
 
@@ -446,7 +447,7 @@ class FailureRecords:
             table = self.tables[operation] = FailureTable()
             self.turn.append(operation)
         elif table.order:
-            # Names that failed alike share one copy of the error.
+            # Names with the same failure share one copy of the error.
             newest = table.records.get(table.order[-1])
             if newest is not None and _are_alike(newest.error, record.error):
                 record.error = newest.error
@@ -479,11 +480,11 @@ class FailureRecords:
         return record
 
     def operations_of(self, name: Hashable, now: float) -> list[str | None]:
-        """Return the operations of *name* that have a record which has not expired."""
+        """Return the operations of *name* that have a record that has not expired."""
         return [operation for operation in self.tables if self.get(name, operation, now)]
 
     def snapshot(self) -> list[tuple[str | None, list[tuple[Hashable, FailureRecord]]]]:
-        """Return all names and records, also those that have expired, by operation."""
+        """Return all names and records by operation, including expired ones."""
         tables = list(self.tables.items())
         return [(operation, list(table.records.items())) for operation, table in tables]
 
@@ -525,7 +526,7 @@ class FailureRecords:
         """Remove expired records of the table of *operation* from the head of its order.
 
         Returns:
-            The first record that has time left, if one was reached.
+            The first record that has not expired, if one was reached.
         """
         for _ in range(most):
             table = self.tables.get(operation)
@@ -548,9 +549,9 @@ def _ignore(*_: object) -> None:
 
 
 def _are_alike(one: BaseException, other: BaseException) -> bool:
-    """Return whether two copies are of one error: the same type and the very same arguments.
+    """Return whether two copies are of one error: of the same type, with identical arguments.
 
-    All errors without arguments have the same ones, so those are not enough.
+    All errors without arguments share one empty tuple, so that does not identify an error.
     """
     return (
         type(one) is type(other)
@@ -566,7 +567,7 @@ def _are_alike(one: BaseException, other: BaseException) -> bool:
 
 
 def read_shared(read: Callable[[], T]) -> T:
-    """Return the result of *read*, which goes through what another thread may change meanwhile."""
+    """Return the result of *read*, which iterates over data that another thread may change."""
     while True:
         try:
             return read()
@@ -578,8 +579,8 @@ def read_shared(read: Callable[[], T]) -> T:
 class ShrinkingDict(dict[K, V]):
     """A dict that can be replaced by a smaller copy of itself.
 
-    A dict never shrinks by deletion: after a million names it keeps its 30 MB and more.
-    Whoever deletes entries calls `shrunk` when the size is a multiple of `SMALL`.
+    A dict never shrinks by deletion: after a million names it keeps 30 MB and more.
+    Code that deletes entries calls `shrunk` when the size is a multiple of `SMALL`.
     """
 
     __slots__ = ("peak",)
@@ -593,7 +594,7 @@ class ShrinkingDict(dict[K, V]):
         """Return a copy if the dict is under an eighth of its largest size, else itself.
 
         So copying adds less than one insertion to the cost of each deletion. Another thread
-        that reads the old dict meanwhile finds it whole.
+        that reads the old dict meanwhile finds it complete.
         """
         size = len(self)
         if size > self.peak:
@@ -618,23 +619,23 @@ class _TimerEntry(Generic[T]):
 
 @final
 class TimerHeap(Generic[T]):
-    """Items in the order in which they fall due; each has one time at most.
+    """Items in the order in which they are due; each has one time at most.
 
-    A removed item leaves an empty entry in the heap, which goes when it is due, or when half
-    of the entries are empty.
+    A removed item leaves an empty entry in the heap, which is removed when it is due, or when
+    half of the entries are empty.
     """
 
     def __init__(self) -> None:
         self._heap: list[_TimerEntry[T]] = []
         self._entries: dict[T, _TimerEntry[T]] = {}
         self.changed: bool = False
-        """True if an item came or went since the backend last looked."""
+        """True if an item was added or removed since the backend last looked."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def set(self, item: T, when: float) -> None:
-        """Add *item*, or move it, to fall due at *when*."""
+        """Add *item*, or move it, so that it is due at *when*."""
         self.discard(item)
         self.changed = True
         entry = self._entries[item] = _TimerEntry(when, item)
@@ -653,7 +654,7 @@ class TimerHeap(Generic[T]):
             heapq.heapify(self._heap)
 
     def next_due(self) -> float | None:
-        """Return the time at which the next item falls due; None if there is none."""
+        """Return the time at which the next item is due; None if there is none."""
         while self._heap:
             head = self._heap[0]
             if head.item is not None:
@@ -674,13 +675,13 @@ class TimerHeap(Generic[T]):
 
 @final
 class Semaphore(Generic[RunT]):
-    """At most *capacity* slots, given out in the order of admission."""
+    """At most *capacity* slots, assigned in the order of admission."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity: int = capacity
         self.used: int = 0
-        # An OrderedDict gives up its first entry and any other at the same low cost; with a
-        # dict, reaching the first costs more the more were deleted before it.
+        # An OrderedDict removes its first entry and any other at the same low cost. In a dict,
+        # reaching the first entry costs more, the more entries were deleted before it.
         self._queue: OrderedDict[int, RunT] = OrderedDict()
         self._last = 0
 
@@ -690,7 +691,7 @@ class Semaphore(Generic[RunT]):
         return len(self._queue)
 
     def acquire(self, run: RunT) -> bool:
-        """Give *run* a slot, or add it to the queue; return whether it has a slot."""
+        """Give *run* a slot, or add it to the queue; return True if it has a slot."""
         if self.used < self.capacity:
             self.used += 1
             return True
@@ -718,11 +719,11 @@ class Semaphore(Generic[RunT]):
             self.used -= 1
             return None
         if not self._queue:
-            self._queue = OrderedDict()  # an old one keeps the room of its longest queue
+            self._queue = OrderedDict()  # the old one keeps the memory of its longest queue
         return first
 
     def transfer(self, run: RunT, heir: RunT) -> bool:
-        """Give the slot of *run*, or its place in the queue, to *heir*; return whether a slot."""
+        """Give the slot of *run*, or its place in the queue, to *heir*; return True for a slot."""
         if run.status is not RunStatus.QUEUED:
             return True
         heir.position, heir.queued_at = run.position, run.queued_at

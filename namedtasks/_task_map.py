@@ -1,4 +1,4 @@
-"""The map as its users see it, all that is the same on trio, on asyncio and in threads."""
+"""The methods of a map that are the same on asyncio, in threads and on trio."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _FREE, _RUNNING, _WAITING, _READY = State.FREE, State.RUNNING, State.WAITING, St
 
 
 class BaseTaskMap(Mapping[Hashable, HandleT]):
-    """The part of a map that does not wait; as a mapping it is what runs now.
+    """The part of a map that does not wait; as a mapping it contains the current runs.
 
-    Iterating goes over a snapshot. A map is always true, equal only to itself, and hashable.
-    Looks (the mapping, `check`, `state`, `failure`, `failures`, `pending`, `outcomes`,
-    `statistics`) may be called from any thread.
+    Iterating goes over a snapshot. A map is always true, equal only to itself, and hashable. Any
+    thread may call the methods that only read: the mapping, `check`, `state`, `failure`,
+    `failures`, `pending`, `outcomes` and `statistics`.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_contains")
@@ -53,7 +53,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
         self._backend: Backend[Any] = backend
         backends.add(backend)
         self._now: Callable[[], float] = backend.now
-        note = WeakMethod(self._note_running)  # no cycle: a map goes when it is dropped
+        note = WeakMethod(self._note_running)  # no cycle, so a dropped map is freed at once
         backend.scheduler.on_running_changed = lambda: (method := note()) and method()
         self._note_running()
 
@@ -64,15 +64,15 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
         self._contains: Callable[[object], bool] = self._running.__contains__
         is_plain = not scheduler.closed and "task_refused" not in scheduler.events.listeners
         self._refused_at_once: dict[Hashable, Any] = self._running if is_plain else {}
-        """The running names, if a refusal of them is nothing but an error."""
+        """The running names, if a refusal of them emits no event; else empty."""
         self._waits_at_once = self._tables if is_plain else {}
-        """The failures on record, likewise."""
+        """The failures on record, on the same condition."""
 
     def _refuse_waiting(self, name: Hashable, operation: str | None, if_busy: str) -> bool:
-        """Refuse a start of a name that waits, if that is the only thing in its way.
+        """Refuse a start of a name that waits, if there is no other conflict.
 
-        `_start` does the same in four calls more: a skip then costs 25 times a bare look-up, and
-        7 times with this.
+        `_start` does the same with four more calls: a skip then costs 25 times a bare look-up,
+        and 7 times with this.
 
         Returns:
             True if the start is skipped; False if `_start` has to decide.
@@ -91,7 +91,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
             raise refusal(record, name, operation, now)
         return if_busy == "skip"
 
-    # Asking
+    # Reading
 
     def check(
         self, name: Hashable, *, operation: str | None = None, since: Observation | None = None
@@ -153,7 +153,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
     def failure(self, name: Hashable, *, operation: str | None = None) -> Failure | None:
         """Return the failures on record of *name* with exactly this *operation*.
 
-        None if there are none. While the name runs, those before the run. Not a checkpoint.
+        None if there are none. While the name runs, the failures before the run. Not a checkpoint.
 
         Raises:
             TypeError: *name* cannot be hashed.
@@ -172,16 +172,16 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
     def failures(self, *, state: State | None = None) -> Iterator[Failure]:
         """Return an iterator over all failures on record, as they are at this call.
 
-        Failures of names that run are not among them: `failure` has those. The order is that of
-        the last failures of each operation. Each `Failure` is made when the iteration reaches
-        it: so a look at the first few of a million is quick. Not a checkpoint.
+        It skips the failures of names that run: `failure` returns those. They come in the order
+        of the last failures of each operation. Each `Failure` is made when the iteration reaches
+        it, so the first few of a million are quick to get. Not a checkpoint.
 
         Args:
             state: `State.WAITING`, `State.READY` or `State.GAVE_UP`, to get only those.
 
         Raises:
-            TypeError: *state* is no `State`.
-            ValueError: *state* is FREE or RUNNING, which no failure on record can have.
+            TypeError: *state* is not a `State`.
+            ValueError: *state* is FREE or RUNNING, which no failure on record has.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -200,9 +200,9 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
         return _iterate_failures(records, tables, state, self._now())
 
     def pending(self) -> list[PendingRun]:
-        """Return the runs that wait for their turn to take their names. Not a checkpoint.
+        """Return the runs that wait to take their names. Not a checkpoint.
 
-        Those are the starts that replace or queue, and the retries that wait.
+        These are the starts that replace or queue, and the retries that wait.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -215,12 +215,11 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
     def next_retry_at(self) -> float | None:
         """Return the time at which the next wait ends; None if no name waits.
 
-        A loop that retries can sleep exactly until then. In seconds on the map's clock. The
-        first call lists all waits in order, and the list is kept up to date from then on. Not a
-        checkpoint.
+        It is in seconds on the map's clock. A loop that retries can sleep exactly until then. The
+        first call sorts all waits, and later changes keep them sorted. Not a checkpoint.
 
         Raises:
-            RuntimeError: as `cancel`.
+            RuntimeError: as for `cancel`.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -251,11 +250,11 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
     def observe(self) -> Observation:
         """Begin to note which runs end, for starts with ``since=``. Not a checkpoint.
 
-        Call it before the listing is requested on which the starts act: a listing that
-        awaits is out of date by one round trip.
+        Call it before you request the listing for those starts: a listing that awaits is
+        out of date by one round trip.
 
         Raises:
-            RuntimeError: as `cancel`.
+            RuntimeError: as for `cancel`.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -267,7 +266,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
         return self._backend.call(partial(observe, self._backend))
 
     def statistics(self) -> TaskMapStatistics:
-        """Count what runs, waits and so on. Its cost does not grow. Not a checkpoint.
+        """Count the runs and failures, at a constant cost on average. Not a checkpoint.
 
         In a `ThreadTaskMap` all counts are of one moment.
 
@@ -284,17 +283,17 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
     # Stopping
 
     def cancel(self, name: Hashable, *, reason: str | None = None) -> bool:
-        """Ask the run of *name* to stop, and end its pending one. Not a checkpoint.
+        """Ask the run of *name* to stop, and end its pending run. Not a checkpoint.
 
-        The run ends when its body stops; a run that has not begun ends at
-        once. A body that returns or raises regardless has succeeded or failed.
-        The first reason given counts.
+        The run ends when its body stops. A run that has not begun ends at once. If
+        the body returns or raises an error instead, the run has succeeded or failed.
+        The first reason counts.
 
         Returns:
-            True if there was a run or a pending one.
+            True if there was a run or a pending run.
 
         Raises:
-            TypeError: *name* cannot be hashed, or *reason* is no text.
+            TypeError: *name* cannot be hashed, or *reason* is neither a str nor None.
             RuntimeError: the caller is not in the event loop run that opened the
                 map; a `ThreadTaskMap` has none, and any thread may call it.
 
@@ -303,7 +302,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
 
             >>> tasks.cancel("pvc-1", reason="the pod is gone")
             True
-            >>> tasks.cancel("pvc-2")  # nothing of it runs
+            >>> tasks.cancel("pvc-2")  # it does not run
             False
         """
         check_reason(reason)
@@ -316,14 +315,14 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
     ) -> int:
         """Cancel the names for which *predicate* returns true. Not a checkpoint.
 
-        Names with a run or a pending run are passed to it. If it raises, nothing is cancelled.
+        It gets each name with a run or a pending run. If it raises, nothing is cancelled.
 
         Returns:
             The number of names that were cancelled.
 
         Raises:
-            TypeError: *predicate* cannot be called, or *reason* is not a str.
-            RuntimeError: as `cancel`.
+            TypeError: *predicate* cannot be called, or *reason* is neither a str nor None.
+            RuntimeError: as for `cancel`.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -341,8 +340,8 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
         """Cancel all names that run or are pending; return their number. Not a checkpoint.
 
         Raises:
-            TypeError: *reason* is no text.
-            RuntimeError: as `cancel`.
+            TypeError: *reason* is neither a str nor None.
+            RuntimeError: as for `cancel`.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -355,15 +354,15 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
     def forget(self, name: Hashable, *, operation: str | None = None) -> bool:
         """Drop the failures on record of *name*, of all operations unless one is given.
 
-        A name that waits or was given up is free; one that runs goes on, with
-        no failures before it. Not a checkpoint.
+        A name that waits or gave up becomes free. A name that runs continues, with no
+        failures before its run. Not a checkpoint.
 
         Returns:
-            True if there was anything to forget.
+            True if there were failures to forget.
 
         Raises:
             TypeError: *name* cannot be hashed.
-            RuntimeError: as `cancel`.
+            RuntimeError: as for `cancel`.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -372,16 +371,16 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
             True
             >>> tasks.state("pvc-2")
             <State.FREE: 'free'>
-            >>> tasks.forget("pvc-1")  # its run goes on
+            >>> tasks.forget("pvc-1")  # its run continues
             False
         """
         return self._backend.call(partial(forget, self._backend, name, operation))
 
     def close(self) -> None:
-        """Refuse new starts from now on; admitted runs go on. Not a checkpoint.
+        """Refuse new starts from now on; admitted runs continue. Not a checkpoint.
 
         Raises:
-            RuntimeError: as `cancel`.
+            RuntimeError: as for `cancel`.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -398,7 +397,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
 
     def __getitem__(self, name: Hashable) -> HandleT:
         handle: HandleT | None = self._running[name].handle
-        if handle is None:  # its start is just making it, or it is just ending
+        if handle is None:  # the start or the end of the run is not complete
             raise KeyError(name)
         return handle
 
@@ -424,7 +423,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
         return self._snapshot().keys()
 
     def values(self) -> ValuesView[HandleT]:
-        """Return a snapshot of the handles of what runs now.
+        """Return a snapshot of the handles of the current runs.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -435,7 +434,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
         return self._snapshot().values()
 
     def items(self) -> ItemsView[Hashable, HandleT]:
-        """Return a snapshot of the names and handles of what runs now.
+        """Return a snapshot of the names and handles of the current runs.
 
         Example:
             ``"pvc-1"`` runs, and ``"pvc-2"`` waits after a failure.
@@ -447,7 +446,7 @@ class BaseTaskMap(Mapping[Hashable, HandleT]):
         return self._snapshot().items()
 
     def _snapshot(self) -> dict[Hashable, HandleT]:
-        # Copied in one step, as another thread may change the dict meanwhile.
+        # Copied in one step, because another thread may change the dict meanwhile.
         handles = [(name, run.handle) for name, run in list(self._running.items())]
         return {name: handle for name, handle in handles if handle is not None}
 

@@ -1,4 +1,4 @@
-"""Checks of what callers pass in, and safe text for messages.
+"""Checks of arguments, and safe text for messages.
 
 Every check raises at the call that made the mistake, and its message names the
 cure. Most checks run on every start, so the usual case comes first.
@@ -83,8 +83,8 @@ def check_number(what: str, value: object, *, least: float = 0.0, most: float = 
     """Return *value* as a float in [*least*, *most*].
 
     Raises:
-        TypeError: it is no number (a bool is none).
-        ValueError: it is NaN, or outside of the range.
+        TypeError: it is not a number; a bool does not count as one.
+        ValueError: it is NaN, or outside the range.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what} must be a number, not {safe_repr(value)}")
@@ -101,7 +101,7 @@ def check_finite(what: str, value: object, *, least: float = 0.0) -> float:
     """Return *value* as a finite float that is at least *least*.
 
     Raises:
-        TypeError: it is no number (a bool is none).
+        TypeError: it is not a number; a bool does not count as one.
         ValueError: it is infinite, NaN, or below *least*.
     """
     checked = check_number(what, value, least=least)
@@ -114,7 +114,7 @@ def check_timeout(value: float | None) -> float:
     """Return a timeout in seconds, infinite for None.
 
     Raises:
-        TypeError: it is no number.
+        TypeError: it is not a number.
         ValueError: it is negative or NaN.
     """
     return math.inf if value is None else check_number("timeout", value)
@@ -124,7 +124,7 @@ def check_count(what: str, value: object, *, none_means: str) -> int | None:
     """Return *value*, which must be a whole number of at least 1, or None.
 
     Raises:
-        TypeError: it is neither None nor a whole number (a bool is none).
+        TypeError: it is neither None nor a whole number; a bool does not count as one.
         ValueError: it is below 1.
     """
     if value is None:
@@ -140,7 +140,7 @@ def check_whole(what: str, value: object, *, least: int = 0) -> int:
     """Return *value*, which must be a whole number of at least *least*.
 
     Raises:
-        TypeError: it is no whole number (a bool is none).
+        TypeError: it is not a whole number; a bool does not count as one.
         ValueError: it is below *least*.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -154,7 +154,7 @@ def check_flag(what: str, value: object) -> bool:
     """Return *value*, which must be True or False.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: it is neither of them.
     """
     if isinstance(value, bool):
         return value
@@ -162,7 +162,7 @@ def check_flag(what: str, value: object) -> bool:
 
 
 def check_if_busy(value: object) -> None:
-    """Raise `ValueError` if *value* is none of the five values of ``if_busy``."""
+    """Raise `ValueError` if *value* is not one of the five values of ``if_busy``."""
     if value not in ("refuse", "skip", "join", "replace", "queue"):
         raise ValueError(
             "if_busy must be 'refuse', 'skip', 'join', 'replace' or 'queue', not "
@@ -177,7 +177,7 @@ def check_reason(value: object) -> None:
 
 
 def check_hashable(name: object, operation: object) -> None:
-    """Raise `TypeError` if *name* has no hash, or *operation* is neither a str nor None."""
+    """Raise `TypeError` if *name* cannot be hashed, or *operation* is neither a str nor None."""
     if operation is not None and not isinstance(operation, str):
         raise TypeError(f"operation must be a str or None, not {safe_repr(operation)}")
     try:
@@ -279,7 +279,7 @@ def _wrong_function(
         kind: The kind of function that it takes, for example ``a plain``.
         name: The argument before *fn*.
         fn: The argument.
-        cure: What to do with an async function; by default, not to call it.
+        cure: The advice for an async function; by default, to pass it without calling it.
     """
     right = f"{start}(name, fn, arg)"
     for given, wrong in ((fn, f"{start}(name, fn(arg))"), (name, f"{start}(fn(arg))")):
@@ -302,7 +302,7 @@ def check_plain_fn(verb: str, fn: object, cure: str, name: object = None) -> Non
     Args:
         verb: The method that was given *fn*, for example ``submit()``.
         fn: The function, which should be a plain one.
-        cure: What to do with an async function, for the message.
+        cure: The advice for an async function, for the message.
         name: The task's name, for the message.
     """
     if type(fn) is types.FunctionType:
@@ -315,7 +315,7 @@ def check_plain_fn(verb: str, fn: object, cure: str, name: object = None) -> Non
     inner: object = fn
     while isinstance(inner, functools.partial):
         inner = cast("functools.partial[object]", inner).func
-    # A call of a class makes an instance: that is plain, even if calling the instance is async.
+    # A call of a class makes an instance. That is plain, even if a call of the instance is async.
     call = None if isinstance(inner, type) else type(inner).__call__
     if _is_async(inner) or _is_async(call):
         raise TypeError(f"{verb} takes a plain function, and {safe_repr(fn)} is async: {cure}")
@@ -328,25 +328,25 @@ def _is_async(fn: object) -> bool:
     if type(fn) is types.FunctionType and fn.__code__.co_flags & _ASYNC:
         return True
     if "__wrapped__" in getattr(fn, "__dict__", ()):
-        # functools.wraps() also copies the mark of inspect.markcoroutinefunction(), so the mark
-        # says nothing about a wrapper: coroutine_error() looks at its result instead.
+        # functools.wraps() also copies the mark of inspect.markcoroutinefunction(), so a wrapper
+        # with the mark may be plain: coroutine_error() checks its result instead.
         return False
     return inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
 
 
 def coroutine_error(verb: str, fn: object, value: object, cure: str) -> TypeError | None:
-    """Return the error for a plain function that returned a coroutine, and close that.
+    """Return the error for a plain function that returned a coroutine, and close the coroutine.
 
     Args:
         verb: The method that was given *fn*, for example ``submit()``.
         fn: The function.
         value: The value that it returned.
-        cure: What to do with an async function, for the message.
+        cure: The advice for an async function, for the message.
 
     Returns:
-        None if *value* is no coroutine.
+        None if *value* is not a coroutine.
     """
-    # Not isinstance(), which asks the value for its __class__: that may be expensive, or raise.
+    # Not isinstance(), which reads the __class__ of the value: that may be expensive, or raise.
     kind = type(value)
     if not issubclass(kind, Coroutine) and not (
         kind is types.GeneratorType and _is_generator_based(value)
@@ -385,7 +385,7 @@ def check_async_fn(words: Words, async_fn: object, name: object) -> None:
 
 
 def check_body(words: Words, async_fn: Callable[..., object], body: object) -> Body:
-    """Return *body*, which *async_fn* returned, or raise `TypeError` if it is no coroutine."""
+    """Return *body*, which *async_fn* returned; raise `TypeError` if it is not a coroutine."""
     if is_coroutine(body):
         return body
     if isinstance(body, types.AsyncGeneratorType):
@@ -409,17 +409,17 @@ def check_body(words: Words, async_fn: Callable[..., object], body: object) -> B
 async def call_body(
     words: Words, async_fn: Callable[..., object], args: tuple[object, ...]
 ) -> object:
-    """Call the function of a further attempt, and await its coroutine: the attempt's body."""
+    """Call the function of another attempt, and await its coroutine: the body of the attempt."""
     return await check_body(words, async_fn, async_fn(*args))
 
 
 def is_coroutine(value: object) -> TypeGuard[Body]:
-    """Return whether *value* is a coroutine, also one of a class of the user's own."""
+    """Return whether *value* is a coroutine, possibly of a class of the user's."""
     return type(value) is types.CoroutineType or isinstance(value, Coroutine)
 
 
 def is_begun(body: object) -> bool:
-    """Return whether *body* has taken its first step; False for a class of the user's own."""
+    """Return whether *body* has taken its first step; False for a class of the user's."""
     if inspect.iscoroutine(body):
         return inspect.getcoroutinestate(body) != inspect.CORO_CREATED
     return inspect.isgenerator(body) and inspect.getgeneratorstate(body) != inspect.GEN_CREATED
@@ -435,7 +435,7 @@ def close_unbegun(body: Body | None, what: Callable[[], str]) -> None:
         what: Returns the owner of the body, for the log.
     """
     if body is None or is_begun(body):
-        return  # An async function may return one coroutine twice: the other run has begun it.
+        return  # An async function may return one coroutine twice, and the other run began it.
     try:
         body.close()
     except BaseException as error:
@@ -443,10 +443,10 @@ def close_unbegun(body: Body | None, what: Callable[[], str]) -> None:
 
 
 def remove_tb_frames(error: BaseException, codes: AbstractSet[types.CodeType]) -> BaseException:
-    """Remove the frame that caught *error*, and those that follow and run one of the *codes*.
+    """Remove the frame that caught *error*, and the next frames if they run one of the *codes*.
 
-    The traceback then begins in the task's own code. It is shorter to read, and
-    there is no reference cycle through frames of this package.
+    The traceback then begins in the task's own code. It is shorter, and there is no
+    reference cycle through frames of this package.
 
     Returns:
         The same error.

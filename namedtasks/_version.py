@@ -9,9 +9,9 @@ __version__ = "0.1.0.dev0"
 
 
 def publish(*values: Any, module: str = "namedtasks") -> None:
-    """Make tracebacks, docs and pickles say ``namedtasks.BackoffError``.
+    """Make tracebacks, docs and pickles show ``namedtasks.BackoffError``.
 
-    Without it they would say in which module the class is written.
+    Without this they would show the private module of the class.
     """
     for value in values:
         if hasattr(value, "__attrs_attrs__"):

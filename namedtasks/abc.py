@@ -17,11 +17,11 @@ from namedtasks._events import Instrument as Instrument
 class Clock(Protocol):
     """A source of time for a `ThreadTaskMap`, for example `namedtasks.testing.ManualClock`.
 
-    Many threads call both methods at once, and ``now`` is called under the map's
-    lock: it must be quick, and must neither raise nor call the map.
+    Many threads call both methods at once. The map calls ``now`` under its lock, so
+    ``now`` must be quick, must not raise, and must not call the map.
 
     Example:
-        On this clock time passes a thousand times as fast: the name waits for 0.5 ms.
+        On this clock, time passes a thousand times as fast: the name waits for 0.5 ms.
 
         >>> import threading
         >>> import time
@@ -43,18 +43,17 @@ class Clock(Protocol):
     """
 
     def now(self) -> float:
-        """Return the seconds since some fixed moment; they never decrease."""
+        """Return the seconds since a fixed moment; they never decrease."""
         ...
 
     def wait(self, wake: threading.Lock, until: float, /) -> None:
         """Acquire *wake*, or return at the time *until* on this clock; infinite for never.
 
-        The lock is held when this is called, and another thread releases it to
-        end the wait. It does not matter which of the two came first: the caller
-        checks its own condition again.
+        The lock is held when this is called, and another thread releases it to end
+        the wait. The caller checks its own condition after that, so it does not
+        matter why this method returned.
 
-        An error of this method is raised to the caller that waits. The map's own
-        timer thread logs it and starts again with the next change of the map;
-        until then the threads that wait do the timer's work.
+        The caller that waits gets the errors of this method. The map's own timer
+        thread logs them, and starts again with the next change of a timer.
         """
         ...

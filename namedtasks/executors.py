@@ -3,8 +3,8 @@
 An *executor* is anything shaped like `trio.to_thread.run_sync`: an async
 callable that takes a function and its arguments, and returns when the work
 has really ended. So `trio.to_thread.run_sync`, ``trio_parallel.run_sync`` and
-``anyio.to_process.run_sync`` need no adapter. Pools do: `from_pool`.
-`namedtasks.testing.check_executor` tells whether one of your own is right.
+``anyio.to_process.run_sync`` need no adapter. For pools, use `from_pool`.
+`namedtasks.testing.check_executor` checks an executor of your own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from concurrent.futures import (
-    Executor as _Pool,  # what we call an executor is another thing
+    Executor as _Pool,  # in this module, an executor is something else
     Future as _Future,
 )
 from functools import partial
@@ -30,26 +30,26 @@ def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[A
     """Return an executor for trio that uses a pool of `concurrent.futures`. Not a checkpoint.
 
     The executor returns when the work has really ended. If it is cancelled, it
-    takes back a job that still waits in the pool, if the pool can be believed
-    about that; otherwise it waits on, and gives the late result. A pool of
-    processes has a queue of calls, from which nothing can be taken back. When a
-    worker process dies, the executor waits until the pool's other processes are
-    gone, too; those that are left five seconds after the pool has asked them to
-    terminate are killed. A pool of threads runs the function in the caller's
-    context, so that `namedtasks.current_run` works.
+    cancels a job that still waits in the pool, if the pool reports cancellations
+    reliably; otherwise it continues to wait, and returns the late result. A pool of
+    processes has a queue of calls that cannot be cancelled. When a worker process
+    dies, the executor waits until the pool's other processes have ended, too; it
+    kills those that are left five seconds after the pool has asked them to
+    terminate. A pool of threads runs the function in the caller's context, so that
+    `namedtasks.current_run` works.
 
-    The pool stays yours: shut it down when you are done with it.
+    The pool stays yours: shut it down when you no longer need it.
 
     Args:
-        pool: The pool, or a function that is called, in trio's thread, for each
-            job and returns the pool for it. A process pool that has lost a worker
-            is broken for good: to go on with a fresh one, give a function such
-            as ``loky.get_reusable_executor``.
+        pool: The pool, or a function that is called for each job, in trio's thread,
+            and returns the pool for it. A process pool that has lost a worker stays
+            broken: to continue with a new one, pass a function such as
+            ``loky.get_reusable_executor``.
 
     Returns:
         An executor. ``await executor(fn, *args)`` returns or raises what the
-        function does, `concurrent.futures.BrokenExecutor` if a worker was lost,
-        `RuntimeError` if the pool was shut down, and
+        function does. It raises `concurrent.futures.BrokenExecutor` if a worker was
+        lost, `RuntimeError` if the pool was shut down, and
         `concurrent.futures.CancelledError` if the pool dropped the job.
 
     Raises:
@@ -72,7 +72,7 @@ def from_pool(pool: _Pool | Callable[[], _Pool], /) -> Callable[..., Awaitable[A
     return partial(_run_in_pool, pool)
 
 
-@enable_ki_protection  # a Ctrl-C between the start and the wait would leave the work alone
+@enable_ki_protection  # a Ctrl-C between the start and the wait would abandon the work
 async def _run_in_pool(
     pool: _executors.PoolOrFactory, fn: Callable[..., object], /, *args: object
 ) -> object:
@@ -81,7 +81,7 @@ async def _run_in_pool(
     try:
         chosen = _pool_of(pool)
     except KeyboardInterrupt:
-        if run is not None:  # to its map this is a failure of the run, and the program would go on
+        if run is not None:  # its map takes this as a failure, and the program would continue
             signal.raise_signal(signal.SIGINT)
         raise
     wait = _Wait()
@@ -103,7 +103,7 @@ async def _run_in_pool(
 
 @disable_ki_protection
 def _pool_of(pool: _executors.PoolOrFactory) -> _Pool:
-    # The factory is the user's: Ctrl-C may interrupt it, as long as no work is on its way.
+    # Ctrl-C may interrupt the user's factory, because no work has begun.
     return _executors.pool_of(pool)
 
 
@@ -120,7 +120,7 @@ class _Wait:
 
     def in_trio(self, fn: Callable[..., object], *args: object) -> None:
         """Schedule a call in trio's thread. Called in any thread."""
-        with contextlib.suppress(trio.RunFinishedError):  # nobody waits there any more
+        with contextlib.suppress(trio.RunFinishedError):  # no task waits there any more
             self._token.run_sync_soon(fn, *args)
 
     def end(self, future: _Future[Any]) -> None:

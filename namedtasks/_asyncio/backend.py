@@ -1,23 +1,23 @@
-"""The asyncio backend: begins, cancels and ends runs, and keeps the timer and the block.
+"""The asyncio backend: begins, cancels and ends runs, and owns the timer and the block.
 
 1. A run ends in the last step of its Task's coroutine: its name is released, and the futures of
-   the starts that joined it are done, when the Task is done. Without a task factory the
+   the starts that joined it are done, when the Task is done. Without a task factory, the
    coroutine is started up to a bare ``yield`` before the Task is made. So a Task that is
    cancelled before its first step has a last step, too. A task factory, or a tracer that has
    replaced the loop's ``create_task``, may put another coroutine around ours. If that never
    awaits ours, the run ends in the Task's first done-callback, one turn of the loop later.
-2. A run that has ended is in ``ending`` while its Task goes on: its coroutine waits for a turn,
-   the coroutine of a task factory goes on after ours, or a done-callback has to follow. Waits
-   look there, too. No event of a run that has ended is delivered before its Task is done. A run
-   that just returns a value needs none of that, and no done-callback.
+2. A run that has ended is in ``ending`` while its Task is not done: its coroutine waits for a
+   turn, the coroutine of a task factory continues after ours, or a done-callback has to follow.
+   Waits check it, too. No event of a run that has ended is delivered before its Task is done. A
+   run that only returns a value needs none of this, and no done-callback.
 3. A cancellation that asyncio has accepted but not delivered arrives before the last step. So
-   a Task is never cancelled whose run has ended with a value.
-4. The Task's coroutine decides the meaning of its body's end, because the Task has to raise the
-   error of that: `TimeoutError` for a body that its deadline has stopped.
+   a Task is never cancelled after its run has ended with a value.
+4. The Task's coroutine interprets the end of its body, because the Task has to raise the
+   resulting error: `TimeoutError` for a body that its deadline has stopped.
 
-Functions in threads and pools cannot be stopped. The Task of such a run goes on until the work
-has really ended, however often it is cancelled. A cancellation is kept out of the Task, and noted
-for the run, where a function that is willing to stop looks for it.
+Functions in threads and pools cannot be stopped. The Task of such a run is not done until the work
+has really ended, however often it is cancelled. A cancellation is not delivered to the Task. It is
+noted for the run, where a function that can stop checks for it.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ from namedtasks._validation import Body
 T = TypeVar("T")
 
 VERB, CURE = "run_in_executor()", "use create_task()"
-"""The method and the cure that the error for an async function names."""
+"""The method and the cure in the error for an async function."""
 
 running_loop = asyncio._get_running_loop  # noqa: SLF001
-"""Returns the running loop of this thread, or None: it does not raise, and is written in C."""
+"""Return the running loop of this thread, or None; it does not raise, and is written in C."""
 
 _BLOCK_CANCELLED = "the task that the map's block is in was cancelled"
 
@@ -86,49 +86,49 @@ _FIRST_STEP: Any = _FirstStep()
 
 @final
 class AsyncioRun(Run):
-    """A run with what asyncio needs to run it."""
+    """A run with its state on asyncio."""
 
     body: Body | None = None
     """The coroutine to await, until it begins."""
     task: asyncio.Task[Any] | None = None
-    """The Task of a run that has ended, until it is done; before that it is the handle."""
+    """The Task of a run that has ended, until the Task is done; before that it is the handle."""
     driver: Body | None = None
     """The coroutine that was given to a task factory, until its body begins."""
     is_followed: bool = False
     """True if the Task has the map's done-callback."""
     turn: asyncio.Future[None] | None = None
-    """The future that the Task awaits while the run is pending, or waits for a slot."""
+    """The future that the Task awaits while the run is pending or waits for a slot."""
     joined: dict[asyncio.Future[Any], None] | None = None
-    """The futures of the starts that joined the run; done in the Task's last step."""
+    """The futures of the starts that joined the run; they are done in the Task's last step."""
     deadline_timer: asyncio.TimerHandle | None = None
     is_between_attempts: bool = False
-    """True from the end of an attempt that is followed by another until `_drive_attempts` has
-    seen it."""
+    """True from the end of an attempt that another one follows, until `_drive_attempts` has seen
+    it."""
     deadline_cancelled: bool = False
     """True if the deadline has cancelled the Task."""
     deadline_was_first: bool | None = None
-    """True if the deadline came before any cancellation; None until it came."""
+    """True if the deadline came before any cancellation; None before the deadline."""
     is_elsewhere: bool = False
-    """True if a thread or a process works on it, which no `Task.cancel` reaches."""
+    """True if a thread or a process does the work, which `Task.cancel` does not stop."""
     raised: BaseException | None = None
-    """The executor's error, where the Task raises another one in its place."""
+    """The executor's error, if the Task raises another one instead."""
     job: PoolJob | None = None
-    """The job in a foreign pool, which may cancel it."""
+    """The job in a user's pool, which may cancel it."""
 
     def close_body(self) -> None:
-        """Close a body that never began, so that Python does not warn of it."""
+        """Close a body that never began, so that Python does not warn about it."""
         body, self.body = self.body, None
         checks.close_unbegun(body, lambda: checks.task_text(self.name, self.operation))
 
     def close_driver(self) -> None:
-        """Close the coroutine of a Task that never awaited it, and the body, likewise."""
+        """Close the coroutine of a Task that never awaited it, and close the body."""
         driver, self.driver = self.driver, None
         checks.close_unbegun(driver, lambda: checks.task_text(self.name, self.operation))
         self.close_body()
 
     def is_asked_to_stop(self) -> bool:
         """Return whether it was cancelled or its deadline has passed. Callable from any thread."""
-        # In a thread, the time of a loop that sleeps may be an old one (uvloop's).
+        # In another thread, the loop's time may be old while the loop sleeps (uvloop).
         return self.deadline_was_first is not None or super().is_asked_to_stop()
 
     def timed_out(self) -> bool:
@@ -136,13 +136,13 @@ class AsyncioRun(Run):
         return super().timed_out() if self.deadline_was_first is None else self.deadline_was_first
 
     def is_cancel_requested(self) -> bool:
-        """Return whether it was cancelled, by the map's means or by asyncio's."""
+        """Return whether it was cancelled, by the map or by asyncio."""
         if self.cancelled_at is not None:
             return True
         return self.handle is not None and self.handle.cancelling() > self.deadline_cancelled
 
     def end_attempt(self) -> None:
-        """Forget what is of one attempt only: another one will follow."""
+        """Reset the state of one attempt, because another one follows."""
         super().end_attempt()
         if self.deadline_cancelled and self.handle is not None:
             self.handle.uncancel()
@@ -154,21 +154,21 @@ class AsyncioRun(Run):
         """Return the error that the Task of the cancelled run raises.
 
         A caller's request cancels the Task. A retry that the map drops raises
-        `TaskCancelledError`: a task group around its waiter would take a `CancelledError` for
-        its own.
+        `TaskCancelledError`, because a task group around its waiter would take a
+        `CancelledError` for its own.
         """
         if self.last_failure is not None and self.cancelled_at is None:
             return self.cancelled_error()
         return CancelledError() if self.reason is None else CancelledError(self.reason)
 
     def complete_joined(self, error: BaseException | None, value: object = None) -> None:
-        """Complete the futures of the starts that joined the run, as its Task is completed."""
+        """Complete the futures of the starts that joined the run, with the outcome of its Task."""
         joined, self.joined = self.joined, None
         for future in [one for one in joined or () if not one.done()]:
             if error is None:
                 future.set_result(value)
             else:
-                # Not a cancellation: a task group around the waiter would take it for its own.
+                # No CancelledError, which a task group around the waiter would take for its own.
                 if isinstance(error, CancelledError):
                     message = error.args[0] if error.args else None
                     error = self.cancelled_error(message if isinstance(message, str) else None)
@@ -191,11 +191,11 @@ class JoinedFuture(asyncio.Future[Any]):
         (self._run.joined or {}).pop(self, None)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the run's end.
+        """Wait for the end of the run.
 
         Raises:
-            RuntimeError: the caller is inside this very run, or the one that it
-                is queued behind.
+            RuntimeError: the caller is inside this run, or inside the run that it is
+                queued behind.
         """
         if not self.done():
             run = self._run
@@ -211,18 +211,18 @@ class JoinedFuture(asyncio.Future[Any]):
 
 @final
 class UncancellableFuture(asyncio.Future[Any]):
-    """A future that a cancelled Task goes on waiting for, without being woken.
+    """A future that a cancelled Task continues to await, without being woken.
 
-    anyio cancels a Task again in each turn of the loop until it leaves the scope. For a
-    Task that has noted its cancellation, and has to wait all the same, each of
-    those would be a step that changes nothing.
+    anyio cancels a Task again in each turn of the loop until the Task leaves the scope. For a
+    Task that has noted its cancellation and still has to wait, each of these would be a useless
+    step.
     """
 
     on_cancel: Callable[[str | None], object] | None = None
     """Called with the message of the first cancellation."""
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Note the request; the True makes `asyncio.Task.cancel` take it for delivered."""
+        """Note the request; for the True, `asyncio.Task.cancel` takes it as delivered."""
         on_cancel, self.on_cancel = self.on_cancel, None
         if on_cancel is not None:
             on_cancel(msg if isinstance(msg, str) else None)
@@ -233,7 +233,7 @@ class UncancellableFuture(asyncio.Future[Any]):
 class WaitQueue:
     """The callers that wait until they are woken, or until a time on the loop's clock.
 
-    Others may run between the waking and the caller's next step. So the caller looks again.
+    Other code may run between the waking and the caller's next step, so the caller checks again.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -244,7 +244,7 @@ class WaitQueue:
         return len(self._waiters)
 
     def unpark_all(self) -> None:
-        """Wake all that wait now, once the Task that just ends is done, with its callbacks."""
+        """Wake all that wait now, after the Task that is ending and its callbacks are done."""
         for waiter in self._waiters:
             self._loop.call_soon(_wake, waiter)
 
@@ -270,10 +270,10 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 def _runs_around() -> Iterator[AsyncioRun]:
-    """Yield the run that the caller is inside, the one in which that run's map was opened, ...
+    """Yield the run that the caller is inside, the run in which that run's map was opened, ...
 
-    A context variable holds the run. It is copied into all that the run starts; a copy that
-    outlives its run counts for nothing.
+    A context variable holds the run. It is copied into everything that the run starts. A copy
+    that outlives its run is ignored.
     """
     run = running_in.get(None)
     while isinstance(run, AsyncioRun) and not run.done:
@@ -282,7 +282,7 @@ def _runs_around() -> Iterator[AsyncioRun]:
 
 
 def refuse_inside_run(run: AsyncioRun, verb: str) -> None:
-    """Raise if *verb* would wait for its caller.
+    """Check that *verb* would not wait for its caller.
 
     Raises:
         RuntimeError: the caller is inside *run*.
@@ -292,7 +292,7 @@ def refuse_inside_run(run: AsyncioRun, verb: str) -> None:
 
 
 _Condition = Callable[[], WaitCondition[WaitQueue] | None]
-"""Returns what keeps a wait from returning."""
+"""Returns the condition of a wait; None if the wait is over."""
 
 
 # Acting
@@ -306,7 +306,7 @@ class AsyncioBackend:
         loop = asyncio.get_running_loop()
         self.scheduler: Scheduler[AsyncioRun] = scheduler
         self.loop: asyncio.AbstractEventLoop = loop
-        # Looks the method up at each call, as the loop itself does: freezegun replaces it.
+        # Looks up the method at each call, as the loop does, because freezegun replaces it.
         self.now: Callable[[], float] = partial(methodcaller("time"), loop)
         self.lock: nullcontext[None] = nullcontext()
         self.waits: Waits[AsyncioRun, WaitQueue] = Waits(
@@ -330,15 +330,15 @@ class AsyncioBackend:
         self._block_was_cancelled: bool = False
         """True if the map has cancelled the block's Task, because of a fatal error."""
         self.cancelled_because: str | None = None
-        """The reason for which all runs were cancelled: new ones are, too."""
+        """The reason for which all runs were cancelled, and new ones are cancelled, too."""
 
-    # Calls from outside
+    # Calls from the map
 
     def check_here(self) -> None:
-        """Raise if the caller is in another thread, or in another event loop.
+        """Check that the caller is in the map's thread and event loop.
 
         Raises:
-            RuntimeError: it is.
+            RuntimeError: it is not.
         """
         if running_loop() is not self.loop and not self.scheduler.forked:
             raise affinity_error("call post() or loop.call_soon_threadsafe()")
@@ -377,7 +377,7 @@ class AsyncioBackend:
     def make_task(self, run: AsyncioRun) -> asyncio.Task[Any]:
         """Make the Task of *run*, which is admitted or about to be deferred."""
         loop, name = self.loop, run.name
-        # The coroutine of a task factory cannot await ours if that is started.
+        # The coroutine of a task factory cannot await ours if ours is started.
         is_started = self._starts_first and loop.get_task_factory() is None
         drive = self._drive_attempts if run.retry else self._drive
         coroutine = drive(run, is_started)
@@ -397,11 +397,11 @@ class AsyncioBackend:
             # A tracer (ddtrace is one) has replaced `create_task` of the loop, and wraps.
             self._starts_first = False
             coroutine.close()
-            task.cancel()  # it has not begun, and never will
+            task.cancel()  # it has not begun, and never begins
             return self.make_task(run)
         run.handle = task
         if self.scheduler.events.listeners or not is_started:
-            # The first callback: instruments get the end of the run before callers that await it.
+            # The first callback, so that instruments get the end before callers that await it.
             self._follow(run, task)
             if run.done:
                 self._end_with_task(run)
@@ -439,7 +439,7 @@ class AsyncioBackend:
                 await run.turn
             if not is_started:
                 self._note_first_step(run)
-            # No Task in a variable of this frame: it keeps the error, and so the frame.
+            # No variable of this frame refers to the Task, which keeps the error and so the frame.
             if run.cancelled_at is not None or run.status is not _ADMITTED:
                 raise run.cancellation()
             running_in.set(run)
@@ -462,7 +462,7 @@ class AsyncioBackend:
             if run.deadline_timer is not None:
                 run.deadline_timer.cancel()
             self._end_with_task(run)
-            # The loop is gone, and this is garbage; or the body raised it, and `_on_done` follows.
+            # The loop is gone and this is garbage, or the body raised it and `_on_done` follows.
             if isinstance(error, GeneratorExit):
                 raise
             reported = error
@@ -496,7 +496,7 @@ class AsyncioBackend:
                 if not run.is_between_attempts:
                     raise
             run.is_between_attempts = False
-            is_started = True  # lets the loop turn once
+            is_started = True  # so the next attempt begins one turn of the loop later
             if run.done:  # an instrument has closed the map, for example
                 error = run.cancellation()
                 run.complete_joined(error)
@@ -504,9 +504,9 @@ class AsyncioBackend:
             run.body = checks.call_body(*run.source)
 
     def _note_first_step(self, run: AsyncioRun) -> None:
-        """Note that the coroutine of a task factory, if there is one, has awaited ours."""
+        """Note that the coroutine of a task factory, if any, has awaited ours."""
         run.driver = None
-        if run.handle is None and not run.done:  # an eager Task, whose maker has not got it yet
+        if run.handle is None and not run.done:  # an eager Task, which was not returned yet
             task = asyncio.current_task()
             assert task is not None
             task.set_name(checks.name_text(run.name))
@@ -527,7 +527,7 @@ class AsyncioBackend:
                 self._follow(run, run.handle)
 
     def _follow(self, run: AsyncioRun, task: asyncio.Task[Any]) -> None:
-        """Let `_on_done` be called when the *task* of *run* is done."""
+        """Call `_on_done` when the *task* of *run* is done."""
         run.is_followed = True
         task.add_done_callback(partial(self._on_done, run))
 
@@ -560,12 +560,12 @@ class AsyncioBackend:
         """End *run*, unless it has ended, by the *error* that its Task raises, if any."""
         is_cancelled = False
         failure, rest = error, None
-        if run.raised is not None:  # whatever an executor raises is a failure
-            failure, run.raised = run.raised, None  # its frames lead back to the run
+        if run.raised is not None:  # every error of an executor is a failure
+            failure, run.raised = run.raised, None  # no cycle: its frames refer to the run
         elif isinstance(error, CancelledError) and (run.done or run.is_cancel_requested()):
             is_cancelled = True
         elif error is not None and not isinstance(error, Exception):
-            # A cancellation that nobody requested is a failure, in a group, too.
+            # A cancellation that no caller requested is a failure, also in a group.
             failure, rest = split_exception(error, (Exception, CancelledError))
             if rest is not None:
                 text = (
@@ -588,18 +588,18 @@ class AsyncioBackend:
 
         Called once the *task* is done.
         """
-        if not run.is_followed:  # it was called before, for an eager Task
+        if not run.is_followed:  # it was called already, for an eager Task
             return
         run.is_followed = False
         run.close_driver()
         # This marks its exception as retrieved.
         error = CancelledError() if task.cancelled() else task.exception()
         if not run.done:
-            run.retry = False  # nothing would drive another attempt
+            run.retry = False  # no coroutine would run another attempt
             self._end(run, error)
         run.complete_joined(error, None if error is not None else task.result())
         run.task = None
-        # The run is still in ``ending``: an instrument may start a run after the block.
+        # Meanwhile the run is in ``ending``, because an instrument may start a run after the block.
         self.finished(run)
         self.waits.ending.pop(run, None)
         if run.waiters is not None:
@@ -634,8 +634,8 @@ class AsyncioBackend:
         return False
 
     def discard(self, run: AsyncioRun) -> None:
-        """Close the body of *run*, which has ended without having begun, and wake its Task."""
-        run.close_body()  # not the driver: its Task, or a factory's wrapper, has yet to step it
+        """Close the body of *run*, which has ended before it began, and wake its Task."""
+        run.close_body()  # not the driver, which its Task or a factory's wrapper still runs
         self._end_with_task(run)
         if run.turn is None:
             pass
@@ -655,7 +655,7 @@ class AsyncioBackend:
     def finished(self, *ended: AsyncioRun) -> None:
         """Set the timer, deliver events, and close the map with the last run of its block."""
         for run in ended:
-            # No cycle, and no frames kept: the Task has the error, if its starter wants it.
+            # No cycle, and no frames kept alive. The Task has the error for its starter.
             run.handle = run.error = run.source = None
         if self.scheduler.timers.changed:
             self._set_timer()
@@ -671,27 +671,27 @@ class AsyncioBackend:
     # The timer
 
     def _set_timer(self) -> None:
-        """Let the loop call when the next timer is due, and only while there is one."""
+        """Schedule a call for the next timer, if there is one."""
         self.scheduler.timers.changed = False
         due = self.scheduler.timers.next_due()
         if self._timer is not None and (due is None or due < self._timer.when()):
             self._timer.cancel()
             self._timer = None
         if due is not None and self._timer is None:
-            # In an empty context: it works for all starters.
+            # In an empty context, because it serves all starters.
             self._timer = self.loop.call_at(due, self._run_due, context=Context())
 
     def _run_due(self) -> None:
         self._timer = None
         base.run_due(self)
-        self._set_timer()  # nothing may have been due: uvloop rounds to milliseconds
+        self._set_timer()  # perhaps nothing was due, as uvloop rounds to milliseconds
 
     # Waiting
 
     async def wait(self, condition: _Condition, deadline: float = math.inf) -> bool:
         """Wait until there is no *condition* any more; return False if the *deadline* came first.
 
-        There is no await between the last look and the return.
+        There is no await between the last check and the return.
         """
         while True:
             self.check_here()
@@ -703,14 +703,14 @@ class AsyncioBackend:
             await found.queue.park(min(found.until, deadline))
 
     async def wait_free(self, name: Hashable, operation: str | None) -> None:
-        """Wait until nothing is in the way of a start of *name*."""
+        """Wait until a start of *name* has no conflict."""
         try:
             await self.wait(lambda: self.waits.until_free(name, operation))
         finally:
             self.waits.leave(name)
 
     def refuse_inside_map(self, verb: str) -> None:
-        """Raise if *verb* would wait for its caller.
+        """Check that *verb* would not wait for its caller.
 
         Raises:
             RuntimeError: the caller is inside a task of the map.
@@ -722,7 +722,7 @@ class AsyncioBackend:
     # Leaving the block
 
     def cancel_all(self, reason: str) -> None:
-        """Ask all runs to stop, the first time, and all that start from now on."""
+        """Ask all runs to stop, and all later ones; later calls do nothing."""
         if self.cancelled_because is None:
             self.cancelled_because = reason
             scheduler = self.scheduler
@@ -731,7 +731,7 @@ class AsyncioBackend:
             base.cancel_runs(self, runs, reason)
 
     def propagate(self, reason: str, error: BaseException) -> None:
-        """Let *error* leave the block; cancel the block for it, and the runs."""
+        """Let *error* leave the block, and cancel the block and the runs."""
         self.fatal_errors.append(error)
         self.cancel_all(reason)
         if not self.block_done and not self._block_was_cancelled:
@@ -739,10 +739,10 @@ class AsyncioBackend:
             self.block.cancel(reason)
 
     async def leave(self, exc: BaseException | None) -> CancelledError | None:
-        """Wait for what runs at the end of the block, or cancel it.
+        """Wait for the runs at the end of the block, or cancel them.
 
         Returns:
-            The cancellation that leaves the block, if nothing else does.
+            The cancellation that leaves the block, if no other error does.
         """
         self.block_done = True
         base.drain(self)
@@ -755,7 +755,7 @@ class AsyncioBackend:
             while self.waits.until_idle() is not None:
                 await self.waits.idle.park()
         except CancelledError as request:
-            # The Task counts further requests. They are not lost: an exception leaves the block.
+            # The Task counts further requests. They are not lost, as an exception leaves the block.
             cancelled = cancelled or request
             self.cancel_all(_BLOCK_CANCELLED)
             # anyio cancels a Task again in each turn of the loop, but not inside a shield.
@@ -787,7 +787,7 @@ _OPENER = "namedtasks.asyncio.open_task_map()"
 
 @final
 class Block(base.MapBlock):
-    """The ``async with`` block of a map: `asyncio.TaskGroup` is its model."""
+    """The ``async with`` block of a map, modelled on `asyncio.TaskGroup`."""
 
     def __init__(
         self, scheduler: Scheduler[AsyncioRun], make_map: Callable[[AsyncioBackend], Any]
@@ -827,7 +827,8 @@ class Block(base.MapBlock):
         if exc is not None and not isinstance(exc, CancelledError):
             left.insert(0, exc)
         if left and cancelled is not None:
-            # A cancellation leaves only alone; beside others it is requested anew, as in a group.
+            # A cancellation is raised only alone. With other errors it is requested again, as in
+            # a TaskGroup.
             backend.block.uncancel()
             backend.block.cancel()
         elif cancelled is not None:
@@ -860,7 +861,7 @@ def _call_in_loop(
     loop: asyncio.AbstractEventLoop, fn: Callable[..., object], *args: object
 ) -> None:
     """Schedule a call of *fn* in the loop. Called in any thread."""
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits any more
         loop.call_soon_threadsafe(fn, *args)
 
 
@@ -872,13 +873,13 @@ def _run_in_thread(ended: Callable[[Future[Any]], object], call: Callable[[], ob
     except BaseException as error:
         future.set_exception(checks.remove_tb_frames(error, frozenset()))
     ended(future)
-    del ended, future  # the error's frames lead back to this one
+    del ended, future  # no cycle through the error's frames
 
 
 async def call_in_executor(
     executor: PoolOrFactory | None, fn: Callable[..., object], args: tuple[object, ...]
 ) -> object:
-    """Call a function elsewhere: the body of a run of `run_in_executor`.
+    """Call a function in an executor: the body of a run of `run_in_executor`.
 
     Args:
         executor: The pool; None for the map's own threads.
@@ -900,7 +901,7 @@ async def call_in_executor(
             lost = partial(in_loop, run.note_lost_worker, run.attempt)
             seconds = run.overdue_after
             run.job = submit(executor, fn, args, ended, lost=lost, overdue_after=seconds)
-        except KeyboardInterrupt:  # a Ctrl-C, for example in the function that gives the pool
+        except KeyboardInterrupt:  # a Ctrl-C, for example in the function that returns the pool
             raise
         except BaseException as refusal:
             raise _executor_error(run, refusal)  # noqa: B904 - it has its cause
@@ -919,7 +920,7 @@ async def call_in_executor(
 
 
 def _executor_error(run: AsyncioRun, error: BaseException) -> BaseException:
-    """Return what the Task raises for the *error* of an executor; mostly that itself."""
+    """Return the error that the Task raises for the *error* of an executor; mostly the same."""
     if not isinstance(error, Exception):  # a Task that ends in SystemExit would stop the loop
         run.raised = error
         error = TaskFailedError(run.name, run.operation)

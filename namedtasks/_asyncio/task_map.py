@@ -1,4 +1,4 @@
-"""The task map in asyncio's words: `TaskMap` and `open_task_map`."""
+"""The task map for asyncio: `TaskMap` and `open_task_map`."""
 
 from __future__ import annotations
 
@@ -48,14 +48,15 @@ _POST_WORDS = checks.Words("post", "run_in_executor")
 
 @final
 class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
-    """Runs named tasks, one run of a name at a time, in an ``async with`` block.
+    """A map of named tasks, with one run of a name at a time, in an ``async with`` block.
 
-    Made by `namedtasks.asyncio.open_task_map`. As a mapping it is what runs
-    now: names to Tasks. Iterating goes over a snapshot. It is always true,
-    equal only to itself, and hashable. It is not thread-safe, as a TaskGroup is
-    not: any thread may call `post` and look (the mapping, `check`, `state`,
-    `failure`, `failures`, `pending`, `outcomes`, `statistics`), all else raises
-    RuntimeError outside the event loop run that opened it.
+    `namedtasks.asyncio.open_task_map` opens it. As a mapping it contains the Tasks
+    of the current runs by their names, and iterating goes over a snapshot. A map is
+    always true, equal only to itself, and hashable. Like an `asyncio.TaskGroup`, it
+    is not thread-safe. Any thread may call `post` and the methods that only read:
+    the mapping, `check`, `state`, `failure`, `failures`, `pending`, `outcomes` and
+    `statistics`. All others raise `RuntimeError` outside the event loop run that
+    opened the map.
 
     Example:
         >>> async with open_task_map() as tasks:
@@ -150,60 +151,59 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     ) -> asyncio.Future[T] | None:
         """Start ``coro_fn(*args)`` under *name*, unless the name runs or waits.
 
-        *coro_fn* is called at once. Its body begins later, or at once where the
-        loop makes eager tasks. A start that is refused does not call it. If it
-        raises, nothing was started.
+        *coro_fn* is called at once. Its body begins later, or at once if the loop
+        makes eager tasks. A start that is refused does not call it. If it raises,
+        nothing is started.
 
         Args:
             name: Any hashable but None. Names that are equal are one name. In a tuple of
-                up to four fields, `namedtasks.ANY` stands for all values of its
-                field, and names that overlap exclude each other. The Task bears
-                the name as its text.
+                up to four fields, `namedtasks.ANY` means every value of its
+                field. Names that overlap exclude each other. The name of
+                the Task is this name as text.
             coro_fn: An async function.
             args: Its arguments.
             if_busy: The choice for a name that cannot start now: see `namedtasks.IfBusy`.
-            timeout: Seconds, from the body's first step, after which the run is
-                cancelled and has failed with `TimeoutError`.
+            timeout: The seconds that the body may take. After that, the run is
+                cancelled and fails with `TimeoutError`.
             operation: A word for the kind of work, from a small set. Failures
                 are recorded for the name and the operation together.
-            backoff: The policy for the failures of this run and its retries, in place
+            backoff: The policy for the failures of this run and its retries, instead
                 of the map's (the default, ``"map"``); None for no wait and no count.
-            since: An observation from `observe`. The start is refused if a run of
-                the name, or of one that overlaps it, has ended after it began.
-            retry: If true, a failure after which the name waits is followed by
-                another attempt when the wait ends, in the same Task. A later attempt
-                calls *coro_fn* again, in the same context; *timeout* applies to each
-                attempt. An attempt that was cancelled, and a name that gave up or has
-                a newer pending run, are not tried again. A retry that the map drops
-                while it waits, because it closes or a newer start takes its place,
-                raises `TaskCancelledError` from its last failure.
+            since: An observation from `observe`. The start is refused if a run of the
+                name, or of a name that overlaps it, has ended since it began.
+            retry: If true, and the name waits after a failure, another attempt begins
+                at the end of the wait, in the same Task. Each attempt calls *coro_fn*,
+                in the same context, and has the whole *timeout*. No further attempt
+                follows an attempt that was cancelled, or if the name gave up or has a
+                newer pending run. If the map drops a waiting retry, because it closes
+                or because of a newer start, the Task raises `TaskCancelledError` from
+                the last failure.
 
         Returns:
-            A Task. Awaiting it returns the value, or raises what the body
-            raised. Its exception counts as retrieved, because the instruments
-            and the log get it. Cancelling it cancels the run. When it is done,
-            its name is free, or held by the run that comes next; where the loop
-            has a task factory, and the Task was cancelled before its first
-            step, one turn of the loop later.
-            Awaiting, inside a run, a Task that is queued behind it hangs:
-            asyncio awaits a Task, and asks nobody.
-            With ``"join"`` it is a future of the caller's own, also for the
-            first caller. It ends as the Task does, but where the Task was
-            cancelled it raises `TaskCancelledError` with the reason. Cancelling it,
-            or a task that awaits it, does nothing to the run. Awaiting it inside
-            that run raises RuntimeError.
+            A Task. Awaiting it returns the value of the body, or raises its error.
+            The error counts as retrieved, because the instruments and the log get
+            it. Cancelling the Task cancels the run. When the Task is done, its name
+            is free, or held by the next run. If the loop has a task factory, and
+            the Task was cancelled before its first step, this happens one turn of
+            the loop later. A run that awaits a Task that is queued behind it hangs:
+            the map does not know of such an await.
+            With ``"join"``, a future of the caller's own, also for the first caller.
+            It ends as the Task does, but if the Task was cancelled, the future raises
+            `TaskCancelledError` with the reason. Cancelling the future, or a task
+            that awaits it, does not affect the run. Awaiting it inside the run raises
+            `RuntimeError`.
 
         Raises:
-            AlreadyRunningError: a run of the name, or of one that overlaps it,
-                has not ended; with ``"join"`` and ``"queue"`` only the latter,
-                with ``"replace"`` never.
-            BackoffError: the last run failed, and the wait is not over; not
-                with ``"queue"``, nor with ``"join"`` if a retry waits.
-            GaveUpError: the policy gave the name up.
-            StaleLookError: a run of the name, or of one that overlaps it, has ended
-                since the observation *since* began, or that has expired; not with
-                ``"skip"``.
-            ClosedError: the map is closed, whatever *if_busy* says.
+            AlreadyRunningError: a run of the name, or of a name that overlaps it,
+                has not ended. With ``"join"`` and ``"queue"``, only runs of other
+                names cause this; with ``"replace"``, none do.
+            BackoffError: the last run failed, and the wait is not over. Not with
+                ``"queue"``, nor with ``"join"`` if a retry waits.
+            GaveUpError: the name gave up.
+            StaleLookError: a run of the name, or of a name that overlaps it, has ended
+                since the observation *since* began, or the observation has expired.
+                Not with ``"skip"``.
+            ClosedError: the map is closed. *if_busy* makes no difference.
             TypeError: *name* is None or cannot be hashed, *coro_fn* is not an async
                 function, or an argument is of the wrong type.
             ValueError: an argument is out of its range, *name* is ANY itself, or it has
@@ -326,32 +326,33 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     ) -> asyncio.Future[T] | None:
         """Start ``fn(*args)`` under *name* in an executor, a thread by default.
 
-        A thread cannot be stopped from outside. Cancelled, however often, or
-        past its deadline, it keeps its name and its Task until it is over, and
-        is *overdue*; the value that it then returns is its result. One that is
-        willing to stop calls ``current_run().check_cancelled()``. Whatever *fn*
-        raises is a failure of the run; if it is no `Exception`, such as
-        `SystemExit`, the Task raises `TaskFailedError` from it.
+        A thread cannot be stopped from outside. A run that was cancelled, however
+        often, or that reached its deadline, keeps its name and its Task until *fn*
+        returns, and becomes *overdue*; the value that *fn* returns is still its
+        result. To stop earlier, *fn* calls ``current_run().check_cancelled()``. All
+        that *fn* raises is a failure of the run. If it is not an `Exception`, for
+        example `SystemExit`, the Task raises `TaskFailedError` from it.
 
         Args:
             name: As for `create_task`.
             fn: A plain function.
             args: Its arguments.
             executor: A `concurrent.futures.Executor`, or a function that returns
-                one; by default the one that the map was opened with.
-            if_busy: As for `create_task`. One that replaces a thread waits for
-                as long as that takes.
-            timeout: As for `create_task`; a thread that is not willing to stop
-                does not meet it, it becomes overdue.
+                one; by default the map's executor.
+            if_busy: As for `create_task`. A run that replaces a thread waits until
+                that ends.
+            timeout: As for `create_task`. If *fn* does not stop, the run becomes
+                overdue.
             operation: As for `create_task`.
             backoff: As for `create_task`.
             since: As for `create_task`.
             retry: As for `create_task`.
 
         Raises:
-            TypeError: *fn* is an async function, or cannot be called. Where that
-                is known only from its result, a coroutine, the Task raises it.
-            RefusedError: as `create_task`; see there for its kinds.
+            TypeError: *fn* is an async function, or cannot be called. If only the
+                result of *fn*, a coroutine, shows that it is async, the Task raises
+                this error.
+            RefusedError: as for `create_task`, which lists its subclasses.
             ValueError: an argument is out of its range.
             RuntimeError: the caller is not in the event loop run that opened the map.
 
@@ -458,18 +459,18 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     ) -> None:
         """Request a call of `create_task` in the map's thread, from any thread.
 
-        Returns at once. Only the instruments get a refusal; a *coro_fn* that
-        returns no coroutine is logged. Posts from one thread are started in
-        their order. Safe in signal handlers.
+        Returns at once. Only the instruments get a refusal. If *coro_fn* does not
+        return a coroutine, the error is logged. The posts of one thread are started
+        in their order. A signal handler may call this.
 
-        *if_busy* is as for `create_task`: with ``"queue"``, any number of posts
-        while the name runs gives one more run. As nobody gets the Task,
-        ``"join"`` is ``"skip"`` for a name that runs. *since* has to be open when the
+        *if_busy* is as for `create_task`. With ``"queue"``, any number of posts while
+        the name runs cause one more run. No caller gets the Task, so ``"join"`` does
+        the same as ``"skip"`` while the name runs. *since* has to be open when the
         start is made.
 
         Raises:
             ClosedError: the map is known to be closed, or its loop is.
-            TypeError: as `create_task`, as far as it can be seen here.
+            TypeError: as for `create_task`, if it can be found before the start.
             ValueError: an argument is out of its range.
 
         Example:
@@ -498,21 +499,21 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     # Waiting
 
     async def shutdown(self, *, grace: float | None = None) -> tuple[Hashable, ...]:
-        """Close, wait *grace* seconds for what runs, cancel the rest.
+        """Close the map, wait *grace* seconds for its runs, cancel the rest.
 
-        Without *grace* it waits for as long as it takes, and cancels nothing.
-        Pending runs are waited for too, and cancelled with the rest; those that
-        would have to sit out a wait are dropped at once.
-        After cancelling it waits ``overdue_after`` seconds more, and for the Tasks
-        of the runs that have ended: a turn or two of the loop, unless a task
-        factory's coroutine goes on in them.
+        Without *grace* it waits until all runs have ended, and cancels nothing. It
+        waits for pending runs, too, and cancels them with the rest, but drops at
+        once those that wait for the end of a backoff. After cancelling, it waits
+        for ``overdue_after`` seconds more, and for the Tasks of the runs that have
+        ended: a turn or two of the loop, unless the coroutine of a task factory
+        continues in them.
 
         Returns:
-            The names still held by work that cannot be stopped.
+            The names that are still held by work that cannot be stopped.
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
-            TypeError: *grace* is no number.
+            TypeError: *grace* is not a number.
             ValueError: *grace* is negative or NaN.
 
         Example:
@@ -540,10 +541,10 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     async def wait_idle(self) -> None:
         """Wait until nothing runs and nothing is pending.
 
-        Failures on record do not count, unless a run is queued behind their wait, or a retry waits.
-        Starts made meanwhile are waited for too: under a constant stream of
-        overlapping runs this never returns. On return nothing runs until the
-        caller's next suspension.
+        Failures on record do not count, unless a queued run or a retry waits for the
+        end of their backoff. It waits for runs that are started meanwhile, too: under
+        a constant stream of runs it never returns. When it returns, nothing runs until
+        the caller is next suspended.
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
@@ -560,17 +561,17 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
         await self._backend.wait(self._backend.waits.until_idle)
 
     async def wait_empty(self) -> None:
-        """Wait until it is idle, and no name waits after a failure.
+        """Wait until the map is idle and no name waits after a failure.
 
-        A failure on record ends by a run that succeeds, by `forget`, or at the
-        end of its retention. Names given up do not count.
+        A failure on record ends with a run that succeeds, with `forget`, or at the
+        end of its retention. Names that gave up do not count.
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
 
         Example:
             The run fails after 10 s, its name waits for 0.5 s, and 60 s later
-            that is forgotten.
+            the failure is forgotten.
 
             >>> now = asyncio.get_running_loop().time
             >>> async with open_task_map(retention=60) as tasks:
@@ -590,13 +591,13 @@ class TaskMap(BaseTaskMap[asyncio.Task[Any]]):
     async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
         """Wait until *name* may be started.
 
-        On return a start is admitted, until the caller's next suspension; no
-        run overlaps *name* then.
+        When it returns, a start is admitted until the caller is next suspended: no run
+        of the name, or of a name that overlaps it, is left.
 
         Raises:
-            GaveUpError: the policy gave the name up.
+            GaveUpError: the name gave up.
             ClosedError: the map is closed.
-            RuntimeError: the caller is inside a run of this name, or of one that
+            RuntimeError: the caller is inside a run of this name, or of a name that
                 overlaps it.
             TypeError: *name* is None or cannot be hashed, or *operation* is not a str.
             ValueError: *name* is ANY itself, or has ANY among more than four fields.
@@ -638,37 +639,37 @@ def open_task_map(
     keep_outcomes: int = 0,
     keep_ends: int = 100_000,
 ) -> AbstractAsyncContextManager[TaskMap, None]:
-    """Open a task map, to be used as ``async with open_task_map() as tasks``.
+    """Open a task map: ``async with open_task_map() as tasks``.
 
-    Leaving the block waits for what runs, as an `asyncio.TaskGroup` does, and for retries. An
-    exception in the block, or a cancellation of the task that it is in, cancels
-    what runs. A task that fails cancels nothing. What is no `Exception`
-    (`KeyboardInterrupt`, `SystemExit`) propagates, and cancels what runs and the
-    block. The block's own exception, or a task's `BaseException`, leaves the
-    block unwrapped; several leave it as a group.
+    The end of the block waits for all runs, as that of an `asyncio.TaskGroup` does,
+    and for retries. An exception in the block, or a cancellation of the task that
+    the block is in, cancels the runs. A task that fails cancels nothing. An error of
+    a task that is not an `Exception` (`KeyboardInterrupt`, `SystemExit`) leaves the
+    block, and cancels the block and the other runs. The block's own exception, or a
+    task's `BaseException`, leaves the block unwrapped; several leave it as a group.
 
     Args:
         backoff: The policy for the wait of a failed name; None for no wait.
-        retention: Seconds from the end of its wait to the time at which a failure
-            that nobody retries is forgotten; None for twice the policy's
-            ``maximum`` (244 s for a policy that has none).
+        retention: Seconds for which a failure is kept after its wait, unless the name
+            is started again; None for twice the policy's ``maximum`` (244 s for a
+            policy that has none).
         limit: The number of bodies that may run at once; further runs hold their
-            names and wait in order. None for no limit (of threads, 1 000).
-        executor: The place where `TaskMap.run_in_executor` runs functions: a
+            names and wait in order. None for no limit (1 000 for threads).
+        executor: The executor of `TaskMap.run_in_executor`: a
             `concurrent.futures.Executor`, or a function that returns one for each
             run. None for the map's own threads, which are not those of the loop
-            and do not hold up the interpreter's exit.
-        overdue_after: Seconds after it was cancelled, or met its deadline, when
-            a run that still goes on is overdue.
-        instruments: The instruments that get the map's events; by default a
-            `LoggingInstrument`, which a list of one's own replaces.
+            and do not delay the interpreter's exit.
+        overdue_after: Seconds from the cancellation or the deadline of a run to the
+            time at which it is overdue, if it still runs.
+        instruments: The instruments that get the map's events, in place of the
+            default `LoggingInstrument`.
         random: Returns numbers in [0, 1), for `Backoff.jitter`.
         failure_threshold: The number of failures in a row at which `TaskMapStatistics.failing`
             counts a name.
         keep_outcomes: The number of names and operations whose last outcome is kept;
             0 for none.
-        keep_ends: The number of ended names that are remembered while an observation is open;
-            beyond it the oldest observation expires.
+        keep_ends: The number of ended names that the map remembers while an observation
+            is open; beyond it the oldest observation expires.
 
     Raises:
         TypeError: a setting is of the wrong type.
@@ -701,7 +702,7 @@ def open_task_map(
         keep_ends,
     )
     block = Block(scheduler, lambda backend: TaskMap(backend, executor))
-    # None, to type checkers, says that the block swallows no exception.
+    # To type checkers, None means that the block suppresses no exception.
     return cast("AbstractAsyncContextManager[TaskMap, None]", block)
 
 

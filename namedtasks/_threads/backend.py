@@ -1,17 +1,17 @@
-"""The thread backend: begins, cancels and ends runs in threads and pools, and keeps the timer.
+"""The thread backend: begins, cancels and ends runs in threads and pools, and owns the timer.
 
-One re-entrant lock guards the scheduler. It is held for a few steps of our own code, with no
-code of the user's under it but ``__hash__`` and ``__eq__`` of names and the clock's ``now``, and
-no other lock is asked for under it. A signal handler or a finalizer that interrupts its owner
-finds the lock owned by its own thread, and is refused or postponed. A thread that waits
-registers under the lock, in the step that found a reason to wait, and sleeps outside. Nothing
-leans on the GIL: all that is shared is under the lock, but for the hand-overs of the thread pool
-and the event bus, which have their own.
+One re-entrant lock guards the scheduler. It is held for a few steps of our own code. The only
+code of the user's under it is ``__hash__`` and ``__eq__`` of names and the clock's ``now``, and no
+other lock is acquired under it. A signal handler or a finalizer that interrupts its owner finds
+the lock owned by its own thread, and is refused or postponed. A thread that waits registers under
+the lock, in the step that found a reason to wait, and sleeps outside the lock. Nothing relies on
+the GIL: all shared data is under the lock, except the hand-overs of the thread pool and the event
+bus, which have rules of their own.
 
-Three kinds of place run a function. The map's *own threads*, and a pool of threads of
-somebody's, run our code: a body begins under the lock, so one that was cancelled before never
-does. Any *other pool* does not tell when a body begins: there a run has begun when it was
-submitted, and can be cancelled after that only if the pool can be believed.
+Functions run in three kinds of places. The map's *own threads*, and the user's pools of threads,
+run our code: a body begins under the lock, so a run that was cancelled before does not begin. Any
+*other pool* does not report when a body begins. There a run begins when it is submitted, and can
+be cancelled after that only if the pool reports cancellations reliably.
 """
 
 # ruff: noqa: SLF001 - the lock of `threading`, and the futures of this package
@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 VERB = "submit()"
 CURE = "use namedtasks.asyncio.open_task_map() or, on trio, namedtasks.open_task_map()"
-"""The method and the cure that the error for an async function names."""
+"""The method and the cure in the error for an async function."""
 
 REENTERED = (
     "this call interrupts another call of a task map in the same thread (in a signal handler, a "
@@ -72,24 +72,24 @@ REENTERED = (
 )
 
 _MOST_EVENTS = 1_000
-"""Events that a caller of a map delivers; then it leaves the rest to the next one."""
+"""The number of events that a caller of a map delivers before it leaves the rest to the next."""
 
 _SUCCEEDED, _ADMITTED, _BEGUN = RunStatus.SUCCEEDED, RunStatus.ADMITTED, RunStatus.BEGUN
 
 _submitting: dict[int, list[Callable[[], object]]] = {}
 """The threads that are inside the `submit` of a pool or inside `Thread.start`, by their ids, each
-with the calls that were postponed. Those take locks that a thread must not ask for again."""
+with its postponed calls. Both acquire locks that a thread must not acquire twice."""
 
 
 _REAL_CLOCK = MonotonicClock()
-"""The clock of the timeouts of futures, whatever the map's own clock is."""
+"""The clock of the timeouts of futures, with every clock of the map."""
 
 
 def check_threading_is_as_imported() -> None:
-    """Raise if the functions of `threading` were replaced after the import.
+    """Check that the functions of `threading` were not replaced after the import.
 
-    Locks and thread-local objects of both kinds do not go together: what is stored for one
-    thread would be found by another.
+    Locks and thread-local objects of both kinds do not work together: one thread would find the
+    data of another.
 
     Raises:
         RuntimeError: gevent, or a library like it, has replaced them.
@@ -103,7 +103,7 @@ def check_threading_is_as_imported() -> None:
 
 @final
 class WaitQueue(dict[threading.Lock, None]):
-    """The threads that wait for one thing, each on a lock of its own. Under the map's lock."""
+    """The threads that wait for one thing, each on its own lock. Under the map's lock."""
 
     __slots__ = ()
 
@@ -112,7 +112,7 @@ class WaitQueue(dict[threading.Lock, None]):
         while self:
             try:
                 self.popitem()[0].release()
-            except RuntimeError:  # its clock has released it as well
+            except RuntimeError:  # its clock has released it, too
                 continue
 
 
@@ -125,8 +125,8 @@ def _make_wake() -> threading.Lock:
 
 class _Here(threading.local):
     runs: _Runs | None = None
-    """The run that the calling thread works for, and those around it: one in a pool that runs
-    functions in place is inside another."""
+    """The run that the calling thread works for, and the outer runs: in a pool that runs functions
+    inside `submit`, a run is inside another one."""
     telling: tuple[ThreadBackend, ...] = ()
     """The maps whose instruments or callbacks the thread is calling."""
 
@@ -134,26 +134,26 @@ class _Here(threading.local):
 _here = _Here()
 
 _Runs = tuple["ThreadRun", Any]
-"""A run, and what `_Here.runs` was before it."""
+"""A run, and the earlier value of `_Here.runs`."""
 
 
 @final
 class ThreadRun(Run):
-    """A run with what a thread, or somebody's pool, needs to run it."""
+    """A run with its state in threads and pools."""
 
     status = RunStatus.ADMITTED
     record = cancelled_at = followers = waiters = None
 
     joined: list[TaskFuture[Any]] | None = None
-    """The futures of the starts that joined it."""
+    """The futures of the starts that joined the run."""
     job: PoolJob | Future[Any] | None = None
-    """The job of a pool, which may take it back."""
+    """The job in a pool, which may cancel it."""
     in_pool: bool = False
-    """True if a pool has it that does not tell when a body begins: it may have."""
+    """True if it is in a pool that does not report when a body begins, so it may have begun."""
     is_claimed: bool = False
-    """True if a thread is about to end it: no other may cancel it as unbegun."""
+    """True if a thread is about to end the run: no other thread may cancel it as not begun."""
     is_future_cancelled: bool = False
-    """True if `TaskFuture.cancel` has ended it."""
+    """True if `TaskFuture.cancel` has ended the run."""
 
     def __init__(
         self,
@@ -165,8 +165,8 @@ class ThreadRun(Run):
         executor: PoolOrFactory | None,
         timeout: float,
     ) -> None:
-        # Not the base's: its call and what it writes cost 0.3 us of the 4 of a run. These defaults
-        # are those of the class, above.
+        # Without the base's __init__, whose call and attributes cost 0.3 us of the 4 of a run. The
+        # class has the defaults, above.
         self.backend, self.name, self.operation, self.timeout = backend, name, operation, timeout
         scheduler = backend.scheduler
         self.semaphore = scheduler.thread_slots if executor is None else scheduler.slots
@@ -182,7 +182,7 @@ class ThreadRun(Run):
         return self.started_at is not None and not self.in_pool
 
     def end_attempt(self) -> None:
-        """Forget what is of one attempt only: another one will follow."""
+        """Reset the state of one attempt, because another one follows."""
         super().end_attempt()
         self.job = None
         self.in_pool = self.is_claimed = False
@@ -192,7 +192,7 @@ class ThreadRun(Run):
         return not self.done and self.attempt == attempt
 
     def drop_body(self) -> None:
-        """Drop all that was kept for a body that begins elsewhere, or never."""
+        """Drop the parts of a body that begins elsewhere, or never."""
         self.fn = self.context = None
         self.args = ()
 
@@ -213,17 +213,17 @@ class ThreadBackend:
         self.block_done: bool = False
         """True once the map's block is done: the map closes with its last run."""
         self.postponed: deque[Callable[[], object]] = deque()
-        """Calls that have interrupted a call of this map in the same thread."""
+        """The postponed calls, which have interrupted a call of this map in the same thread."""
         self._callbacks = 0
         """The number of threads that call callbacks of futures."""
         self._has_timer = False
         self._timer_due = math.inf
         self._timer_queue = WaitQueue()
 
-    # Calls from outside
+    # Calls from the map
 
     def refuse_inside(self) -> None:
-        """Raise if the caller has interrupted a call of the map, or a thread's start.
+        """Check that the caller has not interrupted a call of the map, or a thread's start.
 
         Raises:
             RuntimeError: it has.
@@ -233,7 +233,7 @@ class ThreadBackend:
 
     @critical
     def look(self, look: Callable[[], T]) -> T:
-        """Return the result of *look*, called under the lock: a snapshot of one moment."""
+        """Return the result of *look*, called under the lock: the state of one moment."""
         try:
             with self.lock:
                 return look()
@@ -259,9 +259,9 @@ class ThreadBackend:
         return answer
 
     def after_call(self, frame: FrameType | None = None) -> None:
-        """Make the calls that have interrupted this one, and pass a deferred Ctrl-C on.
+        """Make the calls that have interrupted this one, and raise a deferred Ctrl-C.
 
-        The *frame* is that of a caller that is not critical; by default the direct caller's.
+        The *frame* is a frame that is not critical; by default the direct caller's.
         """
         try:
             while self.postponed and not self.lock._is_owned():
@@ -276,7 +276,7 @@ class ThreadBackend:
     def submit(  # noqa: C901 - calls would cost more
         self, run: ThreadRun, if_busy: IfBusy, since: Mark | None = None
     ) -> TaskFuture[Any] | None:
-        """Start *run*, or answer as *if_busy* says for a busy name."""
+        """Start *run*, or resolve its conflict as *if_busy* says."""
         if self.lock._is_owned() or _submitting:
             self.refuse_inside()
         if (run.timeout != math.inf or if_busy == "queue" or run.retry) and not self._has_timer:
@@ -290,7 +290,7 @@ class ThreadBackend:
                 if holder is None:
                     holder = run
                     scheduler.admit(run, self.now)
-                    begins = run.status is _ADMITTED  # it may get its slot, and begin, after this
+                    begins = run.status is _ADMITTED  # read now: it may get its slot after this
                 else:
                     action, error = scheduler.resolve(
                         holder, run.name, run.operation, if_busy, self.now
@@ -328,9 +328,9 @@ class ThreadBackend:
 
     @critical
     def _roll_back(self, run: ThreadRun) -> bool:
-        """Undo the admission of *run*; return False if it has begun or ended for all that.
+        """Undo the admission of *run*; return False if it has begun or ended in spite of the error.
 
-        A pool queues a job before it starts a thread: another one may have come for it.
+        A pool queues a job before it starts a thread, so another thread may have taken the job.
         """
         with self.lock:
             if run.done or run.has_run or run.attempt:
@@ -346,7 +346,7 @@ class ThreadBackend:
 
     @critical
     def spawn(self, run: ThreadRun) -> BaseException | None:
-        """Submit *run* to its pool, or return the error why it never will begin."""
+        """Submit *run* to its pool, or return the error for which it never begins."""
         postponed = _postponed_here()
         if postponed is not None:
             postponed.append(partial(_base.apply_effects, self, Effects((run,))))
@@ -397,11 +397,11 @@ class ThreadBackend:
         with self.lock:
             if run.is_in_attempt(attempt) and not run.is_claimed:
                 run.job = job
-        if isinstance(job, Future):  # it ends a run whose body the pool has dropped
+        if isinstance(job, Future):  # the callback ends a run whose body the pool has dropped
             job.add_done_callback(partial(self._end_by, run, attempt, None))
         if run.in_pool:
             self._begin(run, attempt)
-        # As quick as that, or cancelled meanwhile.
+        # It has ended already, or was cancelled meanwhile.
         if not run.is_in_attempt(attempt) or run.cancelled_at is not None:
             job.cancel()
 
@@ -411,12 +411,12 @@ class ThreadBackend:
     def work(self, run: ThreadRun, attempt: int | None = None) -> None:
         """Run *run* in the calling thread, from beginning to end. Raises nothing.
 
-        Does nothing if *attempt* is not the current one: a pool may have kept an old job.
+        Does nothing if *attempt* is not the current one, because a pool may keep an old job.
         """
         if not self._begin(run, attempt):
             return
         fn, args, context = run.fn, run.args, run.context
-        run.fn = run.context = None  # no `drop_body`: a call costs as much as all this
+        run.fn = run.context = None  # not `drop_body`, whose call would double the cost
         run.args = ()
         here = _here
         around = here.runs
@@ -424,7 +424,7 @@ class ThreadBackend:
         try:
             run.value = context.run(_call_body, run, fn, args)
         except BaseException as error:
-            # From the body's frame on: no frame of ours may keep the run, which keeps the error.
+            # From the body's frame on, because the run refers to the error: no cycle.
             error = remove_tb_frames(error, _OUR_FRAMES)
             del fn, args, context
             _base.finish_run(self, run, error)
@@ -450,7 +450,7 @@ class ThreadBackend:
 
     @critical
     def _begin(self, run: ThreadRun, attempt: int | None = None) -> bool:
-        """Note that the body of *run* begins; return False if it must not any more."""
+        """Note that the body of *run* begins; return False if it must not begin any more."""
         scheduler = self.scheduler
         with self.lock:
             if run.status is not _ADMITTED or (run.is_claimed and not run.in_pool):
@@ -463,8 +463,8 @@ class ThreadBackend:
         return True
 
     def _work_in_pool(self, box: list[tuple[ThreadRun, int]]) -> None:
-        """Run the run in *box*: a pool's frames must not keep it, so they have only the box."""
-        # In the place of the submitter, if it is the same thread: the body is outside the submit.
+        """Run the run in *box*: the pool's frames keep only the box, and not the run."""
+        # If this is the submitter's thread, the body counts as outside the submit.
         mark = _submitting.pop(get_ident(), None) if _submitting else None
         try:
             self.work(*box.pop())
@@ -476,9 +476,9 @@ class ThreadBackend:
     def _end_by(
         self, run: ThreadRun, attempt: int, fn: Callable[..., object] | None, future: Future[Any]
     ) -> None:
-        """End an *attempt* of *run* by its pool's *future*, unless we ran it and it has ended.
+        """End an *attempt* of *run* with its pool's *future*, unless our code has ended it.
 
-        The pool was given *fn*; None if it was given our code.
+        The pool runs *fn*; None if it runs our code.
         """
         with self.lock:
             if not run.is_in_attempt(attempt):
@@ -497,7 +497,7 @@ class ThreadBackend:
                 _base.finish_run(self, run, None, cancelled=True)
                 return
             if run.in_pool:
-                self._begin(run, attempt)  # it may end before the submitter has noted that
+                self._begin(run, attempt)  # the submitter may not have noted it yet
             error = future.exception()
             if error is None:
                 run.value = future.result()
@@ -512,7 +512,7 @@ class ThreadBackend:
     def note_lost_worker(self, run: ThreadRun, attempt: int | None = None) -> None:
         """Ask *run* to stop, because its pool has lost a worker, in this *attempt* if given."""
         attempt = run.attempt if attempt is None else attempt
-        self._begin(run, attempt)  # the worker may be lost before the submitter has noted that
+        self._begin(run, attempt)  # the submitter may not have noted it yet
         with self.lock:
             self.scheduler.note_lost_worker(run, self.now(), attempt)
         self.finished()
@@ -524,12 +524,12 @@ class ThreadBackend:
         return run.status < _BEGUN and not run.in_pool and not run.is_claimed
 
     def interrupt(self, run: ThreadRun) -> None:
-        """Take *run* back from a pool, if that can be; a thread asks for itself."""
+        """Cancel the job of *run* in a pool, if possible; a thread checks by itself."""
         if run.in_pool and run.job is not None:
             run.job.cancel()
 
     def discard(self, run: ThreadRun) -> None:
-        """Let go of all that *run* has kept for a body that never begins."""
+        """Drop the parts of the body of *run*, which never begins."""
         run.drop_body()
         run.source = None
         if run.job is not None:
@@ -541,7 +541,7 @@ class ThreadBackend:
 
     @critical
     def finished(self, *ended: ThreadRun) -> None:
-        """Publish the futures of runs that have *ended*, set the timer, deliver events."""
+        """Complete the futures of runs that have *ended*, set the timer, deliver events."""
         for run in ended:
             run.source = None
             if run.handle is not None:
@@ -563,7 +563,7 @@ class ThreadBackend:
 
     @critical
     def _publish(self, run: ThreadRun, futures: list[Any], *, has_ended: bool) -> None:
-        """Complete *futures* of *run*, wake the callers that wait, and call callbacks."""
+        """Complete *futures* of *run*, wake the callers that wait, and call the callbacks."""
         with self.lock:
             self._callbacks += 1
             for future in futures:
@@ -586,7 +586,7 @@ class ThreadBackend:
 
     @critical
     def _tell(self, what: str, fn: Callable[..., object], *args: object) -> None:
-        """Call instruments or a callback, and log what is raised."""
+        """Call instruments or a callback, and log an error."""
         outer, _here.telling = _here.telling, (*_here.telling, self)
         try:
             fn(*args)
@@ -599,7 +599,7 @@ class ThreadBackend:
     def cancel_future(self, future: Any) -> bool:
         """Cancel the run of *future* if its body has not begun; return whether it was.
 
-        A future that shares the run only leaves it.
+        A future that shares the run only leaves the run.
         """
         if self.lock._is_owned():
             raise RuntimeError(REENTERED)
@@ -631,7 +631,7 @@ class ThreadBackend:
         job = run.job
         if not run.in_pool or job is None:
             return False
-        run.is_future_cancelled = True  # before: a pool may tell of it at once
+        run.is_future_cancelled = True  # first, because a pool may report it at once
         if not job.cancel():
             run.is_future_cancelled = False
             return False
@@ -641,7 +641,7 @@ class ThreadBackend:
 
     @critical
     def _start_timer(self) -> None:
-        """Start the timer's thread, unless there is one.
+        """Start the timer's thread, unless it runs.
 
         Raises:
             RuntimeError: no thread can be started.
@@ -658,7 +658,7 @@ class ThreadBackend:
 
     @critical
     def _set_timer(self) -> None:
-        """Wake the timer's thread if something falls due before it looks again."""
+        """Wake the timer's thread if something is due before the thread wakes by itself."""
         postponed = _postponed_here()
         if postponed is not None:
             postponed.append(self._set_timer)
@@ -667,7 +667,7 @@ class ThreadBackend:
             self.scheduler.timers.changed = False
             due = self.scheduler.timers.next_due()
             if due is None and self._timer_due != math.inf:
-                self._timer_queue.unpark_all()  # or it would sleep on, for nothing
+                self._timer_queue.unpark_all()  # otherwise it would sleep for nothing
             if due is None or due >= self._timer_due:
                 return
             self._timer_queue.unpark_all()
@@ -675,7 +675,7 @@ class ThreadBackend:
             self._start_timer()
         except Exception as error:
             self.scheduler.timers.changed = True  # the next call tries again
-            # At the interpreter's exit there are none to be had, from Python 3.12 on.
+            # From Python 3.12 on, no thread can be started at the interpreter's exit.
             if threading.main_thread().is_alive():
                 what = (
                     "no thread can be started for a map's timer: overdue runs are not reported, "
@@ -685,7 +685,7 @@ class ThreadBackend:
                 log_error(what, error)
 
     def _keep_time(self) -> None:
-        """Do what falls due, until nothing does for some time."""
+        """Do what is due, until nothing is due for some time."""
         try:
             while self._sleep_until_due():
                 _base.run_due(self)
@@ -695,7 +695,7 @@ class ThreadBackend:
 
     @critical
     def _sleep_until_due(self) -> bool:
-        """Sleep until something is due; return False if nothing will be for some time."""
+        """Sleep until something is due; return False if nothing is due for some time."""
         wake = _make_wake()
         with self.lock:
             due = self.scheduler.timers.next_due()
@@ -727,8 +727,8 @@ class ThreadBackend:
     ) -> bool:
         """Wait until there is no *condition* any more; return False if the *deadline* came first.
 
-        The step that finds the condition registers the thread: so what ends the condition cannot
-        come in between.
+        The step that finds the condition also registers the thread, so the condition cannot end
+        unnoticed in between.
         """
         if self.scheduler.timers.changed:  # no thread could be started for the timer
             self._set_timer()
@@ -747,7 +747,7 @@ class ThreadBackend:
 
     @critical
     def wait_free(self, name: Hashable, operation: str | None, deadline: float) -> bool:
-        """Wait until nothing is in the way of a start of *name*."""
+        """Wait until a start of *name* has no conflict."""
         with self.lock:
             holders = self.scheduler.find_holders(name)
         for run in holders:
@@ -759,7 +759,7 @@ class ThreadBackend:
                 self.waits.leave(name)
 
     def _refuse_to_wait_for_itself(self, run: Any, verb: str) -> None:
-        """Raise where this thread runs *run*, or the run before it in the queue."""
+        """Check that this thread runs neither *run* nor the run that it is queued behind."""
         self.refuse_inside_run(run, f"{verb} of its own future")
         holder = self.scheduler.holder_before(run)
         if holder is not None:
@@ -808,29 +808,29 @@ class ThreadBackend:
             overdue_after = self.scheduler.overdue_after
             if not self.wait(self.waits.until_idle, self.now() + overdue_after):
                 _base.run_due(self)  # the runs become overdue at this very moment
-                # Or the map's timer was first, and a program that ends now cuts its thread short.
+                # The timer's thread may be delivering them, and a program that ends stops it.
                 self.scheduler.events.join(_check_sigint)
         self._dismiss_threads()
         return tuple(self.scheduler.running.copy())
 
     def until_told(self) -> WaitCondition[WaitQueue] | None:
-        """Return what keeps the map from being idle, with all callbacks of futures called."""
+        """Return the condition that keeps the map from being idle with all callbacks called."""
         if self._callbacks:
             return WaitCondition(self.waits.idle, math.inf)
         return self.waits.until_idle()
 
     def refuse_inside_map(self, verb: str) -> None:
-        """Raise if *verb* would wait for its caller.
+        """Check that *verb* would not wait for its caller.
 
         Raises:
-            RuntimeError: the caller is inside a task of the map, or of a call to it.
+            RuntimeError: the caller is inside a task of the map, or interrupts a call of it.
         """
         self.refuse_inside()
         if any(run.backend is self for run in _runs_here()):
             raise _base.waits_for_its_map(verb)
 
     def refuse_inside_run(self, run: Run, verb: str) -> None:
-        """Raise if *verb* would wait for its caller.
+        """Check that *verb* would not wait for its caller.
 
         Raises:
             RuntimeError: the caller is inside *run*.
@@ -839,11 +839,11 @@ class ThreadBackend:
             raise _base.waits_for_its_run(run, verb)
 
     def refuse_block(self) -> None:
-        """Raise if the end of the block would wait for its caller.
+        """Check that the end of the block would not wait for its caller.
 
         Raises:
-            RuntimeError: the caller is inside a task of the map, of a call to it, or of a
-                callback or an instrument that it is just calling.
+            RuntimeError: the caller is inside a task of the map, interrupts a call of it, or is
+                inside a callback or an instrument that the map is calling.
         """
         self.refuse_inside_map("the end of the map's block")
         if self in _here.telling:
@@ -856,10 +856,10 @@ class ThreadBackend:
 
     @critical
     def leave(self, exc: BaseException | None) -> None:
-        """Leave the block, whose body has raised *exc*, if anything.
+        """Leave the block, which has raised *exc*, or None.
 
         Raises:
-            BaseException: what a signal handler raised while it waited: Ctrl-C, as a rule.
+            BaseException: the error of a signal handler during the wait, mostly Ctrl-C.
         """
         if self.scheduler.forked:
             return
@@ -887,7 +887,7 @@ class ThreadBackend:
 
     @critical
     def _dismiss_threads(self) -> None:
-        """Make the threads of the map leave that have nothing to do, now and from now on."""
+        """Make the idle threads of the map exit, now and from now on."""
         self.pool.close()
         with self.lock:
             self._timer_queue.unpark_all()
@@ -904,7 +904,7 @@ def _complete(run: ThreadRun) -> bool:
 
 
 def _runs_here() -> Iterator[ThreadRun]:
-    """Yield the runs that the calling thread works for and that have not ended, innermost first."""
+    """Yield the runs of the calling thread that have not ended, the innermost first."""
     runs = _here.runs
     while runs is not None:
         run, runs = runs
@@ -921,9 +921,9 @@ def _postponed_here() -> list[Callable[[], object]] | None:
 def _call_submit(fn: Callable[..., T], *args: Any, **options: Any) -> T:
     """Call *fn*, the `submit` of a pool or `Thread.start`.
 
-    They take locks that a thread must not ask for again while it holds them, and a signal handler
-    or a finalizer may come in between. So inside the call the starts of this thread are refused,
-    and what would start something is postponed.
+    They acquire locks that their thread must not acquire again, and a signal handler or a
+    finalizer may interrupt them. So inside the call the starts of this thread are refused, and
+    calls that would start something are postponed.
     """
     me = get_ident()
     is_outermost = me not in _submitting
@@ -944,7 +944,7 @@ def _start_thread(thread: threading.Thread) -> None:
     _call_submit(thread.start)
 
 
-# These call code of the user's, or sleep. Ctrl-C may interrupt them.
+# Functions that call code of the user's, or sleep. Ctrl-C may interrupt them.
 
 
 def _call_body(run: ThreadRun, fn: Callable[..., object], args: tuple[object, ...]) -> object:

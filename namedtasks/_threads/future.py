@@ -1,5 +1,5 @@
 """The future of a run in a thread map."""
-# ruff: noqa: SLF001 - a property that is made outside its class
+# ruff: noqa: SLF001 - a property that is set outside its class
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ _SUCCEEDED, _CANCELLED = RunStatus.SUCCEEDED, RunStatus.CANCELLED
 
 @final
 class TaskFuture(concurrent.futures.Future[T]):
-    """One run of a named task, as `ThreadTaskMap.submit` gives it: a future that knows its task.
+    """One run of a named task, as `ThreadTaskMap.submit` returns it: a future that knows its task.
 
-    It is completed after the work has really ended and its name is free. A run
-    that failed raises from `result` what its function raised; one that was
-    cancelled before it began, or by `cancel` while a retry waited, raises
-    `concurrent.futures.CancelledError`, one that stopped when asked, or whose retry was
-    dropped, `TaskCancelledError`. If there was a reason, the
-    ``__cause__`` of the former is the latter, which tells it: so it is with a
-    run that was deferred and then superseded, or dropped as its map closed.
+    It is done when the work has really ended and the name is free. `result` raises
+
+    - the error of the function, if the run failed;
+    - `concurrent.futures.CancelledError`, if the run was cancelled before it began, or
+      by `cancel` while a retry waited. If there was a reason, ``__cause__`` is a
+      `TaskCancelledError` with it, for example for a deferred run that a newer start
+      superseded, or that was dropped because its map closed;
+    - `TaskCancelledError`, if the function stopped when it was asked to, or if a
+      waiting retry was dropped.
 
     Example:
         >>> import concurrent.futures
@@ -48,8 +50,8 @@ class TaskFuture(concurrent.futures.Future[T]):
     """
 
     # The attributes of `concurrent.futures.Future`, whose `__init__` is not called: a Condition
-    # and two lists for each run cost more than the rest of the future. They are made when
-    # somebody asks for the Condition, as `concurrent.futures.wait` does, under the map's lock.
+    # and two lists for each run cost more than the rest of the future. They are made, under the
+    # map's lock, when the Condition is first used, for example by `concurrent.futures.wait`.
     _state: str = PENDING
     _result: Any = None
     _exception: BaseException | None = None
@@ -58,9 +60,9 @@ class TaskFuture(concurrent.futures.Future[T]):
     _made_condition: threading.Condition | None = None
 
     _is_joined: bool = False
-    """True if it came of ``if_busy="join"``: it shares the run."""
+    """True if a start with ``if_busy="join"`` returned it: it shares the run."""
     _has_left: bool = False
-    """True if it was cancelled alone: it shared a run, which goes on."""
+    """True if only this future was cancelled: the run that it shared continues."""
 
     @reports_missing
     def __init__(self, run: Any) -> None:
@@ -80,10 +82,10 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     @property
     def started_at(self) -> float | None:
-        """The time at which the body began, in seconds on the map's clock; None before it does.
+        """The time at which the body began, in seconds on the map's clock; None before that.
 
-        In a pool that does not tell, such as one of processes, the time at which the run was
-        submitted to it.
+        In a pool that does not report it, such as a pool of processes, the time of the
+        submission to the pool.
         """
         return self._run.started_at
 
@@ -99,11 +101,11 @@ class TaskFuture(concurrent.futures.Future[T]):
 
     @property
     def overdue(self) -> bool:
-        """True if the run went on for too long after it was asked to stop, or met its deadline."""
+        """True if the run did not stop in time after it was cancelled or reached its deadline."""
         return self._run.overdue
 
     def done(self) -> bool:
-        """Return whether the run has ended, and the outcome can be had.
+        """Return whether the run has ended and its outcome is known.
 
         Example:
             >>> with ThreadTaskMap() as tasks:
@@ -114,7 +116,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         return self._state in DONE
 
     def cancelled(self) -> bool:
-        """Return whether it was cancelled before the body began, or while a retry waited.
+        """Return whether the run was cancelled before its body began, or while a retry waited.
 
         Example:
             >>> with ThreadTaskMap() as tasks:
@@ -125,7 +127,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         return self._state == CANCELLED_AND_NOTIFIED
 
     def running(self) -> bool:
-        """Return whether the body has begun, and has not ended.
+        """Return whether the body has begun and has not ended.
 
         Example:
             >>> with ThreadTaskMap() as tasks:
@@ -138,11 +140,11 @@ class TaskFuture(concurrent.futures.Future[T]):
     def cancel(self) -> bool:
         """Cancel the run if its body has not begun; `ThreadTaskMap.cancel` asks a body to stop.
 
-        A future that came of ``if_busy="join"`` cancels only itself, not the
+        The future of a start with ``if_busy="join"`` cancels only itself, and not the
         run that others wait for. Never waits.
 
         Returns:
-            True if it is cancelled. If it is the run's own, the body never
+            True if it is cancelled. If it is the run's own future, the body never
             runs, and the name is free.
 
         Example:
@@ -165,13 +167,14 @@ class TaskFuture(concurrent.futures.Future[T]):
         """Wait at most *timeout* seconds, if given, and return the function's value.
 
         Raises:
-            TimeoutError: the time is over; the run goes on.
-            concurrent.futures.CancelledError: it was cancelled before it began.
-            TaskCancelledError: it was asked to stop, and stopped.
+            TimeoutError: the time is over; the run continues.
+            concurrent.futures.CancelledError: the run was cancelled before it began.
+            TaskCancelledError: the run was asked to stop, and stopped.
             ClosedError: the map was opened in the parent process, before a fork.
-            RuntimeError: the caller is inside this very run, or the one that it
+            RuntimeError: the caller is inside this run, or inside the run that it
                 is queued behind.
-            BaseException: whatever the function raised.
+            TypeError: *timeout* is not a number.
+            BaseException: the error of the function.
 
         Example:
             >>> def attach():
@@ -195,14 +198,15 @@ class TaskFuture(concurrent.futures.Future[T]):
             del self  # no cycle through the error's traceback
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait like `result`, and return the error that it would raise; None for a value.
+        """Wait like `result`, and return the error that `result` would raise; None for a value.
 
         Raises:
-            TimeoutError: the time is over; the run goes on.
-            concurrent.futures.CancelledError: it was cancelled before it began.
+            TimeoutError: the time is over; the run continues.
+            concurrent.futures.CancelledError: the run was cancelled before it began.
             ClosedError: the map was opened in the parent process, before a fork.
-            RuntimeError: the caller is inside this very run, or the one that it
+            RuntimeError: the caller is inside this run, or inside the run that it
                 is queued behind.
+            TypeError: *timeout* is not a number.
 
         Example:
             >>> def attach():
@@ -221,7 +225,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         return self._exception
 
     def _no_outcome(self) -> BaseException:
-        """Return the error for a caller that gets neither a value nor an error of the run's."""
+        """Return the error for a caller that gets neither a value nor the run's own error."""
         if self._state not in DONE:
             return TimeoutError()
         error = CancelledError()
@@ -232,7 +236,7 @@ class TaskFuture(concurrent.futures.Future[T]):
     # What the backend calls
 
     def _publish(self) -> None:
-        """Write the outcome under the Condition, and wake who waits there. Not under the lock."""
+        """Write the outcome under the Condition, and wake its waiters. Not under the lock."""
         with self._condition:
             self._write()
             for waiter in self._waiters:
@@ -247,7 +251,7 @@ class TaskFuture(concurrent.futures.Future[T]):
     def _write(self) -> None:
         """Write the outcome of the run, which has ended.
 
-        Under the map's lock if there is no Condition, else under that.
+        Call it under the Condition, or if there is none, under the map's lock.
         """
         run: Any = self._run
         if run.status is _SUCCEEDED and not self._has_left:
@@ -260,7 +264,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         self._state = FINISHED
 
     def _is_cancelled_with(self, run: Any) -> bool:
-        """Return whether this future of the cancelled *run* is cancelled, and has no error."""
+        """Return whether this future of the cancelled *run* is cancelled, and holds no error."""
         if self._is_joined:
             return False
         return run.is_future_cancelled or not (run.has_run or run.attempt)
@@ -302,7 +306,7 @@ def _condition_of(future: Any) -> threading.Condition:
             deferred_sigint.deliver(get_frame(1))
 
 
-# Outside the class: for type checkers it is the attribute that it is in the base class.
+# Outside the class, because for type checkers it is a plain attribute, as in the base class.
 TaskFuture._condition = property(  # type: ignore[assignment]
     _condition_of  # pyright: ignore[reportAttributeAccessIssue]
 )

@@ -3,15 +3,15 @@
 Python runs signal handlers in the main thread, between any two of its steps. A
 ``KeyboardInterrupt`` raised there while a map's tables change would leave a name taken,
 or lose a job. So while the main thread is inside a block of a `ThreadTaskMap`, `deferred_sigint`
-handles SIGINT. It walks the frames, innermost first, from the one that was interrupted. At a
-function that runs code of the user's it stops, and calls the handler that was there before. At a
-*critical* function it sets a flag and returns; the public call passes the signal on when it is
-done. So a call costs one look at the flag.
+handles SIGINT. It walks the frames, beginning with the interrupted one, which is the innermost. At
+a function that runs code of the user's it stops, and calls the previous handler. At a *critical*
+function it sets a flag and returns; the public call passes the signal on at its end. So a call
+costs one check of the flag.
 
-Critical functions are found by identity of their code objects: every function that takes the
-lock of a map, and every function between the admission of a run and the moment at which a worker
-has it. The sleeps of the waits are not critical. A second Ctrl-C is passed on at once only inside
-the `submit` of a pool: that is the one place where a critical function may hang.
+Critical functions are found by the identity of their code objects: every function that acquires
+the lock of a map, and every function between the admission of a run and the moment at which a
+worker has it. The sleeps of the waits are not critical. A second Ctrl-C is passed on at once only
+inside the `submit` of a pool, which is the one place where a critical function may hang.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ class Place(enum.Enum):
     CRITICAL = enum.auto()
     """A function that must not be interrupted."""
     SUBMIT = enum.auto()
-    """The `submit` of somebody's pool, which may hang: critical, but a second Ctrl-C ends it."""
+    """The `submit` of a user's pool, which may hang: critical, but a second Ctrl-C ends it."""
     SLEEP = enum.auto()
     """A wait, which Ctrl-C ends."""
     USER_CODE = enum.auto()
-    """A function that calls code of the user's, and catches what it raises."""
+    """A function that calls code of the user's, and catches its errors."""
 
 
 PLACES: dict[CodeType, Place] = {}
 SHARED: set[CodeType] = set()
-"""Functions that are critical if the backend that they work for is that of a thread map."""
+"""Functions that are critical if their backend is that of a thread map."""
 
 
 def critical(fn: FnT) -> FnT:
-    """Mark *fn* as one that Ctrl-C must not interrupt."""
+    """Mark *fn* as a function that Ctrl-C must not interrupt."""
     PLACES[fn.__code__] = Place.CRITICAL
     return fn
 
@@ -60,7 +60,7 @@ def _is_main_thread() -> bool:
 
 @final
 class SigintHandler:
-    """A handler of SIGINT, with the handler that was there before."""
+    """A handler of SIGINT, with the previous handler."""
 
     defers_sigint_for_namedtasks = True
 
@@ -76,8 +76,8 @@ class SigintHandler:
         try:
             self.previous(signal.SIGINT, frame)
         except KeyboardInterrupt:
-            # It is caught and logged where code of the user's is called: so the call of the map
-            # that calls that code raises it again when it is done.
+            # The caller of code of the user's catches and logs it. So the call of the map around
+            # that raises it again at its end.
             if place is Place.USER_CODE:
                 deferred_sigint.pending = self
             raise
@@ -85,7 +85,7 @@ class SigintHandler:
 
 @final
 class DeferredSigint:
-    """The state of deferring: one for the process, as there is one SIGINT."""
+    """The deferred SIGINT: one object for the process."""
 
     def __init__(self) -> None:
         self.pending: SigintHandler | None = None
@@ -96,9 +96,9 @@ class DeferredSigint:
 
     @critical
     def install(self) -> bool:
-        """Handle SIGINT until `uninstall`; return False where that cannot be done."""
+        """Handle SIGINT until `uninstall`; return False if that is not possible."""
         present = signal.getsignal(signal.SIGINT)
-        # SIG_IGN, SIG_DFL and None, for a handler that is not Python's, cannot be called.
+        # SIG_IGN, SIG_DFL, and None for a handler that is not Python's, cannot be called.
         if not callable(present) or not _is_main_thread():
             return False
         if present is not self._handler:
@@ -113,24 +113,24 @@ class DeferredSigint:
 
     @critical
     def uninstall(self) -> None:
-        """Leave a block. With the last one the handler from before is back, unless it is hidden."""
+        """Leave a block; the last one restores the previous handler, if ours is still installed."""
         self._blocks -= 1
         if self._blocks or self._handler is None:
             return
         previous = self._handler.previous
         if signal.getsignal(signal.SIGINT) is self._handler:
-            with contextlib.suppress(ValueError):  # not the main thread: it passes signals on
+            with contextlib.suppress(ValueError):  # not the main thread: ours passes signals on
                 signal.signal(signal.SIGINT, previous)
 
     def merge(self) -> None:
-        """Drop the deferred signal after the last block: another one is just being raised."""
+        """Drop the deferred signal after the last block, because another one is being raised."""
         if not self._blocks:
             self.pending = None
 
     def deliver(self, frame: FrameType | None = None) -> None:
         """Pass the deferred signal on, if this is the main thread and *frame* is not critical.
 
-        The frame is by default that of the caller.
+        By default *frame* is the caller's.
         """
         frame = frame or get_frame(1)
         handler, place = self.pending, _find_place(frame)
@@ -138,14 +138,14 @@ class DeferredSigint:
             return
         try:
             handler.previous(signal.SIGINT, frame)
-        except BaseException:  # one more signal that comes meanwhile is merged with this one
+        except BaseException:  # another signal during the call is merged with this one
             self.pending = handler if place is Place.USER_CODE else None
             raise
         self.pending = None
 
 
 def _find_place(frame: FrameType | None) -> Place | None:
-    """Return the kind of the innermost function at *frame* that is marked; None if none is."""
+    """Return the kind of the innermost marked function at *frame*; None if none is marked."""
     while frame is not None:
         code = frame.f_code
         if code in PLACES:

@@ -1,4 +1,4 @@
-"""The task map in the words of `concurrent.futures`: `ThreadTaskMap`."""
+"""The task map for threads: `ThreadTaskMap`, with the vocabulary of `concurrent.futures`."""
 
 from __future__ import annotations
 
@@ -46,49 +46,48 @@ Args = TypeVarTuple("Args")
 
 @final
 class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
-    """Runs named functions in threads, one run of a name at a time.
+    """A map of named functions in threads, with one run of a name at a time.
 
-    The same rules as `TaskMap`, in the words of `concurrent.futures`, for
-    programs without trio. Any thread may call it, tasks and the callbacks of
-    futures included. In a ``with`` block it waits at the end for what runs; an
-    exception in the block, or Ctrl-C while it waits, asks what runs to stop; a
-    second Ctrl-C leaves at once. Without a block call
-    `shutdown`, or leave it: its threads are daemons and do not hold up the
-    interpreter's exit.
+    It has the rules of the other maps and the vocabulary of `concurrent.futures`, and
+    needs no event loop. As a mapping it contains the futures of the current runs by
+    their names. Any thread may call it, also a task of the map or a callback of a
+    future. The end of a ``with`` block waits for all runs. An exception in the block,
+    or Ctrl-C while it waits, asks the runs to stop; a second Ctrl-C leaves the block
+    at once. Without a block, you may call `shutdown` at the end. Its threads are
+    daemons and do not delay the interpreter's exit.
 
-    A signal handler or a ``__del__`` may call it too. If its thread is just
-    inside a call of the map, looks work, `close` and the cancel methods are done
-    a moment later, and starts and waits raise `RuntimeError`. While a block that
-    the main thread has opened is open, Ctrl-C inside a call of the map is
-    deferred until the call is done. Open the block inside ``trio.run`` or
-    ``asyncio.run``, not around it: they handle Ctrl-C themselves only where they
-    find Python's own handler.
+    A signal handler or a ``__del__`` may call the map, too. If it interrupts a call of
+    the map in the same thread, the methods that only read work, `close` and the cancel
+    methods take effect a moment later, and starts and waits raise `RuntimeError`. While
+    a block that the main thread has entered is open, Ctrl-C inside a call of the map is
+    deferred to the end of the call. Open the block inside ``trio.run`` or
+    ``asyncio.run``, not around it: they handle Ctrl-C only if they find Python's own
+    handler.
 
-    Events are delivered to instruments one at a time, in the order in which they
-    happened, by any of the threads that use the map.
+    The threads that use the map deliver its events to the instruments, one at a time
+    and in the order in which they happened.
 
     Args:
-        backoff: How long a failed name waits; None for not at all.
-        retention: Seconds after the end of its wait when a failure that nobody
-            retries is forgotten; None for twice the policy's ``maximum`` (244 s
-            for a policy that has none).
-        limit: How many functions may run at once; further runs hold their names
-            and wait in order. None for no limit (of the map's own threads, 1 000).
-        executor: Where `submit` runs functions: a `concurrent.futures.Executor`,
-            or a function that gives one for each run. None for the map's own
-            threads.
-        overdue_after: Seconds after it was cancelled, or met its deadline, when
-            a run that still goes on is overdue.
-        instruments: Who hears what happens; by default a `LoggingInstrument`, which
-            a list of one's own replaces.
-        random: Gives numbers in [0, 1), for `Backoff.jitter`.
-        clock: The time it lives in; None for the system's monotonic clock.
+        backoff: The policy for the wait of a failed name; None for no wait.
+        retention: Seconds for which a failure is kept after its wait, unless the name
+            is started again; None for twice the policy's ``maximum`` (244 s for a
+            policy that has none).
+        limit: The number of functions that may run at once; further runs hold their
+            names and wait in order. None for no limit (1 000 for the map's own threads).
+        executor: The executor of `submit`: a `concurrent.futures.Executor`, or a
+            function that returns one for each run. None for the map's own threads.
+        overdue_after: Seconds from the cancellation or the deadline of a run to the
+            time at which it is overdue, if it still runs.
+        instruments: The instruments that get the map's events, in place of the
+            default `LoggingInstrument`.
+        random: Returns numbers in [0, 1), for `Backoff.jitter`.
+        clock: The clock for all times of the map; None for the system's monotonic clock.
         failure_threshold: The number of failures in a row at which `TaskMapStatistics.failing`
             counts a name.
         keep_outcomes: The number of names and operations whose last outcome is kept;
             0 for none.
-        keep_ends: The number of ended names that are remembered while an observation is open;
-            beyond it the oldest observation expires.
+        keep_ends: The number of ended names that the map remembers while an observation
+            is open; beyond it the oldest observation expires.
 
     Raises:
         TypeError: a setting is of the wrong type.
@@ -196,57 +195,56 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
     ) -> TaskFuture[T] | None:
         """Start ``fn(*args)`` under *name*, unless the name runs or waits. Never waits.
 
-        A thread cannot be stopped from outside. Cancelled or past its deadline
-        it keeps its name until it is over, and is *overdue*; what it then
-        returns is its result. One that is willing to stop calls
+        A thread cannot be stopped from outside. A run that was cancelled, or that
+        reached its deadline, keeps its name until *fn* returns, and becomes *overdue*;
+        the value that *fn* returns is still its result. To stop earlier, *fn* calls
         ``current_run().check_cancelled()``.
 
         Args:
             name: Any hashable but None. Names that are equal are one name. In a tuple of
-                up to four fields, `namedtasks.ANY` stands for all values of its
-                field, and names that overlap exclude each other.
+                up to four fields, `namedtasks.ANY` means every value of its
+                field. Names that overlap exclude each other.
             fn: A plain function. In the map's own threads, and in a
                 `concurrent.futures.ThreadPoolExecutor`, it runs in a copy of
                 the caller's context.
             args: Its arguments.
-            executor: Where to run it; by default where the map runs things.
+            executor: The executor; by default the map's.
             if_busy: The choice for a name that cannot start now: see `namedtasks.IfBusy`.
-                With ``"queue"``, the run fails if its pool refuses it when its turn has come.
-            timeout: Seconds, from the function's first step (in a pool that
-                does not tell, from when it was handed over), after which the
-                run should stop. One that then stops has failed with
-                `TimeoutError`.
+                With ``"queue"``, the run fails if the pool refuses it when it is due.
+            timeout: The seconds that *fn* may take; in a pool that does not report its
+                beginning, they count from the submission. After that, the run is asked
+                to stop, and if *fn* stops, it fails with `TimeoutError`.
             operation: A word for the kind of work, from a small set. Failures
                 are recorded for the name and the operation together.
-            backoff: The policy for the failures of this run and its retries, in place
+            backoff: The policy for the failures of this run and its retries, instead
                 of the map's (the default, ``"map"``); None for no wait and no count.
-            since: An observation from `observe`. The start is refused if a run of
-                the name, or of one that overlaps it, has ended after it began.
-            retry: If true, a failure after which the name waits is followed by
-                another attempt when the wait ends, with the same future. *timeout*
-                applies to each attempt. One that was asked to stop, and a name that gave
-                up or has a newer pending run, are not tried again. A retry that is
-                dropped while it waits raises `TaskCancelledError` from its last
-                failure.
+            since: An observation from `observe`. The start is refused if a run of the
+                name, or of a name that overlaps it, has ended since it began.
+            retry: If true, and the name waits after a failure, another attempt begins
+                at the end of the wait, with the same future. Each attempt has the whole
+                *timeout*. No further attempt follows an attempt that was asked to stop,
+                or if the name gave up or has a newer pending run. If a waiting retry is
+                dropped, the future raises `TaskCancelledError` from the last failure.
 
         Raises:
-            AlreadyRunningError: a run of the name, or of one that overlaps it,
-                has not ended; with ``"join"`` and ``"queue"`` only the latter,
-                with ``"replace"`` never.
-            BackoffError: the last run failed, and the wait is not over; not
-                with ``"queue"``, nor with ``"join"`` if a retry waits.
-            GaveUpError: the policy gave the name up.
-            StaleLookError: a run of the name, or of one that overlaps it, has ended
-                since the observation *since* began, or that has expired; not with
-                ``"skip"``.
-            ClosedError: the map is closed, whatever *if_busy* says.
+            AlreadyRunningError: a run of the name, or of a name that overlaps it,
+                has not ended. With ``"join"`` and ``"queue"``, only runs of other
+                names cause this; with ``"replace"``, none do.
+            BackoffError: the last run failed, and the wait is not over. Not with
+                ``"queue"``, nor with ``"join"`` if a retry waits.
+            GaveUpError: the name gave up.
+            StaleLookError: a run of the name, or of a name that overlaps it, has ended
+                since the observation *since* began, or the observation has expired.
+                Not with ``"skip"``.
+            ClosedError: the map is closed. *if_busy* makes no difference.
             TypeError: *name* is None or cannot be hashed, *fn* is an async function or
                 cannot be called, or an argument is of the wrong type. If only the result of
                 *fn*, a coroutine, shows that it is async, the future raises this.
             ValueError: an argument is out of its range, *name* is ANY itself, or it has
                 ANY among more than four fields.
             RuntimeError: no thread can be started, the pool was shut down, or
-                this thread is inside a call of the map already. Nothing was started.
+                the caller interrupts a call of the map in the same thread. Nothing was
+                started.
 
         Example:
             >>> import threading
@@ -299,16 +297,16 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until nothing runs and nothing is pending.
 
-        Failures on record do not count, unless a run is queued behind their wait, or a retry waits.
-        Starts made meanwhile are waited for too: under a constant stream of
-        overlapping runs only the *timeout* (seconds) ends this.
+        Failures on record do not count, unless a queued run or a retry waits for the
+        end of their backoff. It waits for runs that are started meanwhile, too: under
+        a constant stream of runs only the *timeout* (seconds) ends the wait.
 
         Returns:
-            Whether there was such a moment before the timeout (None for no limit).
+            True if there was such a moment before the timeout (None for no limit).
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
-            TypeError: *timeout* is no number.
+            TypeError: *timeout* is not a number.
             ValueError: *timeout* is negative or NaN.
 
         Example:
@@ -328,16 +326,16 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
     def wait_empty(self, timeout: float | None = None) -> bool:
         """Wait until nothing runs or is pending, and no name waits after a failure.
 
-        A failure on record ends by a run that succeeds, by `forget`, or at the
-        end of its retention. Names given up do not count.
+        A failure on record ends with a run that succeeds, with `forget`, or at the
+        end of its retention. Names that gave up do not count.
 
         Returns:
-            Whether there was such a moment before the *timeout* (seconds; None
+            True if there was such a moment before the *timeout* (seconds; None
             for no limit).
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
-            TypeError: *timeout* is no number.
+            TypeError: *timeout* is not a number.
             ValueError: *timeout* is negative or NaN.
 
         Example:
@@ -364,18 +362,18 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
     def wait_free(
         self, name: Hashable, timeout: float | None = None, *, operation: str | None = None
     ) -> bool:
-        """Wait until *name* may be started; another thread may be faster to start it then.
+        """Wait until *name* may be started, if no other thread starts it first.
 
-        That nothing runs that overlaps *name* belongs to it.
+        At that moment no run of the name, or of a name that overlaps it, is left.
 
         Returns:
-            Whether there was such a moment before the *timeout* (seconds; None
+            True if there was such a moment before the *timeout* (seconds; None
             for no limit).
 
         Raises:
-            GaveUpError: the policy gave the name up.
+            GaveUpError: the name gave up.
             ClosedError: the map is closed.
-            RuntimeError: the caller is inside a run of this name, or of one that
+            RuntimeError: the caller is inside a run of this name, or of a name that
                 overlaps it.
             TypeError: *name* is None or cannot be hashed, or *timeout* is not a number.
             ValueError: *timeout* is negative or NaN.
@@ -400,19 +398,19 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
             backend.after_call()
 
     def shutdown(self, *, grace: float | None = None) -> tuple[Hashable, ...]:
-        """Close, wait *grace* seconds for what runs, then ask the rest to stop.
+        """Close the map, wait *grace* seconds for its runs, then ask the rest to stop.
 
-        Without *grace* it waits for as long as it takes, and cancels nothing.
-        What is pending is waited for too, and cancelled with the rest; what
-        would have to sit out a wait is dropped at once.
-        After cancelling it waits ``overdue_after`` seconds more.
+        Without *grace* it waits until all runs have ended, and cancels nothing. It
+        waits for pending runs, too, and cancels them with the rest, but drops at
+        once those that wait for the end of a backoff. After cancelling, it waits
+        for ``overdue_after`` seconds more.
 
         Returns:
-            The names still held by work that cannot be stopped.
+            The names that are still held by work that cannot be stopped.
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
-            TypeError: *grace* is no number.
+            TypeError: *grace* is not a number.
             ValueError: *grace* is negative or NaN.
 
         Example:

@@ -1,7 +1,7 @@
-"""The trio backend: begins, cancels and ends runs, and keeps the timer and the block.
+"""The trio backend: begins, cancels and ends runs, and owns the timer and the block.
 
-Between the end of a body and all that follows from it there is no checkpoint. Everything here
-runs protected from Ctrl-C; the bodies do not.
+There is no checkpoint between the end of a body and its effects. Everything here is protected
+from Ctrl-C, except the bodies.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ from namedtasks._validation import (
 T = TypeVar("T")
 
 VERB, CURE = "start_thread_soon()", "use start_soon()"
-"""The method and the cure that the error for an async function names."""
+"""The method and the cure in the error for an async function."""
 
 Executor = Callable[..., Awaitable[Any]]
-"""Anything shaped like `trio.to_thread.run_sync`: takes a function and its arguments."""
+"""An async callable that takes a function and its arguments, as `trio.to_thread.run_sync` does."""
 
 ENCLOSING_SCOPE = "an enclosing cancel scope was cancelled"
-"""The reason of a run that was cancelled by no caller of its map."""
+"""The reason of a run that no caller of its map has cancelled."""
 
 _Split = tuple[BaseException | None, BaseException | None]
 
 
 class TrioRun(Run):
-    """A run with what trio needs to run it."""
+    """A run with its state on trio."""
 
     body: Any = None
     """The coroutine to await, until it begins."""
     context: Context | None = None
-    """The starter's context, kept only for a run that has to wait for a slot or its turn."""
+    """The starter's context, kept only for a run that is pending or waits for a slot."""
     worker: Worker | None = None
-    """The trio task that the body runs in, from the moment it is known to its end."""
+    """The trio task that the body runs in, from its assignment to its end."""
 
     def split_failure(self, error: BaseException) -> _Split:
-        """Split *error*, which left the body, into the run's failure and what propagates."""
+        """Split *error*, which left the body, into the run's failure and a rest that propagates."""
         return split_exception(error, Exception)
 
     def original_of(self, error: BaseException) -> BaseException:
@@ -71,12 +71,12 @@ class TrioRun(Run):
         return error
 
     def close_body(self) -> None:
-        """Close a body that never began, so that Python does not warn of it."""
+        """Close a body that never began, so that Python does not warn about it."""
         body, self.body = self.body, None
         close_unbegun(body, lambda: task_text(self.name, self.operation))
 
     def check_cancelled(self) -> None:
-        """Raise in a body that should stop. Callable from any thread."""
+        """Raise an error if the body should stop. Callable from any thread."""
         # In a thread that trio does not know, only the run's own state counts.
         with contextlib.suppress(RuntimeError):
             trio.from_thread.check_cancelled()
@@ -85,7 +85,7 @@ class TrioRun(Run):
 
 @final
 class ExecutorRun(TrioRun):
-    """A run of a function on an executor: whatever the function raises is the run's failure."""
+    """A run of a function on an executor: every error of the function is a failure of the run."""
 
     def split_failure(self, error: BaseException) -> _Split:
         """Split *error*: only the cancellation of an enclosing scope propagates."""
@@ -104,7 +104,7 @@ class ExecutorRun(TrioRun):
 async def call_in_executor(
     executor: Executor, fn: Callable[..., object], args: tuple[object, ...]
 ) -> object:
-    """Call a function elsewhere: the body of a run of `start_thread_soon`.
+    """Call a function on an executor: the body of a run of `start_thread_soon`.
 
     Protected from Ctrl-C, so a KeyboardInterrupt that *executor* raises comes from the function,
     and is a failure of the run.
@@ -122,7 +122,7 @@ async def call_in_executor(
 
 
 def call_in_thread(fn: Callable[..., object], args: tuple[object, ...]) -> object:
-    """Call *fn* in a thread of trio's, before trio refuses a coroutine with a text of its own.
+    """Call *fn* in a thread of trio, and check the result before trio does so with its own error.
 
     Raises:
         TypeError: the function returned a coroutine.
@@ -139,27 +139,27 @@ class TrioBackend:
     ) -> None:
         self.scheduler: Scheduler[TrioRun] = scheduler
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
-        self.lock: RLock = RLock()  # never contended: cheaper to enter than a nullcontext
+        self.lock: RLock = RLock()  # never contended, and cheaper to enter than a nullcontext
         self.waits: base.Waits[TrioRun, ParkingLot] = base.Waits(scheduler, self.now, ParkingLot)
         self.nursery: trio.Nursery = nursery
         self.workers: Workers = Workers(self, nursery, reuse=reuse)
         self.block_done: bool = False
         """True once the map's block is done: the map closes with its last run."""
         self.thread: int | None = get_ident()
-        """The map's thread until its block is left: no other run of trio can be in it."""
+        """The map's thread until its block is left: no other trio run can use that thread."""
         self._token = trio.lowlevel.current_trio_token()
         self._entries = EntryQueue(self._token.run_sync_soon, self._raise_in_nursery)
         self._thread_limiter = trio.CapacityLimiter(math.inf)  # the slots do the limiting
         self._timer: trio.CancelScope | None = None
         self._cancelled_because: str | None = None
 
-    # Calls from outside
+    # Calls from the map
 
     def check_here(self) -> None:
-        """Raise if the caller is in another thread, or in another run of trio.
+        """Check that the caller is in the map's thread and trio run.
 
         Raises:
-            RuntimeError: it is.
+            RuntimeError: it is not.
         """
         if get_ident() != self.thread and not (
             trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
@@ -203,7 +203,7 @@ class TrioBackend:
         if run.retry and run.body is None:
             copied, *call = run.source
             context = copied.copy()  # each attempt has its own
-            run.body = call_body(*call)  # called in the attempt: it fails if that raises
+            run.body = call_body(*call)  # it calls the function in the attempt, which may fail
         self.workers.begin_soon(run, context)
         if run.cancelled_at is not None:
             self.interrupt(run)
@@ -221,7 +221,7 @@ class TrioBackend:
             run.worker.scope.cancel(run.reason)
 
     def discard(self, run: TrioRun) -> None:
-        """Close the body of *run*, which has ended without having begun."""
+        """Close the body of *run*, which has ended before it began."""
         run.close_body()
         run.context = run.handle = run.source = None
 
@@ -242,7 +242,7 @@ class TrioBackend:
         if self.block_done and self.scheduler.is_idle():
             base.mark_closed(self)
 
-    # What the workers call
+    # Calls from the workers
 
     @enable_ki_protection
     def begun(self, run: TrioRun, scope: trio.CancelScope) -> None:
@@ -257,20 +257,20 @@ class TrioBackend:
         base.apply_effects(self, effects)
 
     def fail(self, run: TrioRun, error: BaseException) -> Effects[TrioRun]:
-        """End *run*, which has failed; waiters get *error*, all others its original."""
+        """End *run*, which has failed; waiters get *error*, and others get its original."""
         original = run.original_of(error)
         effects, ended = base.settle(self, run, original)
         if run.error is original:
             run.error = error
-        if ended:  # not before: a policy may ask for the handle
+        if ended:  # and not earlier, because a policy may ask for the handle
             run.handle = run.source = None
         return effects
 
     def end_escaped(self, run: TrioRun, error: BaseException | None) -> None:
-        """End *run* by what came out of its worker; *error* None means that it was cancelled.
+        """End *run* with the *error* that left its worker; None means that it was cancelled.
 
         Raises:
-            BaseException: what is no failure of the run and propagates.
+            BaseException: the part of *error* that is not a failure of the run.
         """
         run.worker = None
         if trio.current_effective_deadline() == -math.inf:
@@ -303,7 +303,7 @@ class TrioBackend:
         self.finished()
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
-        """Call *fn* in a thread of trio's, for which other maps do not compete."""
+        """Call *fn* in a thread of trio, with a limiter that other maps do not use."""
         task_name = current_task().name
         try:
             return await trio.to_thread.run_sync(
@@ -314,15 +314,15 @@ class TrioBackend:
                 limiter=self._thread_limiter,
             )
         except RuntimeError:
-            make_daemon("", fn)  # raises where no daemon can be made, which was trio's reason
+            make_daemon("", fn)  # raises a better error if no daemon thread can be made
             raise
 
     # The timer
 
     def _set_timer(self) -> None:
-        """Let a task wake when the next timer is due; it exists only while one is set.
+        """Make a task wake when the next timer is due; the task exists only while one is set.
 
-        The task is shielded: it watches what is cancelled. It never holds the block open.
+        The task is shielded, because it watches cancelled runs. It does not keep the block open.
         """
         self.scheduler.timers.changed = False
         due = self.scheduler.timers.next_due()
@@ -330,7 +330,7 @@ class TrioBackend:
             if due is not None:
                 self._timer = trio.CancelScope(shield=True, deadline=due)
                 start = partial(self.nursery.start_soon, name="namedtasks: the map's timer")
-                Context().run(start, self._keep_time)  # empty: it works for all starters
+                Context().run(start, self._keep_time)  # empty, because it serves all starters
         elif due is None:
             self._timer.cancel("nothing will be due")
         else:
@@ -353,8 +353,9 @@ class TrioBackend:
     async def wait(self, condition: Callable[[], base.WaitCondition[ParkingLot] | None]) -> None:
         """Wait until there is no *condition* any more. Checkpoint.
 
-        There is no checkpoint between the last look and the return. Protected from Ctrl-C, as a
-        cancel scope that is half entered cannot be repaired; it arrives where the task parks.
+        There is no checkpoint between the last check and the return. This is protected from
+        Ctrl-C, because a half entered cancel scope cannot be repaired. Ctrl-C is raised where
+        the task parks.
         """
         await trio.lowlevel.checkpoint()
         while (found := condition()) is not None:
@@ -362,10 +363,10 @@ class TrioBackend:
                 await found.queue.park()
 
     def refuse_inside_map(self, verb: str) -> None:
-        """Raise if *verb* would wait for its caller.
+        """Check that *verb* would not wait for its caller.
 
-        The task tree tells which task the caller is in; a context variable does not, as it is
-        copied into what the task starts in other nurseries.
+        The task tree shows the task of the caller. A context variable does not, because it is
+        copied into the tasks that are started in other nurseries.
 
         Raises:
             RuntimeError: the caller is inside a task of the map.
@@ -378,7 +379,7 @@ class TrioBackend:
             task = nursery.parent_task
 
     def refuse_inside_run(self, run: Run, verb: str) -> None:
-        """Raise if *verb* would wait for its caller.
+        """Check that *verb* would not wait for its caller.
 
         Raises:
             RuntimeError: the caller is inside *run*.
@@ -395,7 +396,7 @@ class TrioBackend:
     # Leaving the block
 
     def cancel_all(self, reason: str) -> None:
-        """Ask all runs to stop, the first time: an exception propagates through the map."""
+        """Ask all runs to stop, because an exception propagates; later calls do nothing."""
         if self._cancelled_because is None:
             self._cancelled_because = reason
             scheduler = self.scheduler
@@ -404,12 +405,12 @@ class TrioBackend:
             base.cancel_runs(self, runs, reason)
 
     async def leave(self, exc: BaseException | None) -> _Split:
-        """Wait for what runs at the end of the block, or cancel it.
+        """Wait for the runs at the end of the block, or cancel them.
 
         Returns:
             The block's own exception or a Ctrl-C in the wait, and the exception for the nursery.
-            Only a cancellation is for the nursery to absorb or not; it would return any other
-            exception wrapped, and groups as copies.
+            Only a cancellation is for the nursery, which may absorb it. The nursery would wrap
+            any other exception, and copy groups.
         """
         try:
             self.block_done = True
@@ -421,9 +422,9 @@ class TrioBackend:
                 while not self.scheduler.is_idle():
                     await self.waits.idle.park()
         except trio.Cancelled:
-            # Each run gets it too, and raises it or something else: as in a nursery.
+            # Each run gets it too, and raises it or another error, as in a nursery.
             self.cancel_all(ENCLOSING_SCOPE)
-        except BaseException as interrupt:  # it leaves with the rest
+        except BaseException as interrupt:  # it leaves the block with the other errors
             self.cancel_all(_reason(interrupt))
             return interrupt, None
         if exc is None or has_cancellation(exc):
@@ -438,7 +439,7 @@ _OPENER = "namedtasks.open_task_map()"
 class Block(base.MapBlock):
     """The ``async with`` block of a map.
 
-    A class, as trio's own `NurseryManager` is one: a generator would put its frames into each
+    A class, like trio's own `NurseryManager`, because a generator would add its frames to each
     traceback.
     """
 
@@ -483,7 +484,7 @@ class Block(base.MapBlock):
         finally:
             base.close(backend)
             backend.thread = None
-        # A cancellation of an enclosing scope is raised only alone.
+        # A cancellation of an enclosing scope is raised only if there is no other error.
         left = [one for one in gathered if not is_cancellation(one)]
         if own is not None:
             left.insert(0, own)
@@ -513,12 +514,12 @@ async def _raise(error: BaseException) -> None:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Return whether *error* is nothing but trio's cancellation of an enclosing scope."""
+    """Return whether *error* is only trio's cancellation of an enclosing scope."""
     return split_exception(error, trio.Cancelled)[1] is None
 
 
 def has_cancellation(error: BaseException) -> bool:
-    """Return whether *error* is, or holds, trio's cancellation of an enclosing scope."""
+    """Return whether *error* is, or contains, trio's cancellation of an enclosing scope."""
     return split_exception(error, trio.Cancelled)[0] is not None
 
 

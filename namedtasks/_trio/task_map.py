@@ -1,4 +1,4 @@
-"""The task map in trio's words: `TaskMap`, `TaskHandle` and `open_task_map`."""
+"""The task map for trio: `TaskMap`, `TaskHandle` and `open_task_map`."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ _POST_WORDS = checks.Words("post", "start_thread_soon")
 
 @final
 class TaskHandle(Generic[T_co]):
-    """One run of a named task: ask how it does, cancel it, wait for what it gives back.
+    """One run of a named task: its state, its cancellation and its result.
 
-    A handle outlives its run, and keeps the run's result. Dropping it changes
-    nothing for the run. It is equal only to itself.
+    A handle outlives its run and keeps the result. Dropping the handle does not
+    affect the run. A handle is equal only to itself.
 
     Example:
         >>> async with open_task_map() as tasks:
@@ -108,7 +108,7 @@ class TaskHandle(Generic[T_co]):
 
     @property
     def started_at(self) -> float | None:
-        """When the body began, in seconds on the map's clock; None until it does."""
+        """The time at which the body began, in seconds on the map's clock; None before that."""
         return self._run.started_at
 
     @property
@@ -128,21 +128,21 @@ class TaskHandle(Generic[T_co]):
 
     @property
     def overdue(self) -> bool:
-        """True if the run went on for too long after it was asked to stop, or met its deadline."""
+        """True if the run did not stop in time after it was cancelled or reached its deadline."""
         return self._run.overdue
 
     def cancel(self, reason: str | None = None) -> bool:
-        """Ask this run to stop, and tell why. Not a checkpoint.
+        """Ask this run to stop, for a *reason*. Not a checkpoint.
 
-        The run ends when its body heeds that. A body that returns or raises
-        regardless has succeeded or failed. One that is pending, or waits for a
-        slot, ends at once. The first reason given counts.
+        The run ends when its body stops. If the body returns or raises an error
+        instead, the run has succeeded or failed. A run that is pending, or waits
+        for a slot, ends at once. The first reason counts.
 
         Returns:
-            Whether the run had not ended yet.
+            True if the run had not ended yet.
 
         Raises:
-            TypeError: *reason* is no text.
+            TypeError: *reason* is neither a str nor None.
             RuntimeError: the caller is not in the event loop run that opened the map.
 
         Example:
@@ -161,16 +161,16 @@ class TaskHandle(Generic[T_co]):
 
     @enable_ki_protection
     async def wait(self) -> T_co:
-        """Wait for the run's end, and give back what its body returned. Checkpoint.
+        """Wait for the end of the run, and return the value of its body. Checkpoint.
 
-        Being cancelled while waiting does nothing to the run. Any number may
+        Cancelling the wait does not affect the run. Any number of tasks may
         wait, also after the end.
 
         Raises:
-            TaskFailedError: the run failed; ``__cause__`` is what it raised.
+            TaskFailedError: the run failed; ``__cause__`` is the error of the body.
             TaskCancelledError: the run was cancelled.
-            RuntimeError: the caller is inside this very run, or the one that it
-                is queued behind, or in another run of trio.
+            RuntimeError: the caller is inside this run, inside the run that it is
+                queued behind, or in another run of trio.
 
         Example:
             >>> async def attach(volume):
@@ -220,14 +220,14 @@ class TaskHandle(Generic[T_co]):
 
 @final
 class TaskMap(BaseTaskMap[TaskHandle[Any]]):
-    """Runs named tasks, one run of a name at a time, in an ``async with`` block.
+    """A map of named tasks, with one run of a name at a time, in an ``async with`` block.
 
-    Made by `open_task_map`. As a mapping it is what runs right now: names to
-    handles. Iterating goes over a snapshot. It is always true, equal only to
-    itself, and hashable. It is not thread-safe, as a nursery is not: any thread
-    may call `post` and look (the mapping, `check`, `state`, `failure`, `failures`,
-    `pending`, `outcomes`, `statistics`), all else raises RuntimeError outside the
-    trio run that opened it.
+    `open_task_map` opens it. As a mapping it contains the handles of the current
+    runs by their names, and iterating goes over a snapshot. A map is always true,
+    equal only to itself, and hashable. Like a nursery, it is not thread-safe. Any
+    thread may call `post` and the methods that only read: the mapping, `check`,
+    `state`, `failure`, `failures`, `pending`, `outcomes` and `statistics`. All
+    others raise `RuntimeError` outside the trio run that opened the map.
 
     Example:
         >>> async with open_task_map() as tasks:
@@ -294,41 +294,41 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
     ) -> TaskHandle[T] | None:
         """Start ``async_fn(*args)`` under *name*, unless the name runs or waits. Not a checkpoint.
 
-        *async_fn* is called at once, its body begins later. A start that is
-        refused does not call it; if it raises, nothing was started.
+        *async_fn* is called at once, and its body begins later. A start that is
+        refused does not call it. If it raises, nothing is started.
 
         Args:
             name: Any hashable but None. Names that are equal are one name. In a tuple of
-                up to four fields, `namedtasks.ANY` stands for all values of its
-                field, and names that overlap exclude each other.
+                up to four fields, `namedtasks.ANY` means every value of its
+                field. Names that overlap exclude each other.
             async_fn: An async function.
             args: Its arguments.
             if_busy: The choice for a name that cannot start now: see `namedtasks.IfBusy`.
-            timeout: Seconds, from the body's first step, after which the run is
-                cancelled and has failed with `trio.TooSlowError`.
+            timeout: The seconds that the body may take. After that, the run is
+                cancelled and fails with `trio.TooSlowError`.
             operation: A word for the kind of work, from a small set. Failures
                 are recorded for the name and the operation together.
-            backoff: The policy for the failures of this run and its retries, in place
+            backoff: The policy for the failures of this run and its retries, instead
                 of the map's (the default, ``"map"``); None for no wait and no count.
-            since: An observation from `observe`. The start is refused if a run of
-                the name, or of one that overlaps it, has ended after it began.
-            retry: If true, a failure after which the name waits is followed by
-                another attempt when the wait ends, with the same handle. A later
-                attempt calls *async_fn* again, in the context of this call; *timeout*
-                applies to each attempt. An attempt that was cancelled, and a name that
-                gave up or has a newer pending run, are not tried again.
+            since: An observation from `observe`. The start is refused if a run of the
+                name, or of a name that overlaps it, has ended since it began.
+            retry: If true, and the name waits after a failure, another attempt begins
+                at the end of the wait, with the same handle. Each attempt calls
+                *async_fn*, in the context of this call, and has the whole *timeout*. No
+                further attempt follows an attempt that was cancelled, or if the name
+                gave up or has a newer pending run.
 
         Raises:
-            AlreadyRunningError: a run of the name, or of one that overlaps it,
-                has not ended; with ``"join"`` and ``"queue"`` only the latter,
-                with ``"replace"`` never.
-            BackoffError: the last run failed, and the wait is not over; not
-                with ``"queue"``, nor with ``"join"`` if a retry waits.
-            GaveUpError: the policy gave the name up.
-            StaleLookError: a run of the name, or of one that overlaps it, has ended
-                since the observation *since* began, or that has expired; not with
-                ``"skip"``.
-            ClosedError: the map is closed, whatever *if_busy* says.
+            AlreadyRunningError: a run of the name, or of a name that overlaps it,
+                has not ended. With ``"join"`` and ``"queue"``, only runs of other
+                names cause this; with ``"replace"``, none do.
+            BackoffError: the last run failed, and the wait is not over. Not with
+                ``"queue"``, nor with ``"join"`` if a retry waits.
+            GaveUpError: the name gave up.
+            StaleLookError: a run of the name, or of a name that overlaps it, has ended
+                since the observation *since* began, or the observation has expired.
+                Not with ``"skip"``.
+            ClosedError: the map is closed. *if_busy* makes no difference.
             TypeError: *name* is None or cannot be hashed, *async_fn* is not an async
                 function, or an argument is of the wrong type.
             ValueError: an argument is out of its range, *name* is ANY itself, or it has
@@ -422,31 +422,32 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
     ) -> TaskHandle[T] | None:
         """Start ``fn(*args)`` under *name* on an executor, a thread by default. Not a checkpoint.
 
-        A thread cannot be stopped from outside. Cancelled or past its deadline
-        it keeps its name until it is over, and is *overdue*; what it then
-        returns is its result. One that is willing to stop calls
-        ``current_run().check_cancelled()``. Whatever *fn* raises, `SystemExit`
-        included, is a failure of the run.
+        A thread cannot be stopped from outside. A run that was cancelled, or that
+        reached its deadline, keeps its name until *fn* returns, and becomes
+        *overdue*; the value that *fn* returns is still its result. To stop earlier,
+        *fn* calls ``current_run().check_cancelled()``. All that *fn* raises,
+        `SystemExit` included, is a failure of the run.
 
         Args:
             name: As for `start_soon`.
             fn: A plain function.
             args: Its arguments.
-            executor: Anything shaped like `trio.to_thread.run_sync`; by default
-                the one that the map was opened with.
-            if_busy: As for `start_soon`. One that replaces a thread waits for
-                as long as that takes.
-            timeout: As for `start_soon`; a thread that is not willing to stop
-                does not meet it, it becomes overdue.
+            executor: An async callable with the parameters of
+                `trio.to_thread.run_sync`; by default the map's executor.
+            if_busy: As for `start_soon`. A run that replaces a thread waits until
+                that ends.
+            timeout: As for `start_soon`. If *fn* does not stop, the run becomes
+                overdue.
             operation: As for `start_soon`.
             backoff: As for `start_soon`.
             since: As for `start_soon`.
             retry: As for `start_soon`.
 
         Raises:
-            TypeError: *fn* is an async function, or cannot be called. Where that
-                is known only from its result, a coroutine, the run fails with it.
-            RefusedError: as `start_soon`; see there for its kinds.
+            TypeError: *fn* is an async function, or cannot be called. If only the
+                result of *fn*, a coroutine, shows that it is async, the run fails
+                with this error.
+            RefusedError: as for `start_soon`, which lists its subclasses.
             ValueError: an argument is out of its range.
             RuntimeError: the caller is not in the event loop run that opened the map.
 
@@ -563,20 +564,20 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
         retry: bool = False,
         **unknown: Never,
     ) -> None:
-        """Have `start_soon` called in the map's thread, from any thread. Not a checkpoint.
+        """Request a call of `start_soon` in the map's thread, from any thread. Not a checkpoint.
 
-        Comes back at once. A refusal is told to the instruments only; an
-        *async_fn* that gives no coroutine is logged. Posts from one thread are
-        started in their order. Safe in signal handlers.
+        Returns at once. Only the instruments get a refusal. If *async_fn* does not
+        return a coroutine, the error is logged. The posts of one thread are started
+        in their order. A signal handler may call this.
 
-        *if_busy* is as for `start_soon`: with ``"queue"``, any number of posts
-        while the name runs gives one more run. As nobody gets the handle,
-        ``"join"`` is ``"skip"`` for a name that runs. *since* has to be open when the
-        start is made.
+        *if_busy* is as for `start_soon`. With ``"queue"``, any number of posts while
+        the name runs cause one more run. No caller gets the handle, so ``"join"``
+        does the same as ``"skip"`` while the name runs. *since* has to be open when
+        the start is made.
 
         Raises:
             ClosedError: the map is known to be closed, or its trio run is over.
-            TypeError: as `start_soon`, as far as it can be seen here.
+            TypeError: as for `start_soon`, if it can be found before the start.
             ValueError: an argument is out of its range.
 
         Example:
@@ -610,19 +611,19 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
 
     @enable_ki_protection
     async def shutdown(self, *, grace: float | None = None) -> tuple[Hashable, ...]:
-        """Close, wait *grace* seconds for what runs, cancel the rest. Checkpoint.
+        """Close the map, wait *grace* seconds for its runs, cancel the rest. Checkpoint.
 
-        Without *grace* it waits for as long as it takes, and cancels nothing.
-        What is pending is waited for too, and cancelled with the rest; what
-        would have to sit out a wait is dropped at once.
-        After cancelling it waits ``overdue_after`` seconds more.
+        Without *grace* it waits until all runs have ended, and cancels nothing. It
+        waits for pending runs, too, and cancels them with the rest, but drops at
+        once those that wait for the end of a backoff. After cancelling, it waits
+        for ``overdue_after`` seconds more.
 
         Returns:
-            The names still held by work that cannot be stopped.
+            The names that are still held by work that cannot be stopped.
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
-            TypeError: *grace* is no number.
+            TypeError: *grace* is not a number.
             ValueError: *grace* is negative or NaN.
 
         Example:
@@ -650,10 +651,10 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
     async def wait_idle(self) -> None:
         """Wait until nothing runs and nothing is pending. Checkpoint.
 
-        Failures on record do not count, unless a run is queued behind their wait, or a retry waits.
-        Starts made meanwhile are waited for too: under a constant stream of
-        overlapping runs this never returns. On return nothing runs until the
-        caller's next checkpoint.
+        Failures on record do not count, unless a queued run or a retry waits for the
+        end of their backoff. It waits for runs that are started meanwhile, too: under
+        a constant stream of runs it never returns. When it returns, nothing runs until
+        the caller's next checkpoint.
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
@@ -670,17 +671,17 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
         await self._backend.wait(self._backend.waits.until_idle)
 
     async def wait_empty(self) -> None:
-        """Wait until it is idle, and no name waits after a failure. Checkpoint.
+        """Wait until the map is idle and no name waits after a failure. Checkpoint.
 
-        A failure on record ends by a run that succeeds, by `forget`, or at the
-        end of its retention. Names given up do not count.
+        A failure on record ends with a run that succeeds, with `forget`, or at the
+        end of its retention. Names that gave up do not count.
 
         Raises:
             RuntimeError: the caller is inside a task of this map.
 
         Example:
             The run fails after 10 s, its name waits for 0.5 s, and 60 s later
-            that is forgotten.
+            the failure is forgotten.
 
             >>> async with open_task_map(retention=60) as tasks:
             ...     begun = trio.current_time()
@@ -700,13 +701,13 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
     async def wait_free(self, name: Hashable, *, operation: str | None = None) -> None:
         """Wait until *name* may be started. Checkpoint.
 
-        On return a start is admitted, until the caller's next checkpoint. That
-        nothing runs that overlaps *name* belongs to it.
+        When it returns, a start is admitted until the caller's next checkpoint: no
+        run of the name, or of a name that overlaps it, is left.
 
         Raises:
-            GaveUpError: the policy gave the name up.
+            GaveUpError: the name gave up.
             ClosedError: the map is closed.
-            RuntimeError: the caller is inside a run of this name, or of one that
+            RuntimeError: the caller is inside a run of this name, or of a name that
                 overlaps it.
             TypeError: *name* is None or cannot be hashed, or *operation* is not a str.
             ValueError: *name* is ANY itself, or has ANY among more than four fields.
@@ -734,7 +735,7 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
 
 @disable_ki_protection
 def _call_unprotected(async_fn: Callable[..., object], args: tuple[object, ...]) -> object:
-    """Call the user's function so that Ctrl-C may interrupt it."""
+    """Call the user's function in a way that Ctrl-C can interrupt it."""
     return async_fn(*args)
 
 
@@ -752,37 +753,38 @@ def open_task_map(
     keep_outcomes: int = 0,
     keep_ends: int = 100_000,
 ) -> AbstractAsyncContextManager[TaskMap, None]:
-    """Open a task map, to be used as ``async with open_task_map() as tasks``.
+    """Open a task map: ``async with open_task_map() as tasks``.
 
-    Leaving the block waits for what runs, as a nursery does, and for retries; an exception in
-    the block cancels it. A task that fails cancels nothing. What is no
-    `Exception` (`KeyboardInterrupt`, `SystemExit`) goes on up, and cancels what
-    runs. Out of the block come the block's own exception, or a task's
-    `BaseException`, bare; several come as a group. Both ends of the block are
-    what a nursery's are: the end is a schedule point, and waits.
+    The end of the block waits for all runs, as that of a nursery does, and for
+    retries. An exception in the block cancels the runs. A task that fails cancels
+    nothing. An error of a task that is not an `Exception` (`KeyboardInterrupt`,
+    `SystemExit`) leaves the block, and cancels the other runs. The block's own
+    exception, or a task's `BaseException`, leaves the block unwrapped; several
+    leave it as a group. Leaving the block waits and is a schedule point, as with a
+    nursery; entering it is what entering a nursery is.
 
     Args:
-        backoff: How long a failed name waits; None for not at all.
-        retention: Seconds after the end of its wait when a failure that nobody
-            retries is forgotten; None for twice the policy's ``maximum`` (244 s
-            for a policy that has none).
-        limit: How many bodies may run at once; further runs hold their names
-            and wait in order. None for no limit (of threads, 1 000).
-        executor: What `TaskMap.start_thread_soon` runs functions on: anything
-            shaped like `trio.to_thread.run_sync`. None for the map's own threads.
-        overdue_after: Seconds after it was cancelled, or met its deadline, when
-            a run that still goes on is overdue.
-        instruments: Who hears what happens; by default a `LoggingInstrument`, which
-            a list of one's own replaces.
-        random: Gives numbers in [0, 1), for `Backoff.jitter`.
-        workers: Whether bodies run in trio tasks that are used again, for a
-            quarter of the price; False for a task of its own for each run.
+        backoff: The policy for the wait of a failed name; None for no wait.
+        retention: Seconds for which a failure is kept after its wait, unless the name
+            is started again; None for twice the policy's ``maximum`` (244 s for a
+            policy that has none).
+        limit: The number of bodies that may run at once; further runs hold their
+            names and wait in order. None for no limit (1 000 for threads).
+        executor: The executor of `TaskMap.start_thread_soon`: an async callable with
+            the parameters of `trio.to_thread.run_sync`. None for the map's own threads.
+        overdue_after: Seconds from the cancellation or the deadline of a run to the
+            time at which it is overdue, if it still runs.
+        instruments: The instruments that get the map's events, in place of the
+            default `LoggingInstrument`.
+        random: Returns numbers in [0, 1), for `Backoff.jitter`.
+        workers: True to run bodies in trio tasks that are used again, at a quarter of
+            the cost; False for a trio task of its own for each run.
         failure_threshold: The number of failures in a row at which `TaskMapStatistics.failing`
             counts a name.
         keep_outcomes: The number of names and operations whose last outcome is kept;
             0 for none.
-        keep_ends: The number of ended names that are remembered while an observation is open;
-            beyond it the oldest observation expires.
+        keep_ends: The number of ended names that the map remembers while an observation
+            is open; beyond it the oldest observation expires.
 
     Raises:
         TypeError: a setting is of the wrong type.
@@ -819,8 +821,8 @@ def open_task_map(
         lambda nursery: TrioBackend(scheduler, nursery, reuse=workers),
         partial(TaskMap, executor=executor),
     )
-    # None, to type checkers, says that the block swallows no exception. It swallows exactly what
-    # a nursery does: its own cancellation, and that comes with an exception to raise.
+    # To type checkers, None means that the block suppresses no exception. It suppresses what a
+    # nursery does, its own cancellation, and then raises another exception.
     return cast("AbstractAsyncContextManager[TaskMap, None]", block)
 
 

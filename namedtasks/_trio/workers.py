@@ -1,28 +1,28 @@
 """The trio tasks that bodies run in, and that are used again.
 
-Spawning a trio task and making a cancel scope for it costs more than all that a map does for a
-run. So a task whose run is over does not exit: it parks inside its scope, and the next run is
-given to it. The next run must not notice:
+Spawning a trio task and making a cancel scope for it costs more than all else that a map does
+for a run. So a task whose run has ended does not exit: it parks inside its scope, and gets the
+next run. The next run must not notice this:
 
-- It runs in a copy of its starter's context: each run brings its own, and the task uses it
-  from its next step on.
-- It is cancelled by its worker's scope. A scope that was cancelled, or whose deadline has
-  passed, is of no more use, and neither is its worker.
-- Its name is its task's name.
-- A worker ends with its run if anything but a value or an `Exception` came out of the body, or
-  if the body left a cancel scope open.
+- It runs in a copy of its starter's context. Each run has its own, and the task uses it from
+  its next step on.
+- The scope of its worker cancels it. After a scope was cancelled or has passed its deadline, its
+  worker is not used again.
+- Its name is the name of the task.
+- A worker ends with its run if the body raised an error that is not an `Exception`, or left a
+  cancel scope open.
 
-What differs from a task of its own: the task's identity is that of other runs, before and
-after; trio's instruments see no spawn and no exit for each run; and idle workers are among
-``nursery.child_tasks``. Idle workers are bounded, and leave when they have been idle for long
-while others work. Without reuse, each worker runs one body.
+There are three differences from a separate task for each run. Several runs have one task, one
+after the other. Trio's instruments see no spawn and no exit for each run. Idle workers are among
+``nursery.child_tasks``. The number of idle workers is limited, and they exit when they have been
+idle for long while others work. Without reuse, each worker runs one body.
 
-The loop around the bodies is not protected from Ctrl-C, as the bodies are not. What comes out
-of it while the worker has a run is that run's. `Worker.run` says so; only protected functions
-change it.
+The loop around the bodies is not protected from Ctrl-C, because the bodies are not. An error that
+leaves the loop while the worker has a run belongs to that run. `Worker.run` holds the run, and
+only protected functions change it.
 
-This module is the only one that relies on more of trio than it promises. It is checked with
-trio 0.31, the oldest that we allow, and with the pinned one (``make matrix``):
+This module is the only one that relies on details of trio that trio does not promise. It is
+tested with trio 0.31, the oldest that we allow, and with the pinned one (``make matrix``):
 
 - ``Task._cancel_status``, the innermost cancel scope that a task is in. It is only compared,
   by identity.
@@ -50,17 +50,17 @@ from namedtasks._state import SUCCEEDED
 from namedtasks._validation import call_body, remove_tb_frames, safe_repr
 
 _MOST_IDLE = 1_000
-"""Idle workers that are kept: about 2.5 MB at most."""
+"""The largest number of idle workers: they use about 2.5 MB."""
 
 _IDLE_SECONDS = 10.0
-"""The worker that has been idle for longest leaves so long after its last run began, while
-others work."""
+"""The seconds after which a worker that has been idle for longest exits while others work; they
+count from the beginning of its last run."""
 
 _NO_OUTCOME: Any = None
 
 
 class Host(Backend[Any], Protocol):
-    """The backend, as its workers see it."""
+    """The part of the backend that its workers use."""
 
     def begun(self, run: Any, scope: trio.CancelScope) -> None: ...
     def carry_out(self, effects: Effects[Any]) -> None: ...
@@ -70,31 +70,31 @@ class Host(Backend[Any], Protocol):
 
 @final
 class Worker:
-    """A trio task for one run after the other."""
+    """A trio task for many runs, one after the other."""
 
     __slots__ = ("cancel_status", "is_idle", "last_began", "run", "scope", "task")
 
     task: Any
     """A `trio.lowlevel.Task`, from its first step on."""
     cancel_status: object
-    """The innermost scope of its task between bodies. If it is another one after a body, that
-    body has left a scope open."""
+    """The innermost scope of its task between bodies. If another scope is the innermost after a
+    body, that body has left a scope open."""
     last_began: float
-    """The time at which its last run began; reading the clock at its end would cost more."""
+    """The time at which its last run began; reading the clock at the end would cost more."""
 
     def __init__(self, run: Any) -> None:
         self.run: Any = run
-        """The run, from the moment it is given until its end is noted; else None."""
+        """The run, from its assignment until its end is noted; else None."""
         self.scope: trio.CancelScope = trio.CancelScope()
         self.task = None
         self.is_idle: bool = False
 
     def leave(self, _: Any = None) -> Abort:
-        """Let the worker exit if it is idle: it was cancelled, or is not needed."""
+        """Let the worker exit if it is idle, because it was cancelled or is not needed."""
         if self.is_idle:
             self.is_idle = False
             reschedule(self.task, _NO_OUTCOME)
-        return Abort.FAILED  # it only tells trio not to wake the task itself
+        return Abort.FAILED  # so trio does not wake the task itself
 
 
 @final
@@ -108,7 +108,7 @@ class Workers:
         self._nursery = nursery
         self._no_context = Context()
         self._idle: list[Worker] = []
-        """The worker that has been idle for longest comes first; some may have left."""
+        """The worker that has been idle for longest is the first; some may have exited."""
         self._reuse: bool = reuse
 
     def begin_soon(self, run: Any, context: Context | None = None) -> None:
@@ -133,7 +133,7 @@ class Workers:
 
     @enable_ki_protection
     def stop(self) -> None:
-        """Let the idle workers leave, and let none become idle any more."""
+        """Let the idle workers exit, and let no worker become idle any more."""
         self._reuse = False
         idle, self._idle = self._idle, []
         for worker in idle:
@@ -162,8 +162,8 @@ class Workers:
     @disable_ki_protection
     @types.coroutine
     def _run_bodies(self, worker: Worker) -> Generator[Any, Any, None]:
-        # A generator, to yield the request to sleep itself: a coroutine would have to await a
-        # function that does, for each run.
+        # A generator can yield the request to sleep itself. A coroutine would have to await a
+        # function for that, for each run.
         begin, now = self._host.scheduler.begin, self._host.now
         request: object = None
         run = worker.run
@@ -192,8 +192,8 @@ class Workers:
     def _end(self, worker: Worker, run: Any, error: Exception | None = None) -> bool:
         """End *run*, whose body has returned a value or raised *error*.
 
-        If the body left a cancel scope open, the run does not end here: its worker does, as
-        leaving the scope around it raises.
+        If the body left a cancel scope open, the run does not end here. Its worker ends, because
+        leaving the scope around it raises an error.
 
         Returns:
             True if *worker* is idle now, False if it must exit.
@@ -204,13 +204,13 @@ class Workers:
             return False
         worker.run = run.worker = None
         host = self._host
-        began = run.started_at  # now: an instrument may let another attempt of it begin
+        began = run.started_at  # read now, because an instrument may begin another attempt
         if error is None:
             effects = host.scheduler.finish(run, SUCCEEDED, host.now)
             host.waits.note_end(run)
             run.handle = run.source = None
         else:
-            # Cancelled, but not by the run's deadline: an enclosing scope was.
+            # If it is cancelled, but not by its own scope, an enclosing scope was cancelled.
             if run.retry and not worker.scope.cancel_called:
                 run.retry = trio.current_effective_deadline() != -math.inf
             effects = host.fail(run, remove_tb_frames(error, _OUR_FRAMES))
@@ -224,7 +224,7 @@ class Workers:
             worker.scope.deadline = math.inf
         worker.last_began = began
         worker.is_idle = True
-        worker.task.context = self._no_context  # the run's leads to the run
+        worker.task.context = self._no_context  # the run's context refers to the run
         idle = self._idle
         idle.append(worker)
         if idle[0].last_began < began - _IDLE_SECONDS or len(idle) > _MOST_IDLE:
@@ -232,7 +232,7 @@ class Workers:
         return True
 
 
-# The loop calls it itself, and without protection.
+# `_run_bodies` calls it directly, and is not protected.
 enable_ki_protection(Scheduler[Any].begin)
 
 

@@ -1,7 +1,7 @@
 """A check that an executor keeps the rules that a task map relies on.
 
-Each rule is a sentence, and a function that tries the executor against it. The
-functions for the executor to run are in `_jobs`.
+Each rule is a sentence, with a function that checks the executor. The functions that
+the executor runs are in `_jobs`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from namedtasks.testing import _jobs
 Executor = Callable[..., Awaitable[Any]]
 
 GRACE = 0.3
-"""Seconds for an executor to react when it is cancelled, and for a job that goes on to show it.
+"""Seconds in which a cancelled executor reacts, and in which a job that continues ends.
 
-Jobs look every 5 ms. On a machine that is too slow for this, a wrong executor
-may pass; a right one never fails.
+Jobs look for their end every 5 ms. On a machine that is too slow for this, a wrong
+executor may pass; a correct one never fails.
 """
 LONG = 0.5
-"""Seconds that a slow job takes; an executor that gives up on jobs earlier is wrong."""
+"""Seconds that a slow job takes; an executor that abandons jobs earlier is wrong."""
 SHORTLY = 0.05
-"""Seconds for an executor to do in its own thread what it would do at once."""
+"""Seconds in which an executor does in its own thread what it would do at once."""
 
 RESULT = "a call returns what the function returns for these arguments"
 ERROR = "a call raises what the function raises, with its type and arguments"
@@ -48,9 +48,9 @@ AFTERWARDS = "an executor works after a call that failed or was cancelled"
 EXIT = "an interpreter that has used the executor exits by itself, and in time"
 
 PROGRAM = "import sys, trio; from namedtasks.testing import _jobs; trio.run(_jobs.use, sys.argv[1])"
-"""A program that uses the executor whose place it is given once, and ends.
+"""A program that uses the executor at the place in its argument once, and ends.
 
-It is no module to be run with ``-m``: that would be imported already with this package.
+It is not a module for ``-m``, because this package would have imported that already.
 """
 
 
@@ -61,25 +61,26 @@ async def check_executor(
 
     This is for the tests of an executor. The executor runs jobs that note their
     start and end in files, so its machine must share the temporary folder with
-    this one. Run the check on trio's usual clock: it waits for threads and
+    this one. Run the check on trio's usual clock, because it waits for threads and
     processes.
 
-    An executor that hangs and cannot be cancelled hangs the check, too: set a
+    An executor that hangs and cannot be cancelled makes the check hang, too: set a
     time limit in your test runner.
 
     Args:
         executor: An executor as for `namedtasks.TaskMap.start_thread_soon`.
         importable: The place where a new interpreter finds an executor of this
-            kind, as ``"package.module:attribute"``. There it is used once, and
-            the interpreter must exit. By default it is the executor's own place.
-            A closure, a method or a partial has no such place: then write a
-            function at the top level of a module of your tests that calls it.
-        patience: Seconds to wait for an event that should come.
+            kind, as ``"package.module:attribute"``. The interpreter uses it once,
+            and must exit. By default it is the executor's own place. A closure, a
+            method or a partial has no such place: in that case write a function that
+            calls it, at the top level of a module of your tests.
+        patience: Seconds to wait for each event.
 
     Raises:
-        AssertionError: the executor breaks a rule; the text says which and how.
+        AssertionError: the executor breaks a rule; the message names the rule and
+            the result.
         TypeError: *executor* cannot be called.
-        ValueError: it is not found at *importable*, or at its own place.
+        ValueError: there is no executor at *importable*, or at its own place.
 
     Example:
         >>> import trio
@@ -103,7 +104,7 @@ async def check_executor(
                 await _check_cancelled_before(trial)
                 await _check_pickling(trial)
                 await _check_exit(trial, place)
-            except BaseException as error:  # end all jobs, and raise it outside the nursery: bare
+            except BaseException as error:  # raised outside the nursery, so it is not wrapped
                 ended_by = error
                 nursery.cancel_scope.cancel()
                 for call in trial.held:
@@ -183,7 +184,7 @@ async def _check_slow_job(trial: _Trial) -> None:
 
 
 async def _check_two_at_once(trial: _Trial) -> None:
-    """Check two calls; an executor with a single worker may run them one after the other."""
+    """Check two calls; an executor with one worker may run them one after the other."""
     first = await trial.start_held(TWO, "first")
     second = trial.hold("second")
     trial.nursery.start_soon(second.run)
@@ -213,7 +214,7 @@ async def _check_cancelled_while_running(trial: _Trial) -> None:
 
 async def _check_cancelled_before(trial: _Trial) -> None:
     call = trial.hold("cancelled-before")
-    call.let_go()  # the work may begin: then the call must wait for its end
+    call.let_go()  # the work may begin, and then the call must wait for its end
     call.scope.cancel()
     await call.run()
     notes = call.notes()
@@ -229,7 +230,7 @@ async def _check_pickling(trial: _Trial) -> None:
         except (AssertionError, KeyboardInterrupt, trio.Cancelled):
             raise
         except Exception:
-            pass  # the arguments cannot get there, or the result cannot get back
+            pass  # the arguments or the result cannot be sent
         except BaseException as error:
             _broken(PICKLING, f"it raised {error_text(error)}", error)
         await _check_works(trial)
@@ -248,7 +249,7 @@ async def _check_exit(trial: _Trial, importable: str) -> None:
     log = trio.Path(trial.folder, "exit.log")
     path = os.pathsep.join(entry or os.curdir for entry in sys.path)
     done: subprocess.CompletedProcess[bytes] | None = None
-    async with await log.open("wb") as output:  # a worker left behind would keep a pipe open
+    async with await log.open("wb") as output:  # a remaining worker would keep a pipe open
         with trio.move_on_after(trial.patience):
             done = await trio.run_process(
                 [sys.executable, "-c", PROGRAM, importable],
@@ -288,7 +289,7 @@ class _Trial:
     async def call(
         self, rule: str, fn: Callable[..., object], *args: object, may_raise: bool = False
     ) -> Any:
-        """Call the executor, which must come back in time, and must not raise unless it may."""
+        """Call the executor, which must return in time; it may raise only if *may_raise*."""
         with trio.move_on_after(self.patience):
             try:
                 return await self.executor(fn, *args)
@@ -299,13 +300,13 @@ class _Trial:
         _broken(rule, f"{fn.__name__}() has not returned after {self.patience:g} s")
 
     def hold(self, name: str) -> _HeldCall:
-        """Return a call, not made yet, for a job that runs until it is let go."""
+        """Return a call, not made yet, for a job that runs until it is released."""
         call = _HeldCall(self, name, f"the result of {name}")
         self.held.append(call)
         return call
 
     async def start_held(self, rule: str, name: str) -> _HeldCall:
-        """Start a job that runs until it is let go, and wait until it has begun."""
+        """Start a job that runs until it is released, and wait until it has begun."""
         call = self.hold(name)
         self.nursery.start_soon(call.run)
         with trio.move_on_after(self.patience):
@@ -320,7 +321,7 @@ class _Trial:
 @final
 @attrs.define(eq=False)
 class _HeldCall:
-    """A call of the executor for a job that runs until it is let go."""
+    """A call of the executor for a job that runs until it is released."""
 
     _trial: _Trial
     _name: str
@@ -329,7 +330,7 @@ class _HeldCall:
     done: trio.Event = attrs.field(factory=trio.Event, init=False)
     was_cancelled: bool = attrs.field(default=False, init=False)
     had_ended: bool = attrs.field(default=False, init=False)
-    """True if the job had ended when the call came back."""
+    """True if the job had ended when the call returned."""
     result: object = attrs.field(default=None, init=False)
     error: BaseException | None = attrs.field(default=None, init=False)
 
@@ -349,11 +350,11 @@ class _HeldCall:
                 self.done.set()
 
     def let_go(self) -> None:
-        """Let the job end."""
+        """Release the job, so that it ends."""
         _jobs.path_of(self._trial.folder, self._name, "go").touch()
 
     def notes(self) -> list[str]:
-        """Return ``["start", "end"]``, or as much of it as has happened."""
+        """Return ``["start", "end"]``, or the part of it that has happened."""
         return _jobs.notes(self._trial.folder, self._name)
 
     def outcome(self) -> str:
@@ -369,7 +370,7 @@ class _HeldCall:
         )
 
     async def end(self, rule: str) -> None:
-        """Let the job end, and check that the call comes back with its result."""
+        """Release the job, and check that the call returns its result."""
         self.let_go()
         await self.come_back(rule)
         if self.result != self.expected:

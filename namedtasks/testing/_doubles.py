@@ -28,13 +28,13 @@ EventT = TypeVar("EventT", bound=TaskEvent)
 
 @final
 class ManualClock:
-    """A clock for the test of a `ThreadTaskMap`: it stands still until `advance`.
+    """A clock for the tests of a `ThreadTaskMap`, which only `advance` moves.
 
     Args:
-        start: The time at first, in seconds.
+        start: The first time, in seconds.
 
     Raises:
-        TypeError: *start* is no number.
+        TypeError: *start* is not a number.
         ValueError: it is negative, infinite or NaN.
 
     Example:
@@ -69,7 +69,7 @@ class ManualClock:
         They may wake a moment after this returns.
 
         Raises:
-            TypeError: *seconds* is no number.
+            TypeError: *seconds* is not a number.
             ValueError: it is negative, infinite or NaN.
         """
         seconds = check_finite("seconds", seconds)
@@ -83,7 +83,7 @@ class ManualClock:
                     wake.release()
 
     def wait(self, wake: threading.Lock, until: float, /) -> None:
-        """Acquire *wake*, or return once the clock has been advanced to *until*."""
+        """Acquire *wake*, or return when the clock has been advanced to *until*."""
         with self._lock:
             if until <= self._now:
                 return
@@ -100,9 +100,9 @@ class ManualClock:
 
 @final
 class RecordingInstrument(Instrument):
-    """An instrument that keeps every event, in order, for a test to examine.
+    """An instrument that keeps every event for a test, in ``events``, the oldest first.
 
-    The errors that it keeps keep their tracebacks: it is for tests only.
+    The errors in the events keep their tracebacks and frames, so use it in tests only.
 
     Example:
         >>> from namedtasks import ThreadTaskMap
@@ -123,10 +123,10 @@ class RecordingInstrument(Instrument):
     def __init__(self) -> None:
         """Start with no events."""
         self.events: list[TaskEvent] = []
-        """All events, oldest first."""
+        """All events, the oldest first."""
 
     def of(self, kind: type[EventT]) -> list[EventT]:
-        """Return the events of one *kind*, oldest first."""
+        """Return the events of one *kind*, the oldest first."""
         return [event for event in self.events if isinstance(event, kind)]
 
     def task_started(self, event: TaskStarted, /) -> None:

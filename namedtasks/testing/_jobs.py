@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 LOOK_EVERY = 0.005
-"""Seconds between two looks for the file that ends a job; short beside all waits for it."""
+"""Seconds between two checks for the file that ends a job; far less than all waits for it."""
 
 
 class JobError(Exception):
@@ -21,7 +21,7 @@ class JobError(Exception):
 
 
 class NotLetGoError(Exception):
-    """The file that ends a job did not come in time."""
+    """The file that ends a job did not appear in time."""
 
 
 def echo(*args: object) -> tuple[object, ...]:
@@ -45,10 +45,10 @@ def give_lock(*_: object) -> object:
 
 
 def hold(folder: str, name: str, patience: float, now: Callable[[], float] = time.monotonic) -> str:
-    """Note the start, run until a file says that the job may end, and note the end.
+    """Note the start, run until a file appears that ends the job, and note the end.
 
-    Files work alike for threads, processes and interpreters. The clock is a
-    default, because freezegun replaces ``time.monotonic`` and module globals.
+    Files work the same for threads, processes and interpreters. The clock is a
+    default argument, because freezegun replaces ``time.monotonic`` and module globals.
     """
     note(folder, name, "start")
     limit = now() + patience
