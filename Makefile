@@ -80,13 +80,13 @@ format: $(DEV)  ## Format the code, and fix what the linter can fix
 	$(BIN)/ruff check --fix
 
 matrix: $(DEV)  ## Run the tests on the other Pythons, and with the oldest trio and attrs
-	$(BIN)/nox --session tests oldest
+	$(BIN)/nox --parallel 2
 
 oldest: $(DEV)  ## Run the tests with the oldest trio and attrs only
 	$(BIN)/nox --session oldest
 
 consumer: $(DEV)  ## Check the types of a library that uses the built wheel, on all Pythons
-	$(BIN)/nox --session consumer
+	$(BIN)/nox --parallel 2 --session consumer
 
 dask: $(VENV)-dask/ready  ## Run the tests with Dask, on a cluster of two processes
 	$(VENV)-dask/bin/python -m pytest -m dask tests/executors
