@@ -48,7 +48,7 @@ class Case:
     def obstacle(self) -> str | None:
         """The reason that it cannot be measured here, with the cure; None if it can."""
         if self.needs is not None and importlib.util.find_spec(self.needs) is None:
-            return f"{self.needs} is not installed: pip install -e '.[bench]'"
+            return f"{self.needs} is not installed: pip install --group bench"
         if self.program is not None and shutil.which(self.program) is None:
             return f"{self.program} is not installed: for example apt-get install {self.program}"
         return None

@@ -1,7 +1,7 @@
 """The same jobs done by packages that users could choose instead, if they are installed.
 
 Each is measured where it runs: on asyncio, in threads or on trio. Each is imported where it is
-used, because it is optional: ``pip install -e '.[bench]'``.
+used, because it is optional: ``pip install --group bench``.
 """
 
 from __future__ import annotations
