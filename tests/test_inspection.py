@@ -174,6 +174,8 @@ class InThreads(Stage):
 
     async def settle(self, condition: Callable[[], object] = lambda: True) -> None:
         wait_until(condition)
+        with self.tasks._backend.lock:  # what a thread has begun under it is done
+            pass
 
     async def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
