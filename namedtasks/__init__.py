@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         TaskMap as TaskMap,
         open_task_map as open_task_map,
     )
-    from namedtasks.instruments.logging import LoggingInstrument as LoggingInstrument
+    from namedtasks.instruments import LoggingInstrument as LoggingInstrument
 
 # Imported when first used: so a program without trio does not import trio.
 _HOMES = {
@@ -67,7 +67,7 @@ _HOMES = {
     "_threads.future": "TaskFuture",
     "_threads.task_map": "ThreadTaskMap",
     "_trio.task_map": "TaskHandle TaskMap open_task_map",
-    "instruments.logging": "LoggingInstrument",
+    "instruments": "LoggingInstrument",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

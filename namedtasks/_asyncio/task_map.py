@@ -35,7 +35,7 @@ from namedtasks._scheduler import Scheduler
 from namedtasks._state import MAP_POLICY, RunStatus, Semaphore
 from namedtasks._task_map import BaseTaskMap
 from namedtasks._version import publish
-from namedtasks.instruments.logging import LoggingInstrument
+from namedtasks.instruments import LoggingInstrument
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")

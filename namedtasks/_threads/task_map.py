@@ -38,7 +38,7 @@ from namedtasks._validation import (
 )
 from namedtasks._version import publish
 from namedtasks.abc import Clock
-from namedtasks.instruments.logging import LoggingInstrument
+from namedtasks.instruments import LoggingInstrument
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")

@@ -57,7 +57,7 @@ from namedtasks._trio.backend import (
     call_in_executor,
 )
 from namedtasks._version import publish
-from namedtasks.instruments.logging import LoggingInstrument
+from namedtasks.instruments import LoggingInstrument
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
