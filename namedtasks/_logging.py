@@ -139,9 +139,10 @@ def has_details(exc_info: ExcInfo) -> bool:
     A cancellation that no function of the user's has seen says nothing about a timeout.
     """
     _, error, clean = exc_info
+    notes = getattr(error, "__notes__", None)  # first: if this raises, a formatter would, too
     if clean is not None or isinstance(error, (BaseExceptionGroup, SyntaxError)):
         return True
-    return bool(getattr(error, "__notes__", None)) or any(
+    return bool(notes) or any(
         one.__traceback__ is not None or type(one).__name__ not in _CANCELLATIONS
         for one in _logged_with(error)
     )

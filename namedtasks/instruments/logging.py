@@ -172,8 +172,11 @@ class LoggingInstrument(Instrument):
         is_first = event.failures <= 1 or event.retry_in is None  # None: it does not count
         if self._traceback == "never" or (self._traceback == "first" and not is_first):
             return None
-        exc_info = exc_info_of(event.error)
-        return exc_info if has_details(exc_info) else None
+        try:
+            exc_info = exc_info_of(event.error)
+            return exc_info if has_details(exc_info) else None
+        except Exception:  # the error's class has a __getattr__ or a __cause__ that raises
+            return None
 
     def __repr__(self) -> str:
         text = f"logger={self._logger.name!r}"
