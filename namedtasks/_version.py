@@ -57,13 +57,13 @@ def _strings_below_fields(module: str, class_name: str) -> dict[str, str]:
 
     try:
         source = inspect.getsource(sys.modules[module])
-    except OSError:
+        (body,) = [
+            node.body
+            for node in ast.parse(source).body
+            if isinstance(node, ast.ClassDef) and node.name == class_name
+        ]
+    except (OSError, TypeError, ValueError, SyntaxError):  # frozen, or changed since the import
         return {}
-    (body,) = [
-        node.body
-        for node in ast.parse(source).body
-        if isinstance(node, ast.ClassDef) and node.name == class_name
-    ]
     return {
         field.target.id: inspect.cleandoc(below.value.value)
         for field, below in itertools.pairwise(body)
