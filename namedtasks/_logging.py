@@ -21,19 +21,30 @@ logger = logging.getLogger("namedtasks")
 def log_error(what: str, error: BaseException) -> None:
     """Log *error*, which code outside this package raised, with its traceback.
 
-    If a log handler raises, the traceback goes to standard error.
+    If a log handler raises, the traceback goes to standard error; of an error that cannot be
+    read, such as one with a ``__cause__`` that raises, only the class is logged.
     """
     if not logger.isEnabledFor(logging.ERROR):
         return
     try:
         fields = record_fields("error", error=_error_text(error), error_type=type_name(error))
-        exc_info = exc_info_of(error)
-        if exc_info[2] is None:  # it comes from our own code: a bug, perhaps
-            exc_info = type(error), error, error.__traceback__
+        exc_info = _readable_exc_info(error)
+        if exc_info is None:
+            what = f"{what} ({type_name(error)})"
         logger.error("%s", one_line(what), exc_info=exc_info, extra=fields)
     except Exception:
         with contextlib.suppress(Exception):
             traceback.print_exception(error)
+
+
+def _readable_exc_info(error: BaseException) -> ExcInfo | None:
+    try:
+        exc_info = exc_info_of(error)
+        has_details(exc_info)  # raises if a formatter would
+    except Exception:
+        return None
+    # Without a frame it comes from our own code: a bug, perhaps.
+    return exc_info if exc_info[2] is not None else (type(error), error, error.__traceback__)
 
 
 # Lines and fields

@@ -66,6 +66,22 @@ def test_it_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records[0].getMessage() == r"instrument <Pager\nERROR> raised"
 
 
+class NotesRaise(Exception):
+    def __getattr__(self, name: str) -> object:
+        raise LookupError(name)
+
+
+def test_an_error_that_cannot_be_read_is_logged_with_its_class(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else it would be lost: the fallback could not print it either."""
+    log_error("the policy failed", NotesRaise("boom"))
+    (record,) = caplog.records
+    assert record.getMessage() == f"the policy failed ({__name__}.NotesRaise)"
+    assert record.exc_info is None
+    assert vars(record)["task_error"] == "NotesRaise: boom"
+
+
 class Unreadable(Exception):
     def __init__(self, why: BaseException) -> None:
         super().__init__()
