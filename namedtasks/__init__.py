@@ -35,11 +35,11 @@ if TYPE_CHECKING:
         TaskCancelledError as TaskCancelledError,
         TaskFailedError as TaskFailedError,
     )
-    from namedtasks._history import Outcome as Outcome
     from namedtasks._names import ANY as ANY
     from namedtasks._observations import Observation as Observation
     from namedtasks._state import (
         Failure as Failure,
+        Outcome as Outcome,
         PendingRun as PendingRun,
         State as State,
         TaskMapStatistics as TaskMapStatistics,
@@ -60,10 +60,9 @@ _HOMES = {
     "_decisions": "IfBusy",
     "_errors": "AlreadyRunningError BackoffError ClosedError GaveUpError NamedTasksError "
     "RecordedError RefusedError StaleLookError TaskCancelledError TaskFailedError",
-    "_history": "Outcome",
     "_names": "ANY",
     "_observations": "Observation",
-    "_state": "Failure PendingRun State TaskMapStatistics",
+    "_state": "Failure Outcome PendingRun State TaskMapStatistics",
     "_threads.future": "TaskFuture",
     "_threads.task_map": "ThreadTaskMap",
     "_trio.task_map": "TaskHandle TaskMap open_task_map",

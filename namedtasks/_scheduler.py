@@ -62,7 +62,7 @@ from namedtasks._decisions import (
 )
 from namedtasks._errors import RefusedError, snapshot_exception
 from namedtasks._events import EventBus, Instrument
-from namedtasks._history import FailureCounts, Outcome, Outcomes
+from namedtasks._history import FailureCounts, Outcomes
 from namedtasks._names import ANY, OverlapIndex, has_any, is_tuple, names_overlap
 from namedtasks._observations import Ends, Mark, Observation, check_observation
 from namedtasks._state import (
@@ -71,6 +71,7 @@ from namedtasks._state import (
     Failure,
     FailureRecord,
     FailureRecords,
+    Outcome,
     PendingRun,
     Run,
     RunStatus,

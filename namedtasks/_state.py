@@ -123,6 +123,39 @@ class PendingRun:
 
 
 @attrs.frozen(kw_only=True)
+class Outcome:
+    """The last outcome of one name and operation.
+
+    Example:
+        >>> def attach(volume):
+        ...     if volume == "pvc-2":
+        ...         raise OSError("device busy")
+        >>> with ThreadTaskMap(keep_outcomes=10, instruments=()) as tasks:
+        ...     for volume in ("pvc-1", "pvc-2"):
+        ...         _ = tasks.submit(volume, attach, volume).exception()
+        ...     for outcome in tasks.outcomes():
+        ...         print(outcome.name, outcome.status, outcome.error)
+        pvc-1 succeeded None
+        pvc-2 failed device busy
+
+    .. versionadded:: 0.1
+    """
+
+    name: Hashable
+    """The task's name."""
+    operation: str | None
+    """The operation that the start named, if any."""
+    status: Literal["succeeded", "failed", "cancelled"]
+    """The kind of end; a run that was stopped by its timeout has failed."""
+    ended_at: float
+    """The time of the end, in seconds on the map's clock."""
+    duration: float
+    """Seconds since the body began."""
+    error: BaseException | None
+    """A copy of the error of a failed run, as in `Failure.error`; None for other runs."""
+
+
+@attrs.frozen(kw_only=True)
 class TaskMapStatistics:
     """Counts of the runs and failures of a map at one moment.
 
@@ -731,4 +764,4 @@ class Semaphore(Generic[RunT]):
         return False
 
 
-publish(State, Failure, PendingRun, TaskMapStatistics)
+publish(State, Failure, PendingRun, Outcome, TaskMapStatistics)

@@ -20,13 +20,13 @@ from namedtasks._base import (
 )
 from namedtasks._decisions import refusal
 from namedtasks._errors import RefusedError
-from namedtasks._history import Outcome
 from namedtasks._names import check_start
 from namedtasks._observations import Observation, check_observation
 from namedtasks._state import (
     Failure,
     FailureRecord,
     FailureRecords,
+    Outcome,
     PendingRun,
     State,
     TaskMapStatistics,
