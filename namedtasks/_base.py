@@ -247,7 +247,9 @@ class Backend(Protocol[RunT]):
     waits: Waits[RunT, Any]
     now: Callable[[], float]
     lock: Any
-    block_done: bool
+    ends_when_idle: bool
+    """True once the map's block is done, or it is closed and an instrument gets told: `finished`
+    then calls `note_closed` when nothing runs any more."""
 
     def call(self, verb: Callable[[], T]) -> T:
         """Call *verb*, which changes the scheduler, if the caller may do so now."""
@@ -469,8 +471,18 @@ def mark_closed(backend: Backend[RunT]) -> None:
     """Refuse new starts. Under the lock."""
     if not backend.scheduler.closed:
         backend.scheduler.closed = True
+        if backend.scheduler.events.closing:
+            backend.scheduler.events.keep_map()
+            backend.ends_when_idle = True
         backend.scheduler.on_running_changed()
         backend.waits.wake_starters()
+
+
+def note_closed(backend: Backend[Any]) -> None:
+    """Queue the last calls of the instruments, if the map is closed and idle. Under the lock."""
+    scheduler = backend.scheduler
+    if scheduler.closed and scheduler.is_idle() and not backend.waits.ending:
+        scheduler.events.queue_closed()
 
 
 def resolve(

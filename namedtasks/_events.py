@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from threading import Lock
 from typing import Any, ClassVar, final
+from weakref import ref
 
 import attrs
 
 from namedtasks._errors import RefusedError
 from namedtasks._logging import log_error
+from namedtasks._looks import AnyTaskMap
 from namedtasks._validation import safe_repr
 from namedtasks._version import show_fields
 
@@ -361,8 +363,11 @@ class Instrument:
     Override the methods for the events that you want; the others cost nothing. The
     methods are plain functions. The map calls them in its own thread and waits for
     them, so they must be quick. A `ThreadTaskMap` calls them in any of the threads
-    that use it. If a method raises, the error is logged, and the map does not call
-    that instrument again.
+    that use it, one at a time. If a method raises, the error is logged, and the map
+    calls only `map_closed` of that instrument from then on.
+
+    `map_opened` comes before all events of a map, and `map_closed` after those of
+    all runs. An instrument that was given to several maps is called by each.
 
     Example:
         >>> from namedtasks import ThreadTaskMap
@@ -377,6 +382,26 @@ class Instrument:
 
     .. versionadded:: 0.1
     """
+
+    def map_opened(self, tasks: AnyTaskMap, /) -> None:
+        """Handle the opening of the map *tasks*, before anything can be started.
+
+        Called once for each map, inside ``open_task_map`` or `ThreadTaskMap`. An error is raised to
+        the caller that opens the map, and the map is closed. So an instrument may refuse a map. It
+        may look at the map, and keep it: weakly, if that must not keep a `ThreadTaskMap` in
+        memory that is dropped without being closed.
+        """
+
+    def map_closed(self, tasks: AnyTaskMap, /) -> None:
+        """Handle the end of the map *tasks*: it was closed, and its last run has ended.
+
+        Called once for each map whose `map_opened` has returned, before the map's block is left,
+        and before ``shutdown()`` returns if nothing runs any more; also after another method has
+        raised. An error is logged. The events of all runs came before. Looks still work. After it
+        come only events that need no run: refused starts, and failures that are forgotten.
+        A `ThreadTaskMap` that is dropped without being closed does not call it, nor does a map in
+        a forked child process.
+        """
 
     def task_started(self, event: TaskStarted, /) -> None:
         """Handle the start of a run, just before its body begins."""
@@ -421,7 +446,29 @@ EVENTS: dict[str, type[TaskEvent]] = {
 
 show_fields(TaskEvent, *EVENTS.values())
 
-_Queued = tuple[Instrument, TaskEvent, Any]
+
+@final
+class _MapClosed(Instrument):
+    """The last call of an instrument, in the queue of the events.
+
+    It takes the place of the event, and that of the instrument, too: so it is made after
+    the instrument has raised and gets no events.
+    """
+
+    hook = "map_closed"
+
+    def __init__(self, instrument: Instrument, tasks: AnyTaskMap) -> None:
+        self._instrument = instrument
+        self._tasks = tasks
+
+    def map_closed(self, _: object, /) -> None:
+        self._instrument.map_closed(self._tasks)
+
+    def __repr__(self) -> str:
+        return repr(self._instrument)
+
+
+_Queued = tuple[Instrument, TaskEvent | _MapClosed, Any]
 """An instrument, an event for it, and the run of the event, or None."""
 
 
@@ -435,9 +482,14 @@ class EventBus:
     """
 
     def __init__(self, instruments: Iterable[Instrument]) -> None:
-        given = _check_instruments(instruments)
+        self._given = given = _check_instruments(instruments)
         for instrument in given:
             check_instrument(instrument)
+        self.closing: tuple[Instrument, ...] = ()
+        """The instruments that get `Instrument.map_closed`, once the map is open."""
+        self._map: Callable[[], AnyTaskMap | None] = _no_map
+        """Returns the map, unless it was dropped; set only if `closing` is not empty."""
+        self._is_closed = False
         self.listeners: dict[str, tuple[Instrument, ...]] = {}
         """The instruments that override a method, by its name; no entry is empty."""
         for hook in EVENTS:
@@ -447,6 +499,28 @@ class EventBus:
         self._queue: deque[_Queued] = deque()
         self._delivering = Lock()
         self._removed: list[Instrument] = []
+
+    def open(self, tasks: AnyTaskMap) -> None:
+        """Call `Instrument.map_opened`. What that raises is raised: close the map then."""
+        for instrument in self._given:
+            instrument.map_opened(tasks)
+            if _overrides(instrument, "map_closed"):
+                self._map = ref(tasks)  # no cycle: a map goes when it is dropped
+                self.closing = (*self.closing, instrument)
+
+    def keep_map(self) -> None:
+        """Keep the map, which is being closed, until `queue_closed`."""
+        tasks = self._map()
+        self._map = lambda: tasks
+
+    def queue_closed(self) -> None:
+        """Queue the calls of `Instrument.map_closed`, the first time."""
+        tasks = self._map()
+        if tasks is not None and not self._is_closed:
+            self._is_closed = True
+            calls = [_MapClosed(instrument, tasks) for instrument in self.closing]
+            self._queue.extend([(call, call, None) for call in calls])
+            self._map = _no_map
 
     def emit(
         self,
@@ -516,7 +590,7 @@ class EventBus:
             return True
         return False
 
-    def call(self, instrument: Instrument, event: TaskEvent, _: Any) -> None:
+    def call(self, instrument: Instrument, event: TaskEvent | _MapClosed, _: Any) -> None:
         """Call the method of *instrument* for *event*; remove an instrument that raises."""
         if any(one is instrument for one in self._removed):
             return
@@ -539,6 +613,8 @@ class EventBus:
         """Drop the events of the parent process, and a lock that one of its threads may hold."""
         self._queue.clear()
         self._delivering = Lock()
+        self.closing = ()
+        self._map = _no_map
 
 
 def _check_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, ...]:
@@ -567,11 +643,15 @@ def check_instrument(instrument: object) -> None:
         if inspect.isclass(instrument) and issubclass(instrument, Instrument):
             cure = f": write {instrument.__name__}()"
         raise TypeError(f"an instrument must be an Instrument, not {safe_repr(instrument)}{cure}")
-    for hook in EVENTS:
+    for hook in ("map_opened", "map_closed", *EVENTS):
         if inspect.iscoroutinefunction(getattr(instrument, hook)):
             raise TypeError(
                 f"{hook}() of {safe_repr(instrument)} must be a plain function, not async"
             )
+
+
+def _no_map() -> None:
+    pass
 
 
 def _overrides(instrument: Instrument, hook: str) -> bool:

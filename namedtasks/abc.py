@@ -2,7 +2,8 @@
 
 `BackoffPolicy` and `Clock` are protocols: any object with the methods is one.
 `Instrument` is a base class: override the methods for the events that you want.
-The events are in `namedtasks.instruments`.
+The events are in `namedtasks.instruments`. `AnyTaskMap` is what an instrument
+gets of its map.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from namedtasks._backoff import BackoffPolicy as BackoffPolicy, FailedRun as FailedRun
 from namedtasks._events import Instrument as Instrument
+from namedtasks._looks import AnyTaskMap as AnyTaskMap
 
 
 class Clock(Protocol):

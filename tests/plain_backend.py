@@ -215,7 +215,7 @@ class PlainBackend:
         self.time = 0.0
         self.now: Callable[[], float] = lambda: self.time
         self.lock: Any = Lock()
-        self.block_done = False
+        self.ends_when_idle = False
         self.calls: list[tuple[str, Hashable]] = []
         self.cannot_begin: dict[Hashable, BaseException] = {}
         """The errors of names whose bodies cannot begin."""

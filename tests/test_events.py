@@ -14,6 +14,7 @@ from namedtasks._events import (
     TaskStarted,
     TaskSucceeded,
 )
+from namedtasks._looks import AnyTaskMap
 from namedtasks.testing import RecordingInstrument
 
 
@@ -146,8 +147,18 @@ def test_an_async_method_is_refused() -> None:
         EventBus([Async()])
 
 
+@pytest.mark.parametrize("hook", ["map_opened", "map_closed"])
+def test_an_async_method_for_the_map_is_refused(hook: str) -> None:
+    async def asynchronous(*_: object) -> None: ...
+
+    instrument = Instrument()
+    setattr(instrument, hook, asynchronous)
+    with pytest.raises(TypeError, match=rf"^{hook}\(\) of .* must be a plain function, not async$"):
+        EventBus([instrument])
+
+
 def test_the_base_instrument_takes_every_event_and_does_nothing() -> None:
-    for hook in EVENTS:
+    for hook in ("map_opened", "map_closed", *EVENTS):
         assert getattr(Instrument(), hook)(None) is None
 
 
@@ -370,3 +381,80 @@ def test_after_a_fork_the_events_and_the_lock_of_the_parent_are_gone() -> None:
     events.queue(started("of the child"))
     events.deliver()
     assert recording.events == [started("of the child")]
+
+
+class Ends(Instrument):
+    """Notes the ends of its map."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def map_opened(self, tasks: AnyTaskMap, /) -> None:
+        self.told.append(tasks)
+
+    def map_closed(self, tasks: AnyTaskMap, /) -> None:
+        self.told.append(f"closed {tasks}")
+
+
+class Map:
+    """In place of a map."""
+
+    def __repr__(self) -> str:
+        return "the map"
+
+
+def test_the_last_call_comes_once_and_after_the_events() -> None:
+    ends, tasks = Ends(), cast("Any", Map())
+    events = EventBus([ends, Instrument()])
+    events.open(tasks)
+    assert events.closing == (ends,)
+    assert events.listeners == {}
+    events.keep_map()
+    for _ in range(2):
+        events.queue_closed()
+        events.deliver()
+    assert ends.told == [tasks, "closed the map"]
+
+
+def test_a_map_is_kept_from_its_close_to_its_end_and_not_before() -> None:
+    for is_closed in (True, False):
+        ends, tasks = Ends(), Map()
+        events = EventBus([ends])
+        events.open(cast("Any", tasks))
+        ends.told.clear()
+        if is_closed:
+            events.keep_map()
+        del tasks
+        events.queue_closed()
+        events.deliver()
+        assert ends.told == (["closed the map"] if is_closed else [])
+
+
+def test_an_error_of_the_last_call_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Instrument):
+        def map_closed(self, tasks: AnyTaskMap, /) -> None:
+            raise ValueError("boom")
+
+        def __repr__(self) -> str:
+            return "Broken"
+
+    ends, tasks = Ends(), cast("Any", Map())
+    events = EventBus([Broken(), ends])
+    events.open(tasks)
+    events.queue_closed()
+    events.deliver()
+    assert ends.told == [tasks, "closed the map"]
+    assert errors_in(caplog) == [
+        ("instrument Broken raised in map_closed() and was unplugged", "boom")
+    ]
+
+
+def test_in_a_forked_child_no_map_is_closed() -> None:
+    ends, tasks = Ends(), cast("Any", Map())
+    events = EventBus([ends])
+    events.open(tasks)
+    events.keep_map()
+    events.after_fork()
+    events.queue_closed()
+    events.deliver()
+    assert ends.told == [tasks]

@@ -315,7 +315,10 @@ class AsyncioBackend:
         self.block: asyncio.Task[Any] = block
         """The Task that the map's block is in."""
         self.block_done: bool = False
-        """True once the map's block is done: the map closes with its last run."""
+        """True once the map's block is done."""
+        self.ends_when_idle: bool = False
+        """True once the map's block is done: the map closes with its last run. Also once it is
+        closed, if an instrument gets told of its end."""
         self.opened_in: object = running_in.get(None)
         """The run, of this map or of another one, that waits for the block."""
         self.fatal_errors: list[BaseException] = []
@@ -543,7 +546,12 @@ class AsyncioBackend:
             run.waiters.unpark_all()
         if not scheduler.running:
             self.waits.wake()
-        if effects is not NO_EFFECTS or scheduler.timers.changed or listeners or self.block_done:
+        if (
+            effects is not NO_EFFECTS
+            or scheduler.timers.changed
+            or listeners
+            or self.ends_when_idle
+        ):
             self.waits.note_ended(*effects.dropped)
             base.apply_effects(self, effects, run)
 
@@ -606,7 +614,7 @@ class AsyncioBackend:
             run.waiters.unpark_all()
         if not self.waits.ending:
             self.waits.idle.unpark_all()
-            self._close_if_done()
+            self._end_if_idle()
 
     def note_lost_worker(self, run: AsyncioRun, attempt: int | None = None) -> None:
         """Ask *run* to stop, because its pool has lost a worker, in this *attempt* if given."""
@@ -661,12 +669,14 @@ class AsyncioBackend:
             self._set_timer()
         if self.scheduler.events.listeners:
             self.scheduler.events.deliver(keep=_is_ending)
-        if self.block_done:
-            self._close_if_done()
+        if self.ends_when_idle:
+            self._end_if_idle()
 
-    def _close_if_done(self) -> None:
-        if self.block_done and self.waits.until_idle() is None:
+    def _end_if_idle(self) -> None:
+        if self.ends_when_idle and self.waits.until_idle() is None:
             base.mark_closed(self)
+            base.note_closed(self)
+            self.scheduler.events.deliver()
 
     # The timer
 
@@ -744,7 +754,7 @@ class AsyncioBackend:
         Returns:
             The cancellation that leaves the block, if no other error does.
         """
-        self.block_done = True
+        self.block_done = self.ends_when_idle = True
         base.drain(self)
         cancelled = exc if isinstance(exc, CancelledError) else None
         if cancelled is not None:
@@ -796,6 +806,8 @@ class Block(base.MapBlock):
         self._scheduler = scheduler
         self._make_map = make_map
         self._backend: AsyncioBackend | None = None
+        self._tasks: Any = None
+        """The map, kept for the instruments: the block may be open without a name for it."""
 
     async def __aenter__(self) -> Any:
         if self._backend is not None:
@@ -811,7 +823,13 @@ class Block(base.MapBlock):
                 stacklevel=2,
             )
         self._backend = AsyncioBackend(self._scheduler, task)
-        return self._make_map(self._backend)
+        self._tasks = tasks = self._make_map(self._backend)
+        try:
+            self._scheduler.events.open(tasks)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return tasks
 
     async def __aexit__(
         self,
@@ -822,6 +840,7 @@ class Block(base.MapBlock):
         assert self._backend is not None
         backend = self._backend
         cancelled = await backend.leave(exc)
+        self._tasks = None
         left: list[BaseException] = [one for one in backend.fatal_errors if one is not exc]
         backend.fatal_errors.clear()
         if exc is not None and not isinstance(exc, CancelledError):

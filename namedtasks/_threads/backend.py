@@ -211,7 +211,10 @@ class ThreadBackend:
         self.waits: Waits[ThreadRun, WaitQueue] = Waits(scheduler, self.now, WaitQueue, _complete)
         self.pool: ThreadPool[ThreadRun] = ThreadPool("namedtasks", self.work, _start_thread)
         self.block_done: bool = False
-        """True once the map's block is done: the map closes with its last run."""
+        """True once the map's block is done."""
+        self.ends_when_idle: bool = False
+        """True once the map's block is done: the map closes with its last run. Also once it is
+        closed, if an instrument gets told of its end."""
         self.postponed: deque[Callable[[], object]] = deque()
         """The postponed calls, which have interrupted a call of this map in the same thread."""
         self._callbacks = 0
@@ -441,7 +444,7 @@ class ThreadBackend:
                 or self.scheduler.timers.changed
                 or self.scheduler.events.listeners
                 or self.postponed
-                or self.block_done
+                or self.ends_when_idle
             ):
                 _base.apply_effects(self, effects, run)
         finally:
@@ -556,10 +559,24 @@ class ThreadBackend:
             self._tell("the delivery of events", self.scheduler.events.deliver, most)
         if self.postponed:
             self.after_call()
-        if self.block_done:
-            with self.lock:
-                if self.until_told() is None:
-                    _base.mark_closed(self)
+        if self.ends_when_idle:
+            self._end_if_idle()
+
+    @critical
+    def _end_if_idle(self) -> None:
+        """Close the map if its block is done, and tell the instruments, if nothing runs."""
+        with self.lock:
+            if self.block_done and not self.scheduler.closed and self.until_told() is None:
+                _base.mark_closed(self)
+            _base.note_closed(self)
+        self._tell("the delivery of events", self.scheduler.events.deliver)
+
+    @critical
+    def _join_instruments(self) -> None:
+        """Wait until the instruments know of the map's end, if it is closed and idle."""
+        if self.scheduler.events.closing and self not in _here.telling:
+            self._end_if_idle()
+            self.scheduler.events.join(_check_sigint)
 
     @critical
     def _publish(self, run: ThreadRun, futures: list[Any], *, has_ended: bool) -> None:
@@ -811,6 +828,7 @@ class ThreadBackend:
                 # The timer's thread may be delivering them, and a program that ends stops it.
                 self.scheduler.events.join(_check_sigint)
         self._dismiss_threads()
+        self._join_instruments()
         return tuple(self.scheduler.running.copy())
 
     def until_told(self) -> WaitCondition[WaitQueue] | None:
@@ -863,7 +881,7 @@ class ThreadBackend:
         """
         if self.scheduler.forked:
             return
-        self.block_done = True
+        self.block_done = self.ends_when_idle = True
         raised = exc
         try:
             _base.drain(self)
@@ -884,6 +902,7 @@ class ThreadBackend:
             del raised, exc  # no cycle through the traceback
             _base.close(self)
             self._dismiss_threads()
+            self._join_instruments()
 
     @critical
     def _dismiss_threads(self) -> None:

@@ -148,6 +148,11 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
         self._executor = executor
         self._is_entered = False
         self._handles_sigint = False
+        try:
+            scheduler.events.open(self)
+        except BaseException:
+            self.close()
+            raise
 
     # Starting
 

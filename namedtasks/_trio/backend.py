@@ -143,8 +143,9 @@ class TrioBackend:
         self.waits: base.Waits[TrioRun, ParkingLot] = base.Waits(scheduler, self.now, ParkingLot)
         self.nursery: trio.Nursery = nursery
         self.workers: Workers = Workers(self, nursery, reuse=reuse)
-        self.block_done: bool = False
-        """True once the map's block is done: the map closes with its last run."""
+        self.ends_when_idle: bool = False
+        """True once the map's block is done: the map closes with its last run. Also once it is
+        closed, if an instrument gets told of its end."""
         self.thread: int | None = get_ident()
         """The map's thread until its block is left: no other trio run can use that thread."""
         self._token = trio.lowlevel.current_trio_token()
@@ -239,8 +240,10 @@ class TrioBackend:
             self._set_timer()
         if self.scheduler.events.listeners:
             self.scheduler.events.deliver()
-        if self.block_done and self.scheduler.is_idle():
+        if self.ends_when_idle and self.scheduler.is_idle():
             base.mark_closed(self)
+            base.note_closed(self)
+            self.scheduler.events.deliver()
 
     # Calls from the workers
 
@@ -413,7 +416,7 @@ class TrioBackend:
             any other exception, and copy groups.
         """
         try:
-            self.block_done = True
+            self.ends_when_idle = True
             self.workers.stop()
             base.drain(self)
             if exc is not None:
@@ -449,6 +452,8 @@ class Block(base.MapBlock):
         self._make_map = make_map
         self._manager: Any = None
         self._backend: Any = None
+        self._tasks: Any = None
+        """The map, kept for the instruments: the block may be open without a name for it."""
 
     @enable_ki_protection
     async def __aenter__(self) -> Any:
@@ -465,7 +470,13 @@ class Block(base.MapBlock):
         self._manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await self._manager.__aenter__()
         self._backend = self._make_backend(nursery)
-        return self._make_map(self._backend)
+        self._tasks = tasks = self._make_map(self._backend)
+        try:
+            self._backend.scheduler.events.open(tasks)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return tasks
 
     @enable_ki_protection
     async def __aexit__(self, _: Any, exc: BaseException | None, traceback: Any) -> bool | None:
@@ -483,7 +494,7 @@ class Block(base.MapBlock):
             gathered = list(group.exceptions)
         finally:
             base.close(backend)
-            backend.thread = None
+            backend.thread = self._tasks = None
         # A cancellation of an enclosing scope is raised only if there is no other error.
         left = [one for one in gathered if not is_cancellation(one)]
         if own is not None:

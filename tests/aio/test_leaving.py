@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from namedtasks import ClosedError, State
+from namedtasks.abc import AnyTaskMap
 from namedtasks.asyncio import TaskMap, open_task_map
-from namedtasks.instruments import TaskCancelled
+from namedtasks.instruments import Instrument, TaskCancelled
 from namedtasks.testing import RecordingInstrument
 from tests.virtual_loop import loop_now, virtual
 
@@ -345,3 +346,32 @@ async def test_of_two_cancellations_while_leaving_the_first_is_told() -> None:
     await loop_now().advance(5)
     with pytest.raises(asyncio.CancelledError, match=r"^first$"):
         await task
+
+
+@virtual()
+async def test_an_instrument_that_refuses_a_map_raises_its_error_bare() -> None:
+    """And no Task is left, and no cancellation."""
+
+    class Refuses(Instrument):
+        def map_opened(self, tasks: Any, /) -> None:
+            tasks.create_task("a", asyncio.sleep, 100)
+            raise ValueError("one map is enough")
+
+    with pytest.raises(ValueError, match=r"^one map is enough$"):
+        async with open_task_map(instruments=[Refuses()]):
+            raise AssertionError("it is not open")
+    assert asyncio.all_tasks() == {me()}
+    assert not me().cancelling()
+
+
+@virtual()
+async def test_a_block_without_a_name_for_its_map_tells_of_its_end() -> None:
+    ended: list[object] = []
+
+    class Ends(Instrument):
+        def map_closed(self, tasks: AnyTaskMap, /) -> None:
+            ended.append(tasks.statistics().running)
+
+    async with open_task_map(instruments=[Ends()]):
+        pass
+    assert ended == [0]

@@ -298,7 +298,7 @@ class AsyncWorld(World):
         waiter = Waiter()
 
         async def block() -> None:
-            async with self._open(instruments=(), **settings) as other:
+            async with self._open(**{"instruments": (), **settings}) as other:
                 fill(other)
             waiter.returned = True
 

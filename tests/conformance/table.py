@@ -29,6 +29,7 @@ MODULES = (
     "test_stale_listings",
     "test_start_policies",
     "test_listing",
+    "test_open_and_closed",
 )
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "explanation" / "conformance.md"
 CODE = (

@@ -203,7 +203,8 @@ class ThreadWorld(World):
 
         def block() -> None:
             clock = self._activity
-            with namedtasks.ThreadTaskMap(clock=clock, instruments=(), **settings) as other:
+            options: dict[str, Any] = {"instruments": (), **settings}
+            with namedtasks.ThreadTaskMap(clock=clock, **options) as other:
                 fill(ThreadWorld(other, clock))
             waiter.returned = True
 

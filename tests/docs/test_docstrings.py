@@ -216,6 +216,10 @@ def test_what_all_maps_have_is_tried_in_each_of_them() -> None:
     for kind, shell in docstrings.IN_MAPS.items():
         shell(f">>> tasks\n<{kind.__module__}.{kind.__name__} running=1 waiting=1>\n", {})
     for verb in ("cancel", "state", "keys"):
-        tried = [one.map_of for one in DOCSTRINGS if one.name.endswith(f"TaskMap.{verb}")]
+        tried = [
+            one.map_of
+            for one in DOCSTRINGS
+            if one.name.endswith(f"TaskMap.{verb}") and one.module != "namedtasks.abc"
+        ]
         assert set(docstrings.IN_MAPS) == set(tried)
     assert all(one.map_of is None for one in DOCSTRINGS if "start" in one.name)

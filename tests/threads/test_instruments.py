@@ -1,12 +1,15 @@
 """Instruments in threads: what they may do, and what they cannot do to others."""
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
 
 from namedtasks import State, ThreadTaskMap
 from namedtasks._base import run_due
+from namedtasks.abc import AnyTaskMap
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -18,7 +21,7 @@ from namedtasks.instruments import (
     TaskSucceeded,
 )
 from namedtasks.testing import ManualClock, RecordingInstrument
-from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom, reach
+from tests.threads.helpers import PATIENCE, Gate, HandPool, InThread, boom, reach, wait_until
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3), KeyboardInterrupt()])
@@ -208,3 +211,97 @@ def test_an_instrument_that_ends_the_run_it_hears_of_hears_of_that_later() -> No
     with ThreadTaskMap(executor=pool, instruments=[ender]) as tasks:
         assert tasks.submit("a", int).result() == 0
     assert ender.heard == ["started", "succeeded"]
+
+
+class Ends(Instrument):
+    """Notes whether a map is open."""
+
+    def __init__(self) -> None:
+        self.open: list[AnyTaskMap] = []
+        self.closed = 0
+
+    def map_opened(self, tasks: AnyTaskMap, /) -> None:
+        assert not self.open
+        self.open.append(tasks)
+
+    def map_closed(self, tasks: AnyTaskMap, /) -> None:
+        assert tasks is self.open.pop()
+        self.closed += 1
+
+
+def test_after_shutdown_the_last_call_has_been_made() -> None:
+    """Whichever thread made it. So the next map may be opened at once."""
+    ends = Ends()
+    for _ in range(200):
+        tasks = ThreadTaskMap(instruments=[ends])
+        for name in range(3):
+            tasks.submit(name, int)
+        assert tasks.shutdown() == ()
+        assert not ends.open
+    assert ends.closed == 200
+
+
+def test_after_the_block_the_last_call_has_been_made() -> None:
+    ends = Ends()
+    for _ in range(200):
+        with ThreadTaskMap(instruments=[ends]) as tasks:
+            for name in range(3):
+                tasks.submit(name, int)
+        assert not ends.open
+    assert ends.closed == 200
+
+
+def test_a_map_that_is_left_before_its_runs_have_ended_ends_with_them() -> None:
+    ends, gate = Ends(), Gate()
+    tasks = ThreadTaskMap(instruments=[ends], overdue_after=0.0)
+    future = tasks.submit("a", gate)
+    gate.wait_begun()
+    assert tasks.shutdown(grace=0) == ("a",)
+    assert ends.open == [tasks]
+    gate.open()
+    future.result(PATIENCE)
+    wait_until(lambda: not ends.open)
+
+
+def test_a_map_may_be_shut_down_by_an_instrument_and_by_a_callback() -> None:
+    """The last call does not wait for itself."""
+
+    class ShutsDown(Ends):
+        def task_succeeded(self, event: TaskSucceeded, /) -> None:
+            assert tasks.shutdown() == ()
+
+    ends = ShutsDown()
+    tasks = ThreadTaskMap(instruments=[ends])
+    tasks.submit("a", int).add_done_callback(lambda _: tasks.shutdown())
+    wait_until(lambda: ends.closed == 1)
+
+
+def test_a_map_that_is_dropped_is_not_kept_and_not_closed() -> None:
+    ends = Ends()
+    tasks = ThreadTaskMap(instruments=[ends])
+    tasks.submit("a", int).result(PATIENCE)
+    tasks.wait_idle()
+    dropped = weakref.ref(tasks)
+    del tasks
+    ends.open.clear()
+    gc.collect()
+    assert dropped() is None
+    assert ends.closed == 0
+
+
+def test_a_map_that_is_closed_and_then_dropped_ends_with_its_last_run() -> None:
+    class Counts(Instrument):
+        def map_closed(self, tasks: AnyTaskMap, /) -> None:
+            counts.append(tasks.statistics().running)
+
+    counts: list[int] = []
+    gate = Gate()
+    tasks = ThreadTaskMap(instruments=[Counts()])
+    tasks.submit("a", gate)
+    gate.wait_begun()
+    tasks.close()
+    del tasks
+    gc.collect()
+    assert counts == []
+    gate.open()
+    wait_until(lambda: counts == [0])

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import namedtasks
 from namedtasks import ClosedError, State, TaskCancelledError, TaskFailedError, current_run
-from namedtasks.abc import FailedRun
+from namedtasks.abc import AnyTaskMap, FailedRun
 from namedtasks.instruments import (
     Instrument,
     TaskCancelled,
@@ -489,3 +489,30 @@ def test_ctrl_c_while_the_block_waits_leaves_bare_and_leaks_nothing() -> None:
         trio.run(main)
     assert caught.value.__context__ is None
     assert handles[0].done
+
+
+async def test_an_instrument_that_refuses_a_map_raises_its_error_bare() -> None:
+    """And no nursery is left open."""
+
+    class Refuses(Instrument):
+        def map_opened(self, tasks: Any, /) -> None:
+            tasks.start_soon("a", trio.sleep_forever)
+            raise ValueError("one map is enough")
+
+    before = list(trio.lowlevel.current_task().child_nurseries)
+    with pytest.raises(ValueError, match=r"^one map is enough$"):
+        async with namedtasks.open_task_map(instruments=[Refuses()]):
+            raise AssertionError("it is not open")
+    assert trio.lowlevel.current_task().child_nurseries == before
+
+
+async def test_a_block_without_a_name_for_its_map_tells_of_its_end() -> None:
+    ended: list[object] = []
+
+    class Ends(Instrument):
+        def map_closed(self, tasks: AnyTaskMap, /) -> None:
+            ended.append(tasks.statistics().running)
+
+    async with namedtasks.open_task_map(instruments=[Ends()]):
+        pass
+    assert ended == [0]

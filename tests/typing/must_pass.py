@@ -31,7 +31,7 @@ from namedtasks import (
     TaskMapStatistics,
     ThreadTaskMap,
 )
-from namedtasks.abc import BackoffPolicy, FailedRun, Instrument
+from namedtasks.abc import AnyTaskMap, BackoffPolicy, FailedRun, Instrument
 from namedtasks.executors import from_pool
 from namedtasks.instruments import TaskFailed
 
@@ -52,6 +52,9 @@ class Fibonacci:
 
 
 class Meter(Instrument):
+    def map_opened(self, tasks: AnyTaskMap, /) -> None:
+        assert_type(tasks.statistics(), TaskMapStatistics)
+
     def task_failed(self, event: TaskFailed, /) -> None:
         assert_type(event.error, BaseException)
         assert_type(event.retry_in, float | None)
@@ -238,3 +241,11 @@ async def opens_on_asyncio() -> int:
         bound_inside = len(tasks)
     print(bound_inside)  # no "possibly unbound": the block swallows nothing
     return bound_inside
+
+
+def any_map(trio: TaskMap, threads: ThreadTaskMap, asyncio: namedtasks.asyncio.TaskMap) -> None:
+    """An instrument may be told of a map of any dialect."""
+    maps: list[AnyTaskMap] = [trio, threads, asyncio]
+    for tasks in maps:
+        Meter().map_opened(tasks)
+        assert_type(tasks.outcomes(), list[namedtasks.Outcome])
