@@ -366,8 +366,8 @@ class Instrument:
     that use it, one at a time. If a method raises, the error is logged, and the map
     calls only `map_closed` of that instrument from then on.
 
-    `map_opened` comes before all events of a map, and `map_closed` after those of
-    all runs. An instrument that was given to several maps is called by each.
+    `map_opened` comes before all events of a map, and `map_closed` is its last
+    call. An instrument that was given to several maps is called by each.
 
     Example:
         >>> from namedtasks import ThreadTaskMap
@@ -397,8 +397,8 @@ class Instrument:
 
         Called once for each map whose `map_opened` has returned, before the map's block is left,
         and before ``shutdown()`` returns if nothing runs any more; also after another method has
-        raised. An error is logged. The events of all runs came before. Looks still work. After it
-        come only events that need no run: refused starts, and failures that are forgotten.
+        raised. An error is logged. The events of all runs came before, and nothing comes after:
+        no refused start of the closed map is reported. Looks still work.
         A `ThreadTaskMap` that is dropped without being closed does not call it, nor does a map in
         a forked child process.
         """
@@ -457,11 +457,15 @@ class _MapClosed(Instrument):
 
     hook = "map_closed"
 
-    def __init__(self, instrument: Instrument, tasks: AnyTaskMap) -> None:
+    def __init__(
+        self, instrument: Instrument, tasks: AnyTaskMap, remove: Callable[[Instrument], object]
+    ) -> None:
         self._instrument = instrument
         self._tasks = tasks
+        self._remove = remove
 
     def map_closed(self, _: object, /) -> None:
+        self._remove(self._instrument)
         self._instrument.map_closed(self._tasks)
 
     def __repr__(self) -> str:
@@ -518,7 +522,7 @@ class EventBus:
         tasks = self._map()
         if tasks is not None and not self._is_closed:
             self._is_closed = True
-            calls = [_MapClosed(instrument, tasks) for instrument in self.closing]
+            calls = [_MapClosed(instrument, tasks, self._remove) for instrument in self.closing]
             self._queue.extend([(call, call, None) for call in calls])
             self._map = _no_map
 

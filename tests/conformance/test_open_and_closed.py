@@ -6,6 +6,7 @@ import pytest
 
 from namedtasks.abc import AnyTaskMap
 from namedtasks.instruments import Instrument, TaskFailed, TaskRefused, TaskStarted, TaskSucceeded
+from namedtasks.testing import RecordingInstrument
 from tests.conformance.behaviour import behaviour
 from tests.conformance.driver import Driver, Job
 
@@ -130,12 +131,17 @@ async def test_a_run_that_does_not_stop_keeps_a_map_from_its_end(driver: Driver)
 
 
 @behaviour
-async def test_refused_starts_may_come_after_the_last_call(driver: Driver) -> None:
-    everything = Everything()
-    async with driver.open(instruments=[everything]) as world:
+async def test_nothing_comes_after_the_last_call(driver: Driver) -> None:
+    """So an instrument may serve the next map, and does not hear of the old one any more."""
+    everything, refusals = Everything(), RecordingInstrument()
+    async with driver.open(instruments=[everything, refusals]) as world:
+        await world.run("b", Job().fail())
+        before = list(everything.told)
         world.tasks.close()
         assert world.attempt("a") == "closed"
-    assert everything.told == [OPEN, CLOSED, "a refused: ClosedError"]
+        world.tasks.forget("b")
+    assert everything.told == [*before, CLOSED]
+    assert len(refusals.of(TaskRefused)) == 1, "an instrument without a last call hears of it"
 
 
 @behaviour
