@@ -14,6 +14,8 @@ import nox
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15", "3.14t"]
 OLDEST = ["trio==0.31.0", "attrs==23.2.0"]
 """The oldest versions that pyproject.toml allows."""
+OLDEST_OF_EXTRAS = ["prometheus-client==0.20.0", "opentelemetry-api==1.24.0"]
+"""The same for the extras."""
 
 nox.options.sessions = ["tests", "oldest"]
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -36,8 +38,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def oldest(session: nox.Session) -> None:
-    """Run the same tests with the oldest trio and attrs."""
-    install(session, *OLDEST)
+    """Run the same tests with the oldest trio and attrs, and the oldest packages of the extras."""
+    # Each version of the SDK needs the API of the same version.
+    install(session, *OLDEST, *OLDEST_OF_EXTRAS, "opentelemetry-sdk==1.24.0")
     # The gate runs it on this Python, and it needs no trio: a minute less.
     run_tests(session, "--ignore=tests/threads/test_keyboard_interrupt.py")
 

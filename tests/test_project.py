@@ -96,6 +96,9 @@ def test_the_classifiers_name_the_pythons_that_nox_and_the_workflow_use() -> Non
 def test_nox_uses_the_oldest_versions_that_the_project_allows() -> None:
     oldest = [str(pin).removesuffix(".0").replace("==", ">=") for pin in NOX["OLDEST"]]
     assert sorted(oldest) == sorted(PYPROJECT["project"]["dependencies"])
+    oldest = [str(pin).removesuffix(".0").replace("==", ">=") for pin in NOX["OLDEST_OF_EXTRAS"]]
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    assert sorted(oldest) == sorted(package for packages in extras for package in packages)
 
 
 def test_the_workflow_runs_targets_that_exist() -> None:

@@ -2,12 +2,23 @@
 
 import pathlib
 import re
+from collections.abc import Iterator
 
 import pytest
+import stamina.instrumentation
 
 from tests.docs.pages import DIALECTS, EACH_ALONE, PAGES, README, ROOT, for_dialect, run_page
 
 
+@pytest.fixture
+def without_hooks() -> Iterator[None]:
+    """Stamina prints its retries if structlog is installed; a reader may have stamina alone."""
+    stamina.instrumentation.set_on_retry_hooks(())
+    yield
+    stamina.instrumentation.set_on_retry_hooks(None)
+
+
+@pytest.mark.usefixtures("without_hooks")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_run(page: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """One after the other, as a reader would type them."""
