@@ -56,10 +56,14 @@ ALIASES = {"Executor": Executor, "PoolOrFactory": PoolOrFactory}
 
 
 def public(module: ModuleType) -> dict[str, Any]:
-    """The public names of *module*, in the order in which it has them."""
+    """The public names of *module*, in the order in which it has them.
+
+    Those that it imports when they are first used come last.
+    """
+    names = getattr(module, "__all__", dict.fromkeys([*vars(module), *dir(module)]))
     return {
         name: value
-        for name in getattr(module, "__all__", list(vars(module)))
+        for name in names
         for value in [getattr(module, name)]
         if not name.startswith("_")
         and not inspect.ismodule(value)

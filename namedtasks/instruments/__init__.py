@@ -1,8 +1,13 @@
 """Instruments, which are called with the events of a map, and the events.
 
 `Instrument` is the base class; `LoggingInstrument` is every map's default. Each
-event is the argument of one method of `Instrument`.
+event is the argument of one method of `Instrument`. `PrometheusInstrument` needs
+``pip install 'namedtasks[prometheus]'``.
 """
+
+from importlib import import_module as _import_module
+from importlib.util import find_spec as _find_spec
+from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
 
 from namedtasks._events import (
     Instrument as Instrument,
@@ -20,3 +25,31 @@ from namedtasks._events import (
     TaskSuperseded as TaskSuperseded,
 )
 from namedtasks.instruments.logging import LoggingInstrument as LoggingInstrument
+
+if _TYPE_CHECKING:
+    from namedtasks.instruments.prometheus import PrometheusInstrument as PrometheusInstrument
+
+_EXTRAS = {"PrometheusInstrument": ("prometheus", "prometheus_client")}
+"""Instruments that need another package, imported when they are first used: their module, which
+is named as their extra, and that package."""
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _EXTRAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    extra, package = _EXTRAS[name]
+    try:
+        module = _import_module(f"{__name__}.{extra}")
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        cure = f"pip install 'namedtasks[{extra}]'"
+        raise ImportError(f"{__name__}.{name} needs {package}: {cure}") from error
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    # Without those whose package is missing: `inspect.getmembers` would raise the error.
+    extras = [name for name, (_, package) in _EXTRAS.items() if _find_spec(package)]
+    return sorted({*globals(), *extras})

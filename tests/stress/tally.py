@@ -5,7 +5,7 @@ reads it sees which were there at any instant: two of one name, or of two names
 that overlap, are an overlap, and there must be none. What overlaps is worked
 out here once more, field by field. Who waits says when what it waits for has
 come about; one that is not back a second later has the stacks of all threads
-dumped.
+dumped. If wanted, two threads scrape the metrics all the time: see `tests.stress.scrapes`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from namedtasks.instruments import (
     TaskSucceeded,
     TaskSuperseded,
 )
+from tests.stress.scrapes import Scraper
 
 NAMES = 50
 VOLUMES = PODS = 4
@@ -51,6 +52,8 @@ ACTORS = 16
 LIMIT = 12
 LATE = 1.0
 """Seconds after which a waiter whose condition holds is late."""
+LATE_WHEN_SCRAPED = 60.0
+"""The same while other threads scrape: they hold the GIL most of the time."""
 
 SETTINGS: dict[str, Any] = {
     "backoff": Backoff(initial=0.002, maximum=0.02, jitter=0.5, give_up_after=6),
@@ -138,9 +141,10 @@ class Listener(Instrument):
 class Tally:
     """The counts and the log of one stress run; any thread may use it."""
 
-    def __init__(self, shell: str, seed: int) -> None:
+    def __init__(self, shell: str, seed: int, *, is_scraped: bool = False) -> None:
         self.shell = shell
         self.seed = seed
+        self.is_scraped = is_scraped
         self.counts: collections.Counter[str] = collections.Counter()
         self.longest_wait = 0.0
         """Seconds between a condition and the return of who waited for it, at the most."""
@@ -231,9 +235,10 @@ class Tally:
                     self.longest_wait = max(self.longest_wait, late)
 
     def _watch(self) -> None:
+        longest = LATE_WHEN_SCRAPED if self.is_scraped else LATE
         while not self._over.wait(0.2):
             with self._lock:
-                late = [wait for wait in self._waits if _is_late(wait)]
+                late = [wait for wait in self._waits if _is_late(wait, longest)]
             if late:
                 self.faults.append(f"late: {[wait.what for wait in late]}")
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
@@ -246,7 +251,11 @@ class Tally:
 
     def settings(self) -> dict[str, Any]:
         """What the map is opened with."""
-        return {**SETTINGS, "instruments": [Listener(self)]}
+        instruments: list[Instrument] = [Listener(self)]
+        if self.is_scraped:
+            scraper = Scraper(self, LIMIT)
+            instruments += [scraper, scraper.prometheus]
+        return {**SETTINGS, "instruments": instruments}
 
     def finish(self, statistics: TaskMapStatistics) -> None:
         """All is over: see whether the books agree."""
@@ -262,6 +271,8 @@ class Tally:
             self._read_log()
         self.expect("every operation ends", not self._active)
         self.expect("the limit holds", self.most_at_once <= LIMIT)
+        compared = self.counts["series compared"] > 0
+        self.expect("the numbers were compared", compared == self.is_scraped)
         self.expect("all that begins ends", self.counts["runs begun"] == self.counts["runs ended"])
         self.counts["overlaps"] += 0
         self.counts["most operations at once"] = self.most_at_once
@@ -364,8 +375,8 @@ def attempt_of(choice: float) -> float:
     return (choice + 0.3 * (current_run().attempts - 1)) % 1.0
 
 
-def _is_late(wait: Wait) -> bool:
-    return wait.over_since is not None and time.monotonic() - wait.over_since > LATE
+def _is_late(wait: Wait, longest: float) -> bool:
+    return wait.over_since is not None and time.monotonic() - wait.over_since > longest
 
 
 Stop = Callable[[], bool]

@@ -19,6 +19,17 @@ def test_under_stress_no_two_runs_of_a_name_overlap_and_nobody_is_left_waiting(s
     assert tally.counts["overlaps"] == 0, report
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scrapes_from_other_threads_do_no_harm_and_have_the_right_numbers_in_the_end(
+    shell: str,
+) -> None:
+    tally = Tally(shell, random.randrange(1_000_000), is_scraped=True)
+    run_of(shell)(tally, lambda: tally.counts["operations run"] >= 1000)
+    report = tally.report()
+    assert tally.faults == [], report
+    assert tally.counts["scrapes"] > 0, report
+
+
 def test_the_log_of_the_operations_sees_an_overlap() -> None:
     """Else the figure of zero would say nothing."""
     tally = Tally("none", 0)
