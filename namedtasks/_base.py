@@ -501,10 +501,10 @@ def resolve(
     """
     action, error = backend.scheduler.resolve(conflict, name, operation, if_busy, backend.now)
     try:
-        if error is not None:
+        if error is not None or action is StartAction.JOIN:
             backend.finished()
-            if action is StartAction.REFUSE:
-                raise error
+        if error is not None and action is StartAction.REFUSE:
+            raise error
         return action
     finally:
         del error  # no cycle through the traceback

@@ -10,6 +10,7 @@ import inspect
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from contextvars import Context
 from threading import Lock
 from typing import Any, ClassVar, final
 from weakref import ref
@@ -19,7 +20,7 @@ import attrs
 from namedtasks._errors import RefusedError
 from namedtasks._logging import log_error
 from namedtasks._looks import AnyTaskMap
-from namedtasks._validation import safe_repr
+from namedtasks._validation import check_flag, safe_repr
 from namedtasks._version import show_fields
 
 
@@ -50,6 +51,11 @@ class TaskEvent:
     """The operation that the start named, if any: a label for metrics, with few values."""
     at: float
     """The time of the event, in seconds on the map's clock."""
+    run_id: int | None = attrs.field(default=None, eq=False, repr=False)
+    """The number of the run that the event is about, the same in all events of a run and unique in
+    the process; None if the event is about no run. It is in neither the repr nor comparisons."""
+    attempts: int = attrs.field(default=0, eq=False, repr=False)
+    """The number of bodies of that run that have begun: more than 1 only with ``retry=True``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -336,6 +342,30 @@ class TaskQueued(TaskEvent):
 
 
 @attrs.frozen(kw_only=True)
+class TaskJoined(TaskEvent):
+    """A start joined a run, of which the event has the number.
+
+    The operation is that of the start.
+
+    Example:
+        >>> import threading
+        >>> from namedtasks import ThreadTaskMap
+        >>> from namedtasks.testing import RecordingInstrument
+        >>> loaded, recorder = threading.Event(), RecordingInstrument()
+        >>> with ThreadTaskMap(instruments=[recorder]) as tasks:
+        ...     _ = tasks.submit("avatar-7", loaded.wait, if_busy="join")
+        ...     _ = tasks.submit("avatar-7", loaded.wait, if_busy="join")
+        ...     loaded.set()
+        >>> [(event.name, event.run_id is not None) for event in recorder.of(TaskJoined)]
+        [('avatar-7', True)]
+
+    .. versionadded:: 0.1
+    """
+
+    hook = "task_joined"
+
+
+@attrs.frozen(kw_only=True)
 class TaskSuperseded(TaskEvent):
     """A deferred run never begins, because a newer start of its name took its place.
 
@@ -381,6 +411,23 @@ class Instrument:
         attach of pvc-1 failed: device busy
 
     .. versionadded:: 0.1
+    """
+
+    in_context: ClassVar[bool] = False
+    """True for an instrument that works with context variables, such as one for a tracer.
+
+    Then `task_started` is called in the context of the run's body, in the step before the body's
+    first: a context variable that it sets has that value in the body. `task_refused`,
+    `task_joined` and `task_queued` are called in the context of the start's caller, before the
+    start returns or raises. A `ThreadTaskMap` calls these four in many threads at once, and not in
+    order with the events of other runs. All other methods are called as in any instrument.
+
+    On asyncio, all attempts of a run with ``retry=True`` have one context, that of its Task.
+    Elsewhere each attempt has a copy of the caller's.
+
+    A pool other than a `concurrent.futures.ThreadPoolExecutor` gets only the function, and no
+    context. For its runs a `ThreadTaskMap` calls `task_started` in order, in any thread, in a copy
+    of the context of the start's caller.
     """
 
     def map_opened(self, tasks: AnyTaskMap, /) -> None:
@@ -433,16 +480,21 @@ class Instrument:
     def task_queued(self, event: TaskQueued, /) -> None:
         """Handle a start that was deferred, to replace a run or to follow it."""
 
+    def task_joined(self, event: TaskJoined, /) -> None:
+        """Handle a start that joined a run."""
+
     def task_superseded(self, event: TaskSuperseded, /) -> None:
         """Handle a deferred run that a newer start of its name has replaced."""
 
 
 _RECORDS = (TaskStarted, TaskSucceeded, TaskFailed, TaskCancelled, TaskRefused, TaskGaveUp)
-EVENTS: dict[str, type[TaskEvent]] = {
-    event.hook: event
-    for event in (*_RECORDS, TaskOverdue, TaskForgotten, TaskExpired, TaskQueued, TaskSuperseded)
-}
+_OTHERS = (TaskOverdue, TaskForgotten, TaskExpired, TaskQueued, TaskJoined, TaskSuperseded)
+EVENTS: dict[str, type[TaskEvent]] = {event.hook: event for event in (*_RECORDS, *_OTHERS)}
 """All events, by the methods of `Instrument` that take them."""
+
+_IN_CONTEXT = {"task_started", "task_refused", "task_joined", "task_queued"}
+"""The methods that are called at once, in the context that they are about, if an instrument has
+`Instrument.in_context`."""
 
 show_fields(TaskEvent, *EVENTS.values())
 
@@ -472,8 +524,9 @@ class _MapClosed(Instrument):
         return repr(self._instrument)
 
 
-_Queued = tuple[Instrument, TaskEvent | _MapClosed, Any]
-"""An instrument, an event for it, and the run of the event, or None."""
+_Queued = tuple[Instrument, TaskEvent | _MapClosed, Any, Context | None]
+"""An instrument, an event for it, the run of the event, or None, and the context in which the
+instrument is called, or None if any will do."""
 
 
 @final
@@ -500,6 +553,12 @@ class EventBus:
             listeners = tuple(one for one in given if _overrides(one, hook))
             if listeners:
                 self.listeners[hook] = listeners
+        self.direct: dict[str, tuple[Instrument, ...]] = {}
+        """Those among them that get the event at once, in its context; no entry is empty."""
+        self._queued: dict[str, tuple[Instrument, ...]] = {}
+        """The others, which get it in order."""
+        self._find_direct()
+        self._direct_event: TaskEvent | None = None
         self._queue: deque[_Queued] = deque()
         self._delivering = Lock()
         self._removed: list[Instrument] = []
@@ -523,7 +582,7 @@ class EventBus:
         if tasks is not None and not self._is_closed:
             self._is_closed = True
             calls = [_MapClosed(instrument, tasks, self._remove) for instrument in self.closing]
-            self._queue.extend([(call, call, None) for call in calls])
+            self._queue.extend([(call, call, None, None) for call in calls])
             self._map = _no_map
 
     def emit(
@@ -535,14 +594,40 @@ class EventBus:
         run: Any = None,
         **fields: Any,
     ) -> None:
-        """Queue an event about *run* for the instruments that override *hook*, if any do."""
+        """Queue an event about *run* for the instruments that override *hook*, if any do.
+
+        For those in `direct` it is kept until `take_direct`.
+        """
         if hook in self.listeners:
+            if run is not None:
+                fields["run_id"] = run.id
+                fields["attempts"] = run.attempts
             self.queue(EVENTS[hook](name=name, operation=operation, at=at, **fields), run)
 
     def queue(self, event: TaskEvent, run: Any = None) -> None:
         """Queue *event*, which is about *run*."""
-        for instrument in self.listeners.get(event.hook, ()):
-            self._queue.append((instrument, event, run))
+        if event.hook in self.direct:
+            self._direct_event = event
+        for instrument in self._queued.get(event.hook, ()):
+            self._queue.append((instrument, event, run, None))
+
+    def take_direct(self) -> TaskEvent | None:
+        """Return the event for those in `direct`, if the change that was just made has one.
+
+        Called under the same lock as the change.
+        """
+        event, self._direct_event = self._direct_event, None
+        return event
+
+    def queue_in(self, context: Context, event: TaskEvent, run: Any) -> None:
+        """Queue *event* for the instruments in `direct`, to be called in *context*."""
+        for instrument in self.direct.get(event.hook, ()):
+            self._queue.append((instrument, event, run, context))
+
+    def call_direct(self, event: TaskEvent) -> None:
+        """Call those in `direct` for *event*: the current context is the one that it is about."""
+        for instrument in self.direct.get(event.hook, ()):
+            self.call(instrument, event)
 
     def deliver(self, most: float = math.inf, keep: Callable[[Any], bool] | None = None) -> None:
         """Deliver the queued events, unless an outer call or another thread is delivering.
@@ -594,12 +679,22 @@ class EventBus:
             return True
         return False
 
-    def call(self, instrument: Instrument, event: TaskEvent | _MapClosed, _: Any) -> None:
+    def call(
+        self,
+        instrument: Instrument,
+        event: TaskEvent | _MapClosed,
+        _run: Any = None,
+        context: Context | None = None,
+    ) -> None:
         """Call the method of *instrument* for *event*; remove an instrument that raises."""
         if any(one is instrument for one in self._removed):
             return
         try:
-            getattr(instrument, event.hook)(event)
+            method = getattr(instrument, event.hook)
+            if context is None:
+                method(event)
+            else:
+                context.run(method, event)
         except BaseException as error:  # of any kind: the map continues
             self._remove(instrument)
             what = f"instrument {safe_repr(instrument)} raised in {event.hook}()"
@@ -612,6 +707,17 @@ class EventBus:
             for hook, listeners in self.listeners.items()
         }
         self.listeners = {hook: listeners for hook, listeners in left.items() if listeners}
+        self._find_direct()
+
+    def _find_direct(self) -> None:
+        direct: dict[str, tuple[Instrument, ...]] = {}
+        queued = self.listeners.copy()
+        for hook in _IN_CONTEXT & self.listeners.keys():
+            found = tuple(one for one in self.listeners[hook] if one.in_context)
+            if found:
+                direct[hook] = found
+                queued[hook] = tuple(one for one in self.listeners[hook] if not one.in_context)
+        self.direct, self._queued = direct, queued
 
     def after_fork(self) -> None:
         """Drop the events of the parent process, and a lock that one of its threads may hold."""
@@ -640,13 +746,15 @@ def check_instrument(instrument: object) -> None:
     """Raise an error if *instrument* is not an instrument.
 
     Raises:
-        TypeError: it is not an `Instrument`, or one of its methods is async.
+        TypeError: it is not an `Instrument`, its `in_context` is not a bool, or one of its methods
+            is async.
     """
     if not isinstance(instrument, Instrument):
         cure = ""
         if inspect.isclass(instrument) and issubclass(instrument, Instrument):
             cure = f": write {instrument.__name__}()"
         raise TypeError(f"an instrument must be an Instrument, not {safe_repr(instrument)}{cure}")
+    check_flag("in_context", instrument.in_context)
     for hook in ("map_opened", "map_closed", *EVENTS):
         if inspect.iscoroutinefunction(getattr(instrument, hook)):
             raise TypeError(

@@ -349,15 +349,18 @@ class Scheduler(Generic[RunT]):
     ) -> tuple[StartAction, RefusedError | None]:
         """Return the outcome of a start that finds *conflict*, and the error of a refusal.
 
-        Emits the event of a refusal or a skip.
+        Emits the event of a refusal, a skip or a join.
         """
         if if_busy == "replace" and isinstance(conflict, Overlapping):
             # A waiting name is refused in any case, also after those runs.
             conflict = self.wait_of(name, operation, clock()) or conflict
         is_waiting = if_busy == "join" and isinstance(conflict, FailureRecord)
-        if is_waiting and conflict in self.records.held:  # a retry waits for its end
-            return JOIN, None
-        action = resolve_busy(conflict, if_busy)
+        # A retry may wait for the end of the wait.
+        is_held = is_waiting and conflict in self.records.held
+        action = JOIN if is_held else resolve_busy(conflict, if_busy)
+        if action is JOIN and "task_joined" in self.events.listeners:
+            run = self.run_to_join(name)
+            self.events.emit("task_joined", name, operation, clock(), run)
         listened = "task_refused" in self.events.listeners
         if action is not REFUSE and not (action is SKIP and listened):
             return action, None

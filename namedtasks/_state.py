@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+import itertools
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
@@ -225,6 +226,9 @@ ADMITTED: Final = RunStatus.ADMITTED
 SUCCEEDED: Final = RunStatus.SUCCEEDED
 
 
+_run_ids = itertools.count(1)
+
+
 class Run:
     """One run of a name, as the scheduler needs it; each dialect has a subclass.
 
@@ -261,6 +265,7 @@ class Run:
     """A copy of the error of the attempt before this one."""
     lost_worker: bool = False
     """True if it was asked to stop because its pool has lost a worker."""
+    _id: int = 0
 
     # Given by the start.
     backoff: Any = MAP_POLICY
@@ -306,6 +311,13 @@ class Run:
     def done(self) -> bool:
         """True if the run has ended and its name is released."""
         return self.status >= SUCCEEDED
+
+    @property
+    def id(self) -> int:
+        """Its number, unique in the process. It is given on first use, under the lock."""
+        if not self._id:
+            self._id = next(_run_ids)
+        return self._id
 
     @property
     def attempts(self) -> int:

@@ -12,7 +12,7 @@ from namedtasks import ANY, Backoff, PendingRun, State, TaskCancelledError
 from namedtasks._base import cancel_names, close
 from namedtasks._decisions import NO_EFFECTS, StartAction
 from namedtasks._state import FailureRecord, Run, RunStatus
-from namedtasks.instruments import TaskCancelled, TaskExpired, TaskFailed
+from namedtasks.instruments import TaskCancelled, TaskExpired, TaskFailed, TaskJoined
 from tests.plain_backend import PlainBackend, World, make_scheduler, make_world
 
 STEADY = Backoff(initial=5, factor=1)
@@ -377,6 +377,8 @@ def test_join_finds_a_retry_that_waits() -> None:
     assert isinstance(conflict, FailureRecord)
     assert w.scheduler.resolve(conflict, "a", None, "join", w.clock) == (StartAction.JOIN, None)
     assert w.scheduler.run_to_join("a") is run
+    joined = w.events()[-1]
+    assert (type(joined), joined.run_id, joined.attempts) == (TaskJoined, run.id, 1)
 
 
 def test_join_of_another_operation_does_not_find_it() -> None:

@@ -667,8 +667,11 @@ class AsyncioBackend:
             run.handle = run.error = run.source = None
         if self.scheduler.timers.changed:
             self._set_timer()
-        if self.scheduler.events.listeners:
-            self.scheduler.events.deliver(keep=_is_ending)
+        events = self.scheduler.events
+        if events.listeners:
+            if (event := events.take_direct()) is not None:
+                events.call_direct(event)
+            events.deliver(keep=_is_ending)
         if self.ends_when_idle:
             self._end_if_idle()
 

@@ -71,6 +71,9 @@ REENTERED = (
     "cancel methods and the methods that only read are allowed there"
 )
 
+_DELIVERY = "the delivery of events"
+"""The name of that step in the log, if it fails."""
+
 _MOST_EVENTS = 1_000
 """The number of events that a caller of a map delivers before it leaves the rest to the next."""
 
@@ -285,7 +288,7 @@ class ThreadBackend:
         if (run.timeout != math.inf or if_busy == "queue" or run.retry) and not self._has_timer:
             self._start_timer()
         scheduler = self.scheduler
-        future, effects, error, begins = run.handle, NO_EFFECTS, None, False
+        future, effects, error, begins, event = run.handle, NO_EFFECTS, None, False, None
         action = StartAction.ADMIT
         try:
             with self.lock:
@@ -310,6 +313,8 @@ class ThreadBackend:
                     future = joined
                 elif action is not StartAction.ADMIT:
                     future = run.handle = None
+                if action is not StartAction.ADMIT and scheduler.events.direct:
+                    event = scheduler.events.take_direct()
             if not begins:
                 pass
             elif run.executor is None:
@@ -321,6 +326,8 @@ class ThreadBackend:
                 raise
             log_failed_submit(failed)
         if action is not StartAction.ADMIT:
+            if event is not None:
+                self._tell(_DELIVERY, scheduler.events.call_direct, event)
             _base.apply_effects(self, effects)
         if action is not StartAction.REFUSE or error is None:
             return future
@@ -388,9 +395,11 @@ class ThreadBackend:
             with self.lock:
                 if run.done:
                     return
-                fn, args = run.fn, run.args
+                fn, args, context = run.fn, run.args, run.context
                 run.in_pool = True
                 run.drop_body()
+                if self.scheduler.events.direct:
+                    run.context = context  # until it begins
             lost = {
                 "lost": partial(self.note_lost_worker, run, attempt),
                 "overdue_after": run.overdue_after,
@@ -460,7 +469,14 @@ class ThreadBackend:
                 return False
             if attempt is not None and run.attempt != attempt:
                 return False
-            scheduler.begin(run, self.now())
+            event, context = None, run.context
+            if scheduler.begin(run, self.now()) and scheduler.events.direct:
+                event = scheduler.events.take_direct()
+                if event is not None and run.in_pool:  # before the event of its end is queued
+                    scheduler.events.queue_in(context, event, run)
+                    event = run.context = None
+        if event is not None:
+            self._tell(_DELIVERY, context.run, scheduler.events.call_direct, event)
         if scheduler.timers.changed or scheduler.events.listeners:
             self.finished()
         return True
@@ -556,7 +572,7 @@ class ThreadBackend:
             self._set_timer()
         if self.scheduler.events.listeners:
             most = math.inf if _here.runs is not None else _MOST_EVENTS
-            self._tell("the delivery of events", self.scheduler.events.deliver, most)
+            self._tell(_DELIVERY, self.scheduler.events.deliver, most)
         if self.postponed:
             self.after_call()
         if self.ends_when_idle:

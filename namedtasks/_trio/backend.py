@@ -238,8 +238,11 @@ class TrioBackend:
         """Set the timer, deliver events, and close the map with the last run of its block."""
         if self.scheduler.timers.changed:
             self._set_timer()
-        if self.scheduler.events.listeners:
-            self.scheduler.events.deliver()
+        events = self.scheduler.events
+        if events.listeners:
+            if (event := events.take_direct()) is not None:
+                events.call_direct(event)
+            events.deliver()
         if self.ends_when_idle and self.scheduler.is_idle():
             base.mark_closed(self)
             base.note_closed(self)

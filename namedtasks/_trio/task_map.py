@@ -510,9 +510,9 @@ class TaskMap(BaseTaskMap[TaskHandle[Any]]):
                 action, error = scheduler.resolve(conflict, name, operation, if_busy, now)
                 if action is not DEFER:
                     checks.close_unbegun(body, partial(checks.task_text, name, operation))
-                    if error is not None:
+                    if error is not None or action is JOIN:
                         backend.finished()
-                        if action is REFUSE:
+                        if error is not None and action is REFUSE:
                             try:
                                 raise error
                             finally:

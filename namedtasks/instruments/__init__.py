@@ -17,6 +17,7 @@ from namedtasks._events import (
     TaskFailed as TaskFailed,
     TaskForgotten as TaskForgotten,
     TaskGaveUp as TaskGaveUp,
+    TaskJoined as TaskJoined,
     TaskOverdue as TaskOverdue,
     TaskQueued as TaskQueued,
     TaskRefused as TaskRefused,

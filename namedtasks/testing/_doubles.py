@@ -14,6 +14,7 @@ from namedtasks._events import (
     TaskFailed,
     TaskForgotten,
     TaskGaveUp,
+    TaskJoined,
     TaskOverdue,
     TaskQueued,
     TaskRefused,
@@ -166,6 +167,10 @@ class RecordingInstrument(Instrument):
         self.events.append(event)
 
     def task_queued(self, event: TaskQueued, /) -> None:
+        """Keep the event."""
+        self.events.append(event)
+
+    def task_joined(self, event: TaskJoined, /) -> None:
         """Keep the event."""
         self.events.append(event)
 
