@@ -1,8 +1,11 @@
 """Instruments, which are called with the events of a map, and the events.
 
 `Instrument` is the base class; `LoggingInstrument` is every map's default. Each
-event is the argument of one method of `Instrument`. `PrometheusInstrument` needs
-``pip install 'namedtasks[prometheus]'``.
+event is the argument of one method of `Instrument`.
+
+`PrometheusInstrument` needs ``pip install 'namedtasks[prometheus]'``, and
+`OpenTelemetryInstrument` needs ``pip install 'namedtasks[opentelemetry]'``.
+Each is imported when it is first used.
 """
 
 from importlib import import_module as _import_module
@@ -28,9 +31,15 @@ from namedtasks._events import (
 from namedtasks.instruments.logging import LoggingInstrument as LoggingInstrument
 
 if _TYPE_CHECKING:
+    from namedtasks.instruments.opentelemetry import (
+        OpenTelemetryInstrument as OpenTelemetryInstrument,
+    )
     from namedtasks.instruments.prometheus import PrometheusInstrument as PrometheusInstrument
 
-_EXTRAS = {"PrometheusInstrument": ("prometheus", "prometheus_client")}
+_EXTRAS = {
+    "OpenTelemetryInstrument": ("opentelemetry", "opentelemetry"),
+    "PrometheusInstrument": ("prometheus", "prometheus_client"),
+}
 """Instruments that need another package, imported when they are first used: their module, which
 is named as their extra, and that package."""
 
