@@ -687,7 +687,7 @@ class EventBus:
         context: Context | None = None,
     ) -> None:
         """Call the method of *instrument* for *event*; remove an instrument that raises."""
-        if any(one is instrument for one in self._removed):
+        if self._removed and any(one is instrument for one in self._removed):
             return
         try:
             method = getattr(instrument, event.hook)

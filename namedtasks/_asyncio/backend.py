@@ -669,7 +669,7 @@ class AsyncioBackend:
             self._set_timer()
         events = self.scheduler.events
         if events.listeners:
-            if (event := events.take_direct()) is not None:
+            if events.direct and (event := events.take_direct()) is not None:
                 events.call_direct(event)
             events.deliver(keep=_is_ending)
         if self.ends_when_idle:

@@ -240,7 +240,7 @@ class TrioBackend:
             self._set_timer()
         events = self.scheduler.events
         if events.listeners:
-            if (event := events.take_direct()) is not None:
+            if events.direct and (event := events.take_direct()) is not None:
                 events.call_direct(event)
             events.deliver()
         if self.ends_when_idle and self.scheduler.is_idle():
