@@ -1,0 +1,45 @@
+"""What the tests with real servers share: they run in ``make test-alerts`` only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+
+import pytest
+
+from tests.alerts.servers import Receiver, Workshop, workshop
+
+SERVERS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
+CURE = "apt-get install prometheus prometheus-alertmanager"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests that take their time unless they were asked for."""
+    if "alerts" in config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("alerts"):
+            item.add_marker(pytest.mark.skip(reason="takes three minutes: run make test-alerts"))
+
+
+@pytest.fixture
+def tools() -> None:
+    """Prometheus and Alertmanager, with their tools."""
+    missing = [server for server in SERVERS if shutil.which(server) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} missing: {CURE}")
+
+
+@pytest.fixture
+def shop(tools: None) -> Generator[Workshop]:
+    """A folder in which servers are started."""
+    with workshop() as shop:
+        yield shop
+
+
+@pytest.fixture
+def receiver() -> Generator[Receiver]:
+    """The receiver of alerts, from the example."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
