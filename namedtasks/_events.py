@@ -17,9 +17,9 @@ from weakref import ref
 
 import attrs
 
+from namedtasks._any_task_map import AnyTaskMap
 from namedtasks._errors import RefusedError
 from namedtasks._logging import log_error
-from namedtasks._looks import AnyTaskMap
 from namedtasks._validation import check_flag, safe_repr
 from namedtasks._version import show_fields
 
@@ -435,8 +435,8 @@ class Instrument:
 
         Called once for each map, inside ``open_task_map`` or `ThreadTaskMap`. An error is raised to
         the caller that opens the map, and the map is closed. So an instrument may refuse a map. It
-        may look at the map, and keep it: weakly, if that must not keep a `ThreadTaskMap` in
-        memory that is dropped without being closed.
+        may call the map's read-only methods, and keep the map: weakly, if that must not keep a
+        `ThreadTaskMap` in memory that is dropped without being closed.
         """
 
     def map_closed(self, tasks: AnyTaskMap, /) -> None:
@@ -445,7 +445,7 @@ class Instrument:
         Called once for each map whose `map_opened` has returned, before the map's block is left,
         and before ``shutdown()`` returns if nothing runs any more; also after another method has
         raised. An error is logged. The events of all runs came before, and nothing comes after:
-        no refused start of the closed map is reported. Looks still work.
+        no refused start of the closed map is reported. The map's read-only methods still work.
         A `ThreadTaskMap` that is dropped without being closed does not call it, nor does a map in
         a forked child process.
         """

@@ -11,9 +11,9 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
+from namedtasks._any_task_map import AnyTaskMap as AnyTaskMap
 from namedtasks._backoff import BackoffPolicy as BackoffPolicy, FailedRun as FailedRun
 from namedtasks._events import Instrument as Instrument
-from namedtasks._looks import AnyTaskMap as AnyTaskMap
 
 
 class Clock(Protocol):

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from namedtasks._any_task_map import AnyTaskMap
 from namedtasks._events import (
     EVENTS,
     EventBus,
@@ -14,7 +15,6 @@ from namedtasks._events import (
     TaskStarted,
     TaskSucceeded,
 )
-from namedtasks._looks import AnyTaskMap
 from namedtasks.testing import RecordingInstrument
 
 

@@ -18,6 +18,7 @@ import attrs
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, Metric
 from prometheus_client.registry import Collector
 
+from namedtasks._any_task_map import AnyTaskMap
 from namedtasks._errors import (
     AlreadyRunningError,
     BackoffError,
@@ -37,7 +38,6 @@ from namedtasks._events import (
     TaskSucceeded,
 )
 from namedtasks._logging import log_error
-from namedtasks._looks import AnyTaskMap
 from namedtasks._state import TaskMapStatistics
 from namedtasks._validation import check_callable, check_flag, safe_repr
 from namedtasks._version import publish

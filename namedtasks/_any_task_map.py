@@ -1,4 +1,4 @@
-"""The looks at a map, as an instrument makes them at a map of any dialect."""
+"""The type of a map of any dialect, as an instrument gets it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from namedtasks._version import publish
 
 
 class AnyTaskMap(Protocol):
-    """The looks at a map of any dialect: what `Instrument.map_opened` gets.
+    """The read-only methods of a map of any dialect: what `Instrument.map_opened` gets.
 
-    Every `namedtasks.asyncio.TaskMap`, `ThreadTaskMap` and `namedtasks.TaskMap` is one. Looks
-    change nothing, do not wait for tasks, and work from any thread, also after the map was closed.
-    As a mapping a map is what runs now: names to handles, futures or Tasks. It is hashable, equal
-    only to itself, and can be referenced weakly.
+    Every `namedtasks.asyncio.TaskMap`, `ThreadTaskMap` and `namedtasks.TaskMap` is one. These
+    methods do not wait for tasks. Any thread may call them, also after the map was closed. As a
+    mapping, a map contains what runs now: names and their Tasks, futures or handles. A map is
+    hashable, equal only to itself, and can be referenced weakly.
 
     Example:
         >>> from namedtasks import TaskMap, ThreadTaskMap
