@@ -15,7 +15,7 @@ ENVIRONMENT = @PYTHON='$(PYTHON)' UV='$(UV)' .ci/environment
 
 .PHONY: help demo demo-threads demo-asyncio test check check-style check-mypy check-pyright check-imports \
 	check-wheel format lock build clean coverage matrix oldest bench bench-peers scale states pictures dask gevent \
-	interrupts stress conformance docs links api consumer fuzz mutation news changelog wheel release
+	interrupts test-alerts test-browser stress conformance docs links api consumer fuzz mutation news changelog wheel release
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | column -t -s '|'
@@ -33,7 +33,7 @@ $(DEV): .ci/requirements-dev.txt $(TEST)
 	$(ENVIRONMENT) $(VENV) dev
 	@touch $@
 
-OTHERS := bench dask demo docs gevent mutation release uv
+OTHERS := bench browser dask demo docs gevent mutation release uv
 $(OTHERS:%=$(VENV)-%/ready): $(VENV)-%/ready: .ci/requirements-%.txt
 	$(ENVIRONMENT) $(VENV)-$* $*
 	@touch $@
@@ -93,6 +93,12 @@ dask: $(VENV)-dask/ready  ## Run the tests with Dask, on a cluster of two proces
 
 gevent: $(VENV)-gevent/ready  ## Run the tests with gevent
 	$(VENV)-gevent/bin/python -m pytest tests/threads/test_gevent.py
+
+test-alerts: $(TEST)  ## Run the alerts with real Prometheus and Alertmanager on 127.0.0.1, three minutes
+	$(BIN)/python -m pytest -m alerts tests/alerts
+
+test-browser: $(VENV)-browser/ready  ## Run the status page in Chromium, and send its API the requests of schemathesis
+	$(VENV)-browser/bin/python -m pytest -m browser tests/status
 
 interrupts: $(TEST)  ## Send Ctrl-C at the bytecodes of a thread map, not only at its lines; 10 minutes
 	NAMEDTASKS_BYTECODES=yes $(BIN)/python -m pytest tests/threads/test_keyboard_interrupt.py -k opcode

@@ -26,6 +26,7 @@ import namedtasks.abc
 import namedtasks.asyncio
 import namedtasks.executors
 import namedtasks.instruments
+import namedtasks.status
 import namedtasks.testing
 from namedtasks._executors import PoolOrFactory
 from namedtasks._trio.backend import Executor
@@ -36,13 +37,14 @@ MODULES = [
     namedtasks.asyncio,
     namedtasks.executors,
     namedtasks.instruments,
+    namedtasks.status,
     namedtasks.testing,
 ]
 PAGE = pathlib.Path(__file__).with_name("public_api.txt")
 WIDTH = 92
 """Of a line: a signature that is longer has a line for each parameter."""
 
-MADE_BY_US = {"CurrentRun", "Observation", "TaskFuture", "TaskHandle", "TaskMap"}
+MADE_BY_US = {"CurrentRun", "Observation", "StatusServer", "TaskFuture", "TaskHandle", "TaskMap"}
 """Users get objects of these, and never make one: their ``__init__`` is no promise."""
 
 OPERATORS = {
