@@ -85,12 +85,13 @@ def install(session: nox.Session, *more: str) -> None:
 
 
 def run_tests(session: nox.Session, *options: str) -> None:
-    """Run the tests, but not those of the pages, the benchmarks and the demos.
+    """Run the tests, but not those of the alerts, the pages, the benchmarks and the demos.
 
     Those do not depend on the versions: the gate runs them once.
     """
     session.run("python", "-c", "import sys, trio, attrs; print(sys.version, trio.__version__)")
     left_out = [
+        "tests/alerts",
         "tests/docs",
         "tests/benchmarks",
         "tests/examples/test_volume_controller_signals.py",
