@@ -559,7 +559,8 @@ class EventBus:
         """The others, which get it in order."""
         self._find_direct()
         self._direct_event: TaskEvent | None = None
-        self._queue: deque[_Queued] = deque()
+        self.queued: deque[_Queued] = deque()
+        """The events that are to be delivered. Whoever emits one sees it here."""
         self._delivering = Lock()
         self._removed: list[Instrument] = []
 
@@ -582,7 +583,7 @@ class EventBus:
         if tasks is not None and not self._is_closed:
             self._is_closed = True
             calls = [_MapClosed(instrument, tasks, self._remove) for instrument in self.closing]
-            self._queue.extend([(call, call, None, None) for call in calls])
+            self.queued.extend([(call, call, None, None) for call in calls])
             self._map = _no_map
 
     def emit(
@@ -609,7 +610,7 @@ class EventBus:
         if event.hook in self.direct:
             self._direct_event = event
         for instrument in self._queued.get(event.hook, ()):
-            self._queue.append((instrument, event, run, None))
+            self.queued.append((instrument, event, run, None))
 
     def take_direct(self) -> TaskEvent | None:
         """Return the event for those in `direct`, if the change that was just made has one.
@@ -622,7 +623,7 @@ class EventBus:
     def queue_in(self, context: Context, event: TaskEvent, run: Any) -> None:
         """Queue *event* for the instruments in `direct`, to be called in *context*."""
         for instrument in self.direct.get(event.hook, ()):
-            self._queue.append((instrument, event, run, context))
+            self.queued.append((instrument, event, run, context))
 
     def call_direct(self, event: TaskEvent) -> None:
         """Call those in `direct` for *event*: the current context is the one that it is about."""
@@ -637,18 +638,16 @@ class EventBus:
             keep: Returns True if the events of a run must wait for a later call. Such an event
                 delays all later ones, so their order does not change.
         """
-        queue = self._queue
+        queue = self.queued
         while most > 0 and self._delivering.acquire(blocking=False):
             try:
-                while most > 0:
+                while queue and most > 0:
                     entry = queue.popleft()
                     if keep is not None and entry[2] is not None and keep(entry[2]):
                         queue.appendleft(entry)
                         return
                     self.call(*entry)
                     most -= 1
-            except IndexError:
-                pass
             finally:
                 self._delivering.release()
             if self._is_empty():
@@ -674,7 +673,7 @@ class EventBus:
         Reading an entry locks the deque, and reading its length does not.
         """
         try:
-            _ = self._queue[0]
+            _ = self.queued[0]
         except IndexError:
             return True
         return False
@@ -721,7 +720,7 @@ class EventBus:
 
     def after_fork(self) -> None:
         """Drop the events of the parent process, and a lock that one of its threads may hold."""
-        self._queue.clear()
+        self.queued.clear()
         self._delivering = Lock()
         self.closing = ()
         self._map = _no_map

@@ -480,9 +480,9 @@ class Scheduler(Generic[RunT]):
         """
         run.status = _BEGUN
         run.started_at = now
-        listeners = self.events.listeners
-        if run.timeout == math.inf and run.cancelled_at is None and not listeners:
-            return False
+        is_told = "task_started" in self.events.listeners
+        if run.timeout == math.inf and run.cancelled_at is None and not is_told:
+            return bool(self.events.queued)  # the admission may have found an expired failure
         run.deadline = now + run.timeout
         self._watch(run)
         self._emit("task_started", run, now, failures=run.failures)
@@ -601,9 +601,12 @@ class Scheduler(Generic[RunT]):
         """
         running = self.running
         listeners = self.events.listeners
+        is_told = emit and bool(listeners)
+        if status is _SUCCEEDED:  # LoggingInstrument, which most maps have, is not told of it
+            is_told = is_told and "task_succeeded" in listeners
         tables = self.records.tables
         followers, record = run.followers, run.record
-        is_timed = tables or listeners or followers or record or self.outcomes or retry is not None
+        is_timed = tables or is_told or followers or record or self.outcomes or retry is not None
         now = clock() if is_timed else 0.0
         is_retried = False
         # The record comes first, so that another thread never sees a failed name as free.
@@ -643,7 +646,7 @@ class Scheduler(Generic[RunT]):
         run.status = status
         if self._notes_ends and run.started_at is not None:
             self._note_end(run, run.started_at, now, error, retry)
-        if listeners and emit:
+        if is_told:
             self._emit_end(run, now, error, retry, is_retried)
             effects = combine(effects, Effects())
         if is_retried and record is not None:

@@ -346,7 +346,7 @@ class PlainBackend:
         if self.scheduler.timers.changed:
             self.scheduler.timers.changed = False
             self.timers_set += 1
-        if self.scheduler.events._queue:
+        if self.scheduler.events.queued:
             self._note("deliver", None)
         self.scheduler.events.deliver()
 

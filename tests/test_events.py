@@ -64,7 +64,7 @@ def test_no_event_is_delivered_before_its_time_or_twice() -> None:
 def test_an_event_without_a_listener_is_not_kept() -> None:
     events = EventBus([])
     events.queue(started("a"))
-    assert not events._queue
+    assert not events.queued
 
 
 def test_an_instrument_that_raises_is_unplugged_and_the_others_go_on(

@@ -34,6 +34,7 @@ from namedtasks._state import FailureRecord, Run, RunStatus
 from namedtasks.abc import FailedRun
 from namedtasks.instruments import (
     Instrument,
+    LoggingInstrument,
     TaskCancelled,
     TaskEvent,
     TaskFailed,
@@ -254,17 +255,19 @@ def test_a_run_that_has_ended_keeps_no_record_alive() -> None:
         assert run.record is None
 
 
-def test_the_clock_is_read_only_if_something_depends_on_it() -> None:
-    """Most starts and ends do not."""
+@pytest.mark.parametrize("instruments", [[], [LoggingInstrument()]])
+def test_the_clock_is_read_only_if_something_depends_on_it(instruments: list[Instrument]) -> None:
+    """Most starts and ends do not, in a map with the default instrument either."""
 
     def clock() -> float:
         raise AssertionError("it was read")
 
-    scheduler = make_scheduler(limit=2)
+    scheduler = make_scheduler(limit=2, instruments=instruments)
     first, second = [Run(None, name, None, math.inf, scheduler.slots) for name in "ab"]
     for run in (first, second):
         assert scheduler.find_conflict(run.name, None, clock) is None
         scheduler.admit(run, clock)
+    assert not scheduler.begin(first, 1.0)
     assert scheduler.finish(first, RunStatus.SUCCEEDED, clock) == NO_EFFECTS
     assert scheduler.roll_back(second, clock) == NO_EFFECTS
 
@@ -711,7 +714,7 @@ def test_no_event_is_made_that_nobody_listens_to() -> None:
             end(run)
         w.forget()
         started = 3 * len(instruments)
-        assert len(w.scheduler.events._queue) == started
+        assert len(w.scheduler.events.queued) == started
 
 
 # Stopping

@@ -446,12 +446,12 @@ class AsyncioBackend:
             if run.cancelled_at is not None or run.status is not _ADMITTED:
                 raise run.cancellation()
             running_in.set(run)
-            scheduler.begin(run, self.loop.time())
+            is_told = scheduler.begin(run, self.loop.time())
             if run.timeout != math.inf:
                 run.deadline_timer = self.loop.call_at(
                     run.deadline, self._on_deadline, run, context=Context()
                 )
-            if scheduler.timers.changed or scheduler.events.listeners:
+            if is_told or scheduler.timers.changed:
                 self.finished()
             body: Any = run.body
             run.body = None
@@ -539,19 +539,13 @@ class AsyncioBackend:
         scheduler = self.scheduler
         if run.is_followed:
             self._end_with_task(run)
-        listeners = scheduler.events.listeners
         effects = scheduler.finish(run, _SUCCEEDED, self.now)
         run.handle = run.source = None
         if run.waiters is not None:
             run.waiters.unpark_all()
         if not scheduler.running:
             self.waits.wake()
-        if (
-            effects is not NO_EFFECTS
-            or scheduler.timers.changed
-            or listeners
-            or self.ends_when_idle
-        ):
+        if effects is not NO_EFFECTS or scheduler.timers.changed or self.ends_when_idle:
             self.waits.note_ended(*effects.dropped)
             base.apply_effects(self, effects, run)
 
@@ -668,9 +662,9 @@ class AsyncioBackend:
         if self.scheduler.timers.changed:
             self._set_timer()
         events = self.scheduler.events
-        if events.listeners:
-            if events.direct and (event := events.take_direct()) is not None:
-                events.call_direct(event)
+        if events.direct and (event := events.take_direct()) is not None:
+            events.call_direct(event)
+        if events.queued:
             events.deliver(keep=_is_ending)
         if self.ends_when_idle:
             self._end_if_idle()

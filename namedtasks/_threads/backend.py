@@ -451,7 +451,7 @@ class ThreadBackend:
                 effects is not NO_EFFECTS
                 or run.handle is not None
                 or self.scheduler.timers.changed
-                or self.scheduler.events.listeners
+                or self.scheduler.events.queued
                 or self.postponed
                 or self.ends_when_idle
             ):
@@ -470,14 +470,16 @@ class ThreadBackend:
             if attempt is not None and run.attempt != attempt:
                 return False
             event, context = None, run.context
+            if run.in_pool:
+                run.context = None  # it was kept for this event only
             if scheduler.begin(run, self.now()) and scheduler.events.direct:
                 event = scheduler.events.take_direct()
                 if event is not None and run.in_pool:  # before the event of its end is queued
                     scheduler.events.queue_in(context, event, run)
-                    event = run.context = None
+                    event = None
         if event is not None:
             self._tell(_DELIVERY, context.run, scheduler.events.call_direct, event)
-        if scheduler.timers.changed or scheduler.events.listeners:
+        if scheduler.timers.changed or scheduler.events.queued:
             self.finished()
         return True
 
@@ -570,7 +572,7 @@ class ThreadBackend:
                 self._publish(run, futures, has_ended=True)
         if self.scheduler.timers.changed:
             self._set_timer()
-        if self.scheduler.events.listeners:
+        if self.scheduler.events.queued:
             most = math.inf if _here.runs is not None else _MOST_EVENTS
             self._tell(_DELIVERY, self.scheduler.events.deliver, most)
         if self.postponed:

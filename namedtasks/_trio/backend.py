@@ -239,9 +239,9 @@ class TrioBackend:
         if self.scheduler.timers.changed:
             self._set_timer()
         events = self.scheduler.events
-        if events.listeners:
-            if events.direct and (event := events.take_direct()) is not None:
-                events.call_direct(event)
+        if events.direct and (event := events.take_direct()) is not None:
+            events.call_direct(event)
+        if events.queued:
             events.deliver()
         if self.ends_when_idle and self.scheduler.is_idle():
             base.mark_closed(self)

@@ -214,7 +214,9 @@ class Workers:
             if run.retry and not worker.scope.cancel_called:
                 run.retry = trio.current_effective_deadline() != -math.inf
             effects = host.fail(run, remove_tb_frames(error, _OUR_FRAMES))
-        if effects is not NO_EFFECTS or host.ends_when_idle:
+        scheduler = host.scheduler
+        is_plain = effects is NO_EFFECTS and not scheduler.timers.changed
+        if not is_plain or scheduler.events.queued or host.ends_when_idle:
             host.carry_out(effects)
         if not self._reuse or run.cancelled_at is not None:
             return False
