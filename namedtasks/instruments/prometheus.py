@@ -227,7 +227,7 @@ class PrometheusInstrument(Instrument):
 
     def map_closed(self, _: AnyTaskMap, /) -> None:
         """Remove the series of the map."""
-        _unregister(self._registry, self._counts)
+        _collectors[self._registry].maps.pop(self._counts, None)
 
     def task_started(self, event: TaskStarted, /) -> None:
         """Count the start."""
@@ -462,12 +462,15 @@ class _Collector(Collector):
     """The metrics of all open maps of one registry: a family of metrics may come only once."""
 
     def __init__(self) -> None:
-        self.maps: dict[str, _Counts] = {}
-        """The counts of the open maps, by their labels; never changed, but replaced."""
+        self.maps: dict[_Counts, None] = {}
+        """The counts of the open maps, in order. Each step on it is a single one."""
 
-    def open_maps(self) -> dict[str, _Counts]:
-        """Return the maps without those that were dropped, or opened in the parent process."""
-        return {label: counts for label, counts in self.maps.items() if counts.is_open()}
+    def open_maps(self) -> list[_Counts]:
+        """Remove the maps that were dropped, or opened in the parent process; return the others."""
+        for counts in list(self.maps):
+            if not counts.is_open():
+                self.maps.pop(counts, None)
+        return list(self.maps)
 
     def describe(self) -> Iterable[Metric]:
         """Return the families, without samples: so registering reads no map."""
@@ -476,15 +479,17 @@ class _Collector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the families that have samples. Callable from any thread."""
         families = _families()
-        for counts in self.open_maps().values():
+        for counts in self.open_maps():
             counts.add_samples(families)
         return [family for family in families.values() if family.samples]
 
 
 _collectors: WeakKeyDictionary[CollectorRegistry, _Collector] = WeakKeyDictionary()
-"""The collectors that are registered now: those of registries with an open map."""
+"""The collectors of the registries that have had an open map."""
 _lock = RLock()
-"""Held to open and to close a map, and not to scrape. A finalizer may close another map inside."""
+"""Held to open a map, but neither to close one nor to scrape: a finalizer may close a map in a
+thread that scrapes, or that opens another map. For the same reason a collector stays in its
+registry when its last map is closed: the registry has a lock that cannot be entered twice."""
 
 
 def _families() -> dict[str, Metric]:
@@ -503,33 +508,18 @@ def _register(registry: CollectorRegistry, counts: _Counts) -> None:
         ValueError: it has an open map of the same label, or other metrics of the same names.
     """
     with _lock:
-        collector = _collectors.get(registry)
-        if collector is None:
-            collector = _Collector()
-            collector.maps = {counts.label: counts}
-            registry.register(collector)
-            _collectors[registry] = collector
-            return
+        collector = _collectors.setdefault(registry, _Collector())
         others = collector.open_maps()
-        if counts.label in others:
+        if not others:  # anew, as somebody may have emptied the registry meanwhile
+            with contextlib.suppress(KeyError):
+                registry.unregister(collector)
+            registry.register(collector)
+        if any(other.label == counts.label for other in others):
             raise ValueError(
                 f"a map with the label {counts.label!r} is open: give each map an instrument "
                 "with a label of its own, or close the other map first"
             )
-        collector.maps = {**others, counts.label: counts}
-
-
-def _unregister(registry: CollectorRegistry, counts: _Counts) -> None:
-    """Remove the metrics of a map from *registry*, and the collector with the last of them."""
-    with _lock:
-        collector = _collectors[registry]
-        collector.maps = {
-            label: other for label, other in collector.open_maps().items() if other is not counts
-        }
-        if not collector.maps:
-            del _collectors[registry]
-            with contextlib.suppress(KeyError):  # somebody else was faster, to empty it
-                registry.unregister(collector)
+        collector.maps[counts] = None
 
 
 # Texts: one label that cannot be encoded, and a whole scrape would be lost

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Hashable
 from importlib import import_module
 from typing import Any, cast
@@ -492,6 +493,23 @@ def test_a_registry_that_was_emptied_is_no_error(
     with ThreadTaskMap(instruments=[volumes]):
         assert "names_running" in scrape(registry)
     assert caplog.records == []
+
+
+def test_closing_a_map_waits_for_no_lock(registry: CollectorRegistry) -> None:
+    """A finalizer may close a map anywhere, also in a thread that holds the registry's lock.
+
+    A scrape does, and so does another map that is being opened.
+    """
+    volumes = PrometheusInstrument("volumes", registry=registry)
+    tasks = ThreadTaskMap(instruments=[volumes])
+    with prometheus._lock, registry._lock:
+        closer = threading.Thread(target=tasks.close, daemon=True)
+        closer.start()
+        closer.join(10)
+        assert not closer.is_alive()
+    assert scrape(registry) == {}
+    with ThreadTaskMap(instruments=[volumes]):
+        assert "names_running" in scrape(registry)
 
 
 def test_a_map_without_readable_statistics_loses_its_gauges_only(
