@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast, final
 from weakref import WeakSet
 
+from namedtasks._any_task_map import AnyTaskMap
 from namedtasks._decisions import Conflict, Effects, IfBusy, Overlapping, StartAction, refusal
 from namedtasks._errors import ClosedError
 from namedtasks._names import names_overlap
@@ -467,15 +468,31 @@ def close(backend: Backend[RunT]) -> None:
     apply_effects(backend, effects)
 
 
+def open_map(backend: Backend[Any], tasks: AnyTaskMap) -> None:
+    """Tell the instruments of the map *tasks*. Close it if this raises what one has raised."""
+    scheduler = backend.scheduler
+    try:
+        scheduler.events.open(tasks)
+    finally:
+        if scheduler.closed:  # by an instrument, which was not in `closing` yet
+            with backend.lock:
+                _expect_end(backend)
+            backend.finished()
+
+
 def mark_closed(backend: Backend[RunT]) -> None:
     """Refuse new starts. Under the lock."""
     if not backend.scheduler.closed:
         backend.scheduler.closed = True
-        if backend.scheduler.events.closing:
-            backend.scheduler.events.keep_map()
-            backend.ends_when_idle = True
+        _expect_end(backend)
         backend.scheduler.on_running_changed()
         backend.waits.wake_starters()
+
+
+def _expect_end(backend: Backend[Any]) -> None:
+    if backend.scheduler.events.closing:
+        backend.scheduler.events.keep_map()
+        backend.ends_when_idle = True
 
 
 def note_closed(backend: Backend[Any]) -> None:

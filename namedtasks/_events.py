@@ -566,11 +566,16 @@ class EventBus:
 
     def open(self, tasks: AnyTaskMap) -> None:
         """Call `Instrument.map_opened`. What that raises is raised: close the map then."""
-        for instrument in self._given:
-            instrument.map_opened(tasks)
-            if _overrides(instrument, "map_closed"):
+        opened: list[Instrument] = []
+        try:
+            for instrument in self._given:
+                instrument.map_opened(tasks)
+                if _overrides(instrument, "map_closed"):
+                    opened.append(instrument)
+        finally:
+            if opened:
                 self._map = ref(tasks)  # no cycle: a map goes when it is dropped
-                self.closing = (*self.closing, instrument)
+                self.closing = tuple(opened)
 
     def keep_map(self) -> None:
         """Keep the map, which is being closed, until `queue_closed`."""

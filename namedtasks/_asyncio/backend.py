@@ -822,7 +822,7 @@ class Block(base.MapBlock):
         self._backend = AsyncioBackend(self._scheduler, task)
         self._tasks = tasks = self._make_map(self._backend)
         try:
-            self._scheduler.events.open(tasks)
+            base.open_map(self._backend, tasks)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise

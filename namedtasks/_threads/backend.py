@@ -587,7 +587,7 @@ class ThreadBackend:
             if self.block_done and not self.scheduler.closed and self.until_told() is None:
                 _base.mark_closed(self)
             _base.note_closed(self)
-        self._tell("the delivery of events", self.scheduler.events.deliver)
+        self._tell(_DELIVERY, self.scheduler.events.deliver)
 
     @critical
     def _join_instruments(self) -> None:

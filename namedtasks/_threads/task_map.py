@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, final, overload
 
 from namedtasks._backoff import Backoff, BackoffPolicy
+from namedtasks._base import open_map
 from namedtasks._decisions import IfBusy, StartKeywords, StartPolicy
 from namedtasks._errors import AlreadyRunningError, new_error
 from namedtasks._events import Instrument
@@ -149,7 +150,7 @@ class ThreadTaskMap(BaseTaskMap[TaskFuture[Any]]):
         self._is_entered = False
         self._handles_sigint = False
         try:
-            scheduler.events.open(self)
+            open_map(self._backend, self)
         except BaseException:
             self.close()
             raise

@@ -43,6 +43,22 @@ class Everything(Ends):
         self.told.append(f"{event.name} refused: {type(event.error).__name__}")
 
 
+class ClosesAtOnce(Ends):
+    """Closes its map at once."""
+
+    def map_opened(self, tasks: AnyTaskMap, /) -> None:
+        super().map_opened(tasks)
+        everything: Any = tasks
+        everything.close()
+
+
+class Refuses(Ends):
+    """Refuses its map."""
+
+    def map_opened(self, tasks: AnyTaskMap, /) -> None:
+        raise ValueError("one map is enough")
+
+
 OPEN, CLOSED = "opened with 0 running", "closed with 0 running"
 
 
@@ -148,10 +164,6 @@ async def test_nothing_comes_after_the_last_call(driver: Driver) -> None:
 async def test_an_instrument_may_refuse_a_map(driver: Driver) -> None:
     """Those before it are told that it is closed, and those after it never know of it."""
 
-    class Refuses(Ends):
-        def map_opened(self, tasks: AnyTaskMap, /) -> None:
-            raise ValueError("one map is enough")
-
     ends, refuses, after = Ends(), Refuses(), Ends()
     with pytest.raises((ValueError, ExceptionGroup)) as caught:
         async with driver.open(instruments=[ends, refuses, after]):
@@ -213,3 +225,24 @@ async def test_an_instrument_may_close_its_map(driver: Driver) -> None:
         tasks = world.tasks
         await world.run("a", Job().fail())
         assert closes.told == [OPEN, "a started", "a failed", CLOSED]
+
+
+@behaviour
+async def test_an_instrument_may_close_its_map_while_it_is_opened(driver: Driver) -> None:
+    """All instruments are told of the opening, and then of the end."""
+
+    told: list[str] = []
+    async with driver.open(instruments=[Ends(told), ClosesAtOnce(told), Ends(told)]) as world:
+        assert told == [*[OPEN] * 3, *[CLOSED] * 3]
+        assert world.attempt("a") == "closed"
+    assert len(told) == 6
+
+
+@behaviour
+async def test_one_instrument_may_close_a_map_and_the_next_refuse_it(driver: Driver) -> None:
+    closes, ends = ClosesAtOnce(), Ends()
+    with pytest.raises((ValueError, ExceptionGroup)):
+        async with driver.open(instruments=[closes, Refuses(), ends]):
+            raise AssertionError("it is not open")
+    assert closes.told == [OPEN, CLOSED]
+    assert ends.told == []
