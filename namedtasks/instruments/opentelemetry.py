@@ -159,7 +159,7 @@ class OpenTelemetryInstrument(Instrument):
         span = self._spans.pop((event.run_id, event.attempts), None)
         if span is None or not span.is_recording():
             return
-        error_type = type_name(event.error)
+        error_type = _text(type_name(event.error))
         attributes: dict[str, str | float] = {_OUTCOME: "failed", "error.type": error_type}
         if event.retry_in == math.inf:
             attributes["namedtasks.gave_up"] = True

@@ -692,12 +692,14 @@ def test_a_name_is_text_that_can_be_exported(name: Any, text: str, traces: Trace
 
 
 def test_so_is_all_other_text(traces: Traces) -> None:
+    strange = type("Strange", (ValueError,), {"__module__": "m", "__qualname__": "\ud801"})
     with ThreadTaskMap(**traces.map) as tasks:
-        tasks.submit("a", fail, ValueError("\ud800"), operation="\udfff").exception()
+        tasks.submit("a", fail, strange("\ud800"), operation="\udfff").exception()
     span = traces.run()
     assert [text.encode() for text in texts(span)]
+    assert attributes(span)["error.type"] == r"m.\ud801"
     assert span.name == r"namedtasks.run \udfff"
-    assert span.status.description == r"ValueError: \ud800"
+    assert span.status.description == r"\ud801: \ud800"
     ((_, exception),) = events(span)
     assert exception["exception.message"] == r"\ud800"
 
