@@ -37,11 +37,11 @@ if _TYPE_CHECKING:
     from namedtasks.instruments.prometheus import PrometheusInstrument as PrometheusInstrument
 
 _EXTRAS = {
-    "OpenTelemetryInstrument": ("opentelemetry", "opentelemetry"),
+    "OpenTelemetryInstrument": ("opentelemetry", "opentelemetry.trace"),
     "PrometheusInstrument": ("prometheus", "prometheus_client"),
 }
 """Instruments that need another package, imported when they are first used: their module, which
-is named as their extra, and that package."""
+is named as their extra, and that package. Other packages may share the first part of its name."""
 
 
 def __getattr__(name: str) -> _Any:
@@ -50,7 +50,8 @@ def __getattr__(name: str) -> _Any:
     extra, package = _EXTRAS[name]
     try:
         module = _import_module(f"{__name__}.{extra}")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        package = package.partition(".")[0]
         if error.name != package:
             raise
         cure = f"pip install 'namedtasks[{extra}]'"
@@ -61,5 +62,12 @@ def __getattr__(name: str) -> _Any:
 
 def __dir__() -> list[str]:
     # Without those whose package is missing: `inspect.getmembers` would raise the error.
-    extras = [name for name, (_, package) in _EXTRAS.items() if _find_spec(package)]
+    extras = [name for name, (_, package) in _EXTRAS.items() if _is_there(package)]
     return sorted({*globals(), *extras})
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return _find_spec(package) is not None
+    except ModuleNotFoundError:  # there is not even the first part of its name
+        return False

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -922,8 +923,16 @@ def not_imported(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_without_the_package_the_extra_is_named(not_imported: pytest.MonkeyPatch) -> None:
-    not_imported.setitem(sys.modules, "opentelemetry", None)
+@pytest.fixture
+def no_package(not_imported: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Let the import of OpenTelemetry fail, once the first part of its name is replaced."""
+    for module in [name for name in sys.modules if name.startswith("opentelemetry.")]:
+        not_imported.delitem(sys.modules, module)
+    return not_imported
+
+
+def test_without_the_package_the_extra_is_named(no_package: pytest.MonkeyPatch) -> None:
+    no_package.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(ImportError) as caught:
         _ = namedtasks.instruments.OpenTelemetryInstrument
     assert str(caught.value) == (
@@ -931,6 +940,16 @@ def test_without_the_package_the_extra_is_named(not_imported: pytest.MonkeyPatch
         "pip install 'namedtasks[opentelemetry]'"
     )
     assert "OpenTelemetryInstrument" not in dir(namedtasks.instruments)
+
+
+def test_other_packages_of_opentelemetry_are_not_enough(no_package: pytest.MonkeyPatch) -> None:
+    """It is a namespace: of opentelemetry-proto, for example, which does not need the API."""
+    namespace = ModuleType("opentelemetry")
+    namespace.__path__ = []
+    no_package.setitem(sys.modules, "opentelemetry", namespace)
+    assert "OpenTelemetryInstrument" not in dir(namedtasks.instruments)
+    with pytest.raises(ImportError, match=r"pip install 'namedtasks\[opentelemetry\]'$"):
+        _ = namedtasks.instruments.OpenTelemetryInstrument
 
 
 def test_another_module_that_is_missing_is_told_as_it_is(not_imported: pytest.MonkeyPatch) -> None:
