@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="repeats the choices of an earlier run")
     parser.add_argument("--shell", choices=SHELLS, action="append", help="only this one")
     parser.add_argument("--scrape", action="store_true", help="scrape its metrics all the time")
+    parser.add_argument("--trace", action="store_true", help="trace each run")
     options = parser.parse_args()
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     # Python 3.12 and older have no such function, and always the GIL.
@@ -40,7 +41,7 @@ def main() -> int:
     faults = 0
     for shell in options.shell or SHELLS:
         print(f"{shell}: {options.seconds:g} s with seed {seed} ...", flush=True)
-        tally = Tally(shell, seed, is_scraped=options.scrape)
+        tally = Tally(shell, seed, is_scraped=options.scrape, is_traced=options.trace)
         run_of(shell)(tally, stop_after(options.seconds))
         print(tally.report(), flush=True)
         faults += len(tally.faults)

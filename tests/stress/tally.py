@@ -5,7 +5,8 @@ reads it sees which were there at any instant: two of one name, or of two names
 that overlap, are an overlap, and there must be none. What overlaps is worked
 out here once more, field by field. Who waits says when what it waits for has
 come about; one that is not back a second later has the stacks of all threads
-dumped. If wanted, two threads scrape the metrics all the time: see `tests.stress.scrapes`.
+dumped. If wanted, two threads scrape the metrics all the time, or each run is traced: see
+`tests.stress.scrapes` and `tests.stress.spans`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from namedtasks.instruments import (
     TaskSuperseded,
 )
 from tests.stress.scrapes import Scraper
+from tests.stress.spans import Spans
 
 NAMES = 50
 VOLUMES = PODS = 4
@@ -141,10 +143,13 @@ class Listener(Instrument):
 class Tally:
     """The counts and the log of one stress run; any thread may use it."""
 
-    def __init__(self, shell: str, seed: int, *, is_scraped: bool = False) -> None:
+    def __init__(
+        self, shell: str, seed: int, *, is_scraped: bool = False, is_traced: bool = False
+    ) -> None:
         self.shell = shell
         self.seed = seed
         self.is_scraped = is_scraped
+        self._spans = Spans(self) if is_traced else None
         self.counts: collections.Counter[str] = collections.Counter()
         self.longest_wait = 0.0
         """Seconds between a condition and the return of who waited for it, at the most."""
@@ -176,6 +181,8 @@ class Tally:
     @contextmanager
     def operation(self, name: Hashable) -> Generator[None]:
         """An operation of *name* runs: it writes its own start and end to the log."""
+        if self._spans is not None:
+            self._spans.check_body(name)
         self._write(name, begins=True)
         try:
             yield
@@ -255,6 +262,8 @@ class Tally:
         if self.is_scraped:
             scraper = Scraper(self, LIMIT)
             instruments += [scraper, scraper.prometheus]
+        if self._spans is not None:
+            instruments.append(self._spans.instrument)
         return {**SETTINGS, "instruments": instruments}
 
     def finish(self, statistics: TaskMapStatistics) -> None:
@@ -274,6 +283,9 @@ class Tally:
         compared = self.counts["series compared"] > 0
         self.expect("the numbers were compared", compared == self.is_scraped)
         self.expect("all that begins ends", self.counts["runs begun"] == self.counts["runs ended"])
+        if self._spans is not None:
+            self._spans.finish()
+            self.expect("each is a run", self.counts["spans ended"] == self.counts["runs begun"])
         self.counts["overlaps"] += 0
         self.counts["most operations at once"] = self.most_at_once
         rows = [(what, str(number)) for what, number in sorted(self.counts.items())]

@@ -30,6 +30,15 @@ def test_scrapes_from_other_threads_do_no_harm_and_have_the_right_numbers_in_the
     assert tally.counts["scrapes"] > 0, report
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_each_body_has_the_span_of_its_own_run_which_ends_once(shell: str) -> None:
+    tally = Tally(shell, random.randrange(1_000_000), is_traced=True)
+    run_of(shell)(tally, lambda: tally.counts["operations run"] >= 1000)
+    report = tally.report()
+    assert tally.faults == [], report
+    assert tally.counts["spans ended"] >= 1000, report
+
+
 def test_the_log_of_the_operations_sees_an_overlap() -> None:
     """Else the figure of zero would say nothing."""
     tally = Tally("none", 0)
