@@ -133,7 +133,9 @@ class PrometheusInstrument(Instrument):
     Counters and a histogram of run times have the labels ``map`` and ``operation``; gauges, such
     as the number of names that wait, have the label ``map``, and are read at the scrape, from
     any thread. The series exist while the map is open: those of *operations* from 0 on. The next
-    map may have the same label, and begins at 0 again.
+    map may have the same label, and begins at 0 again. The series of a `ThreadTaskMap` that is
+    dropped without being closed are removed, too. If it had runs, give the next map a new
+    instrument: the old one still counts their ends.
 
     Args:
         map_label: The value of the label ``map``: one that no other open map in *registry* has.

@@ -242,6 +242,16 @@ async def test_the_histogram_observes_the_run_time_of_every_body(driver: Driver)
     }
 
 
+def test_the_next_map_of_an_instrument_observes_run_times_too(registry: CollectorRegistry) -> None:
+    """A child of a histogram that is kept over `remove()` counts into nothing."""
+    volumes = PrometheusInstrument("volumes", registry=registry)
+    for _ in range(2):
+        with ThreadTaskMap(instruments=[volumes]) as tasks:
+            tasks.submit("a", int).result()
+            settle(tasks)
+            assert scrape(registry)["run_duration_seconds_count operation="] == 1
+
+
 @behaviour
 async def test_the_series_of_a_map_come_at_0_and_go_with_it(driver: Driver) -> None:
     registry = CollectorRegistry()
@@ -573,6 +583,28 @@ def test_a_map_that_is_dropped_during_the_scrape_loses_its_gauges(
     samples = scrape(registry)
     assert "runs_started_total operation=" in samples
     assert "names_running" not in samples
+
+
+def test_a_map_that_is_dropped_with_runs_does_not_disturb_the_next_one(
+    registry: CollectorRegistry,
+) -> None:
+    """As the docstring says, the next one needs an instrument of its own for that."""
+    gate = Gate()
+    dropped = ThreadTaskMap(instruments=[PrometheusInstrument("volumes", registry=registry)])
+    future = dropped.submit("a", gate)
+    gate.wait_begun()
+    del dropped
+    gc.collect()
+    assert scrape(registry) == {}
+    with ThreadTaskMap(instruments=[PrometheusInstrument("volumes", registry=registry)]) as tasks:
+        gate.open()
+        future.result()
+        tasks.submit("b", int).result()
+        settle(tasks)
+        assert counted(scrape(registry)) == {
+            "runs_started_total operation=": 1,
+            "runs_ended_total operation= outcome=succeeded": 1,
+        }
 
 
 def test_a_map_shows_its_runs_until_the_last_one_has_ended(registry: CollectorRegistry) -> None:
