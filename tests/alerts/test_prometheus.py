@@ -136,6 +136,27 @@ def test_a_restart_ends_an_alert_whose_wait_is_neither_short_nor_long(
     assert ends[-1]["status"] == "resolved"
 
 
+def test_a_pending_alert_waits_again_after_a_restart(shop: Workshop) -> None:
+    """Also one whose `for` is as long as the grace period: it would be restored if it fired."""
+    shop.write("rules.yml", f"{RULES}    - {{alert: Waits, expr: vector(1), for: 5s}}\n")
+
+    def start() -> Server:
+        return shop.prometheus(CONFIG.format("", ""), "--rules.alert.for-grace-period=5s")
+
+    server = start()
+    until(lambda: "Waits" in alerts(server), "it waits", looks_at=server)
+    before = alerts(server)["Waits"]
+    assert before["state"] == "pending"
+    server.kill()
+    server = start()
+    until(
+        lambda: alerts(server).get("Waits", {}).get("state") == "firing",
+        "it fires",
+        looks_at=server,
+    )
+    assert alerts(server)["Waits"]["activeAt"] > before["activeAt"]
+
+
 def test_alerts_are_reported_as_resolved_when_prometheus_is_gone(
     shop: Workshop, receiver: Receiver
 ) -> None:
