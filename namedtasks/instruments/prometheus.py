@@ -1,8 +1,8 @@
-"""The instrument for Prometheus: counts and run times of a map, and what is in it at the scrape.
+"""The instrument for Prometheus: counts of events, run times, and gauges read at the scrape.
 
-The instrument itself holds plain integers. `_Collector`, of which a registry has one, makes the
-metrics of all open maps of them when it is scraped, in the scraper's thread. Only the histogram is
-one of prometheus_client, and observed when a run ends.
+The instrument itself holds plain integers. Each registry has one `_Collector`, which makes the
+metrics of all open maps from them at a scrape, in the scraper's thread. Only the histogram is a
+metric of prometheus_client, and observes a run when it ends.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from namedtasks._validation import check_callable, check_flag, safe_repr
 from namedtasks._version import publish
 
 BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
-"""The default buckets, from 5 ms to an hour: a controller's operations take longer than the
-requests for which prometheus_client's defaults are made, which end at 10 s."""
+"""The default buckets, from 5 ms to an hour. The defaults of prometheus_client end at 10 s: they
+are made for requests, and the operations of a controller take longer."""
 
 _OTHER = "other"
 _MOST_VALUES = 50
-"""Operations, and groups, that a map has as labels without having been told of them."""
+"""The number of operations, and of groups, that become labels without being announced."""
 _MOST_ERRORS = 20
-"""The same for types of errors: a class may be made at each failure."""
+"""The same for types of errors: a program may make a class for each failure."""
 
 _REASONS: dict[type[RefusedError], str] = {
     AlreadyRunningError: "running",
@@ -130,32 +130,33 @@ _GAUGES: dict[str, tuple[str, Callable[[TaskMapStatistics], float | None]]] = {
 class PrometheusInstrument(Instrument):
     """An instrument that exposes the metrics of one map to Prometheus.
 
-    Counters and a histogram of run times have the labels ``map`` and ``operation``; gauges, such
-    as the number of names that wait, have the label ``map``, and are read at the scrape, from
-    any thread. The series exist while the map is open: those of *operations* from 0 on. The next
-    map may have the same label, and begins at 0 again. The series of a `ThreadTaskMap` that is
-    dropped without being closed are removed, too. If it had runs, give the next map a new
-    instrument: the old one still counts their ends.
+    Counters and a histogram of run times have the labels ``map`` and ``operation``. Gauges, such
+    as the number of names that wait, have the label ``map``; they are read at the scrape, from
+    any thread. The series exist while the map is open; those of *operations* begin at 0. A later
+    map may use the instrument or the label again, and begins at 0. If a `ThreadTaskMap` is dropped
+    without being closed, its series are removed, too. If it had runs, give the next map a new
+    instrument, because the old one still counts their ends.
 
     Args:
-        map_label: The value of the label ``map``: one that no other open map in *registry* has.
-        registry: Where the metrics are registered while such a map is open; None for
+        map_label: The value of the label ``map``. No other open map in *registry* may have it.
+        registry: The registry of the metrics while the map is open; None for
             `prometheus_client.REGISTRY`.
         buckets: The upper bounds of the histogram of run times, in seconds.
-        operations: The operations whose series exist from the start; None is that of a start
-            without one. All others get theirs with their first event.
-        errors: The types of errors whose series exist from the start, likewise.
-        group_of: Maps a name to the value of a further label, ``group``: one of a small set.
-            Without it no label tells of names.
-        groups: The groups whose series exist from the start.
-        refusals: True to count refused and skipped starts. With False a start that finds its
-            name busy costs as little as in a map without instruments: a twentieth.
+        operations: The operations whose series exist from the opening of the map; None stands
+            for starts without an operation. The series of others begin with their first event.
+        errors: The types of errors whose series exist from the opening of the map.
+        group_of: A function that maps a name to the value of a further label, ``group``. There
+            should be few values. Without it, no label depends on names.
+        groups: The groups whose series exist from the opening of the map.
+        refusals: True to count refused and skipped starts. With False, a skipped start costs as
+            little as in a map without instruments: about a twentieth.
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: *map_label* cannot be encoded, or *buckets* are none.
-        RuntimeError: prometheus_client is in its multiprocess mode, in which nothing is read at
-            the scrape.
+        ValueError: *map_label*, an operation or a group cannot be encoded as UTF-8, or *buckets*
+            are not valid.
+        RuntimeError: prometheus_client is in its multiprocess mode, which does not read the
+            metrics at the scrape.
 
     Example:
         >>> from prometheus_client import CollectorRegistry
@@ -186,7 +187,7 @@ class PrometheusInstrument(Instrument):
         groups: Iterable[str] = (),
         refusals: bool = True,
     ) -> None:
-        """Make the instrument of a map that is not open yet."""
+        """Check and keep the settings."""
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ:
             raise RuntimeError(
                 "prometheus_client's multiprocess mode reads no metrics at the scrape: unset "
@@ -221,7 +222,7 @@ class PrometheusInstrument(Instrument):
 
         Raises:
             ValueError: an open map in the registry has the same label, or the registry has another
-                metric with one of the names.
+                metric of the same name.
         """
         counts = _Counts(self._settings, tasks)
         _register(self._registry, counts)
@@ -232,7 +233,7 @@ class PrometheusInstrument(Instrument):
         _collectors[self._registry].maps.pop(self._counts, None)
 
     def task_started(self, event: TaskStarted, /) -> None:
-        """Count the start."""
+        """Count the run that begins."""
         series = self._known.get(event.operation) or self._counts.find(event)
         series.started += 1
 
@@ -243,7 +244,7 @@ class PrometheusInstrument(Instrument):
         series.observe(event.duration)
 
     def task_failed(self, event: TaskFailed, /) -> None:
-        """Count the failure and the type of its error, and observe the run time."""
+        """Count the failure by the type of its error, and observe the run time."""
         series = self._counts.find(event)
         series.failed += 1
         error = self._counts.errors.bounded(_type_text(type(event.error)))
@@ -273,12 +274,12 @@ class PrometheusInstrument(Instrument):
         return f"<namedtasks.instruments.PrometheusInstrument {self._settings.label!r}>"
 
 
-# What a map has
+# The counts of a map
 
 
 @attrs.frozen(kw_only=True)
 class _Settings:
-    """The arguments of an instrument, as texts."""
+    """The checked arguments of an instrument."""
 
     label: str
     buckets: tuple[float, ...]
@@ -289,20 +290,20 @@ class _Settings:
     refusals: bool
 
     def label_names(self) -> tuple[str, ...]:
-        """Return the labels that all counters and the histogram have."""
+        """Return the labels of all counters and of the histogram."""
         return ("map", "operation") if self.group_of is None else ("map", "operation", "group")
 
 
 @final
 class _FewValues:
-    """The values of a label: those that were announced, and the first others."""
+    """The values of a label: those that were announced, and a limited number of others."""
 
     def __init__(self, announced: Iterable[str], most: int) -> None:
         self._known = set(announced)
         self._left = most
 
     def bounded(self, value: str) -> str:
-        """Return *value*, or "other" if there are too many."""
+        """Return *value*, or "other" if there are too many values."""
         if value not in self._known:
             if not self._left:
                 return _OTHER
@@ -355,14 +356,14 @@ class _Series:
 
 @final
 class _Counts:
-    """The counts of one map, from its opening to its end."""
+    """The counts of one map, from its opening until its last run has ended."""
 
     def __init__(self, settings: _Settings, tasks: AnyTaskMap | None = None) -> None:
         self.label = settings.label
         self.known: dict[str | None, _Series] = {}
-        """The series of operations, as a start names them; empty if there are groups."""
+        """The series by the operation of a start; empty if there are groups."""
         self._grouped: dict[tuple[str | None, str], _Series] = {}
-        """The series of operations and groups, as the user names them."""
+        """The series by the operation of a start and the group of its name."""
         self.errors = _FewValues((*settings.errors, _OTHER), _MOST_ERRORS)
         self._settings = settings
         self._operations = _FewValues(settings.operations, _MOST_VALUES)
@@ -380,7 +381,7 @@ class _Counts:
                 self._series_of(operation, group)
 
     def find(self, event: TaskEvent) -> _Series:
-        """Return the series of *event*, and make it if it is the first of its kind."""
+        """Return the series of *event*. Make it if there is none yet."""
         operation = event.operation
         if self._settings.group_of is not None:
             return self._find_in_group(operation, event.name, self._settings.group_of)
@@ -412,7 +413,7 @@ class _Counts:
         return self._operations.bounded("" if operation is None else _text(operation))
 
     def _is_label(self, operation: str | None, series: _Series) -> bool:
-        """Return whether *operation* itself is the label: else there may be too many of them."""
+        """Return whether *operation* itself is the label. Only such operations are few."""
         return series.labels["operation"] == (operation or "")
 
     def _series_of(self, *values: str) -> _Series:
@@ -426,12 +427,12 @@ class _Counts:
         return series
 
     def is_open(self) -> bool:
-        """Return whether the map is still there, and this is the process that opened it."""
+        """Return whether the map still exists, and was opened in this process."""
         is_there = self._map is not None and self._map() is not None
         return is_there and self._process == os.getpid()
 
     def add_samples(self, families: dict[str, Metric]) -> None:
-        """Add the samples of the map to their families. Callable from any thread."""
+        """Add the samples of the map to the families. Callable from any thread."""
         for _, series in list(self._series.items()):  # in one step, as another thread may add one
             series.add_samples(families)
         for metric in self._histogram.collect():
@@ -456,12 +457,12 @@ def _add_counter(family: Metric, labels: dict[str, str], count: int) -> None:
     family.add_sample(f"{family.name}_total", labels, float(count))
 
 
-# What a registry has
+# The collector of a registry
 
 
 @final
 class _Collector(Collector):
-    """The metrics of all open maps of one registry: a family of metrics may come only once."""
+    """The metrics of all open maps in one registry: each family may be exposed only once."""
 
     def __init__(self) -> None:
         self.maps: dict[_Counts, None] = {}
@@ -475,7 +476,7 @@ class _Collector(Collector):
         return list(self.maps)
 
     def describe(self) -> Iterable[Metric]:
-        """Return the families, without samples: so registering reads no map."""
+        """Return the families without samples, so that registering reads no map."""
         return list(_families().values())
 
     def collect(self) -> Iterable[Metric]:
@@ -504,10 +505,10 @@ def _families() -> dict[str, Metric]:
 
 
 def _register(registry: CollectorRegistry, counts: _Counts) -> None:
-    """Let *registry* have the metrics of a map.
+    """Register the metrics of a map in *registry*.
 
     Raises:
-        ValueError: it has an open map of the same label, or other metrics of the same names.
+        ValueError: it has an open map with the same label, or another metric of the same name.
     """
     with _lock:
         collector = _collectors.setdefault(registry, _Collector())
@@ -524,7 +525,7 @@ def _register(registry: CollectorRegistry, counts: _Counts) -> None:
         collector.maps[counts] = None
 
 
-# Texts: one label that cannot be encoded, and a whole scrape would be lost
+# Texts: one label that cannot be encoded would make the whole scrape fail
 
 
 def _text(value: str) -> str:
@@ -538,10 +539,10 @@ def _type_text(kind: type[BaseException]) -> str:
 
 
 def _check_text(what: str, value: object) -> str:
-    """Return *value*, which must be a text that can be the value of a label.
+    """Return *value* if it is a text that can be the value of a label.
 
     Raises:
-        TypeError: it is no text.
+        TypeError: it is not a text.
         ValueError: it cannot be encoded.
     """
     if not isinstance(value, str):
@@ -552,10 +553,10 @@ def _check_text(what: str, value: object) -> str:
 
 
 def _check_several(what: str, values: Iterable[str | None]) -> Iterable[str | None]:
-    """Return *values*, unless they are one text, and so its letters.
+    """Return *values* if they are several values, and not one text.
 
     Raises:
-        TypeError: they are.
+        TypeError: they are one text.
     """
     if isinstance(values, str):
         raise TypeError(f"{what} must be several texts, for example a tuple, not {values!r}")
