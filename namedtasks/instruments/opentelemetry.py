@@ -1,12 +1,12 @@
 """The instrument for OpenTelemetry: a span for each run.
 
-It needs the API package only, ``opentelemetry-api``. What becomes of the spans is up to the SDK
-that the program sets up; without one they cost next to nothing.
+It needs the API package only, ``opentelemetry-api``. The program sets up the SDK, which records
+and exports the spans; without one they cost very little.
 
 Theory of operation. A body runs in a copy of its caller's context. So in the step before the
-body's first, the current span is that of the caller: it becomes the parent, and the run's span
-takes its place in the body's context. The spans of the libraries that the body calls are its
-children then.
+body's first, the current span is that of the caller. It becomes the parent, and the run's span
+becomes the current one in the body's context. So the spans of the libraries that the body calls
+are children of the run's span.
 """
 
 from __future__ import annotations
@@ -39,31 +39,32 @@ _OPERATION: Final = "namedtasks.operation"
 _OUTCOME: Final = "namedtasks.outcome"
 
 _MOST_TEXT = 1_000
-"""Characters of a text that are kept: a name or an error may be of any length."""
+"""The number of characters of a text that are kept. A name or an error may have any length."""
 
 _MOST_TRACEBACK = 20_000
-"""Characters of a traceback that are kept: the last ones, which have the place of the error."""
+"""The number of characters of a traceback that are kept: the last, which show where it failed."""
 
 _entered: ContextVar[tuple[int | None, contexts.Context]] = ContextVar("namedtasks.entered")
-"""The run whose span is in the current context, and the context that it was started in. All
-attempts of a run on asyncio have one context, and none of them is the child of another."""
+"""The run whose span is in the current context, and the context in which it was started. All
+attempts of a run on asyncio share one context, and no attempt may be the child of another."""
 
 
 @final
 class OpenTelemetryInstrument(Instrument):
     """An instrument that makes a span for each run, and for each attempt of a retried one.
 
-    The span is the current one in the body, so that the spans of other libraries in the body
-    are its children. Its parent is the span in which the start was made; that may have ended
-    when the run begins, for example if the run was queued. A start that is refused, skipped,
-    deferred or joined is an event of the span in which it was made. A run that never begins has
-    no span.
+    The span is the current one in the body, so the spans of the libraries that the body calls
+    are its children. Its parent is the span in which the start was made, which may have ended
+    when the run begins, for example if the run was queued. A start that is refused, skipped or
+    queued, or that replaces or joins a run, adds an event to the span in which it was made. A run
+    that never begins has no span.
 
-    It needs ``namedtasks[opentelemetry]``. One instrument may be used for several maps.
+    It needs ``namedtasks[opentelemetry]``. Several maps may share one instrument. The attributes
+    of a span:
 
     ========================  ================================================================
     ``namedtasks.name``       the name, if it is a str; else its repr
-    ``namedtasks.operation``  the operation, if there is one; it is in the span's name, too
+    ``namedtasks.operation``  the operation, if there is one; also in the name of the span
     ``namedtasks.failures``   the number of failures in a row before the run
     ``namedtasks.attempt``    the number of the attempt: 1 without ``retry=True``
     ``namedtasks.map``        *map_label*, if it was given
@@ -71,14 +72,15 @@ class OpenTelemetryInstrument(Instrument):
     ``namedtasks.reason``     the reason of a cancellation, if there is one
     ``namedtasks.retry_in``   seconds until the name may start again after a failure
     ``namedtasks.gave_up``    True if the name was given up
-    ``error.type``            the error's class; the error is an event of the span, too
+    ``error.type``            the class of the error; the error is also an event of the span
     ========================  ================================================================
 
     Args:
-        map_label: The value of ``namedtasks.map``, which tells the spans of several maps apart.
+        map_label: The value of ``namedtasks.map``, to tell the spans of several maps apart.
         new_trace: If true, each run begins a trace of its own, with a link to the span in which
             the start was made.
-        tracer_provider: Makes the spans; None for the global one, which may be set later.
+        tracer_provider: The provider that makes the spans; None for the global one, which may be
+            set later.
 
     Raises:
         TypeError: an argument is of the wrong type.
