@@ -20,6 +20,7 @@ from volume_controller.loop import LoopBackend
 from volume_controller.report import Display, Report
 from volume_controller.session import Session, clean
 from volume_controller.signals import hold_signals
+from volume_controller.status import Address, status_page
 from volume_controller.stopping import Stop, stop_on_signals
 from volume_controller.workfolder import open_used_work_folder, open_work_folder
 
@@ -44,6 +45,7 @@ class Options:
     volumes: int | None
     timeout: float
     output: Literal["table", "plain", "json"]
+    status: Address | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,6 +85,9 @@ def parse(arguments: Sequence[str] | None) -> Options:
     )
     output.add_argument("--json", action="store_true", help="print a JSON object per line")
     parser.add_argument(
+        "--status", metavar="HOST:PORT", help="serve a status page, for example at 127.0.0.1:8080"
+    )
+    parser.add_argument(
         "--clean", type=Path, metavar="DIR", help="only clean up what was left in this work folder"
     )
     found = parser.parse_args(arguments)
@@ -94,6 +99,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         volumes=None if found.volumes is None else _count(found.volumes),
         timeout=_seconds(found.timeout),
         output="plain" if found.plain else "json" if found.json else "table",
+        status=None if found.status is None else _address(found.status),
     )
 
 
@@ -114,8 +120,11 @@ async def _control(desired: config.Config, options: Options) -> int:
 
 async def _run(desired: config.Config, options: Options, report: Report, stop: Stop) -> int:
     with open_work_folder(options.work) as work:
-        session = Session(desired, KINDS, options.backend, work, report, stop, options.timeout)
-        outcome = await session.run()
+        async with status_page(options.status, report) as instruments:
+            session = Session(
+                desired, KINDS, options.backend, work, report, stop, options.timeout, instruments
+            )
+            outcome = await session.run()
         report.summarize(outcome)
     return outcome.exit_code
 
@@ -178,6 +187,15 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise config.InputError(f"--timeout must be a number of seconds above 0, not {text!r}")
     return seconds
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not (host and colon and port.isdecimal() and len(port) < 6 and int(port) < 2**16):
+        raise config.InputError(
+            f"--status must be a host and a port such as 127.0.0.1:8080, not {text!r}"
+        )
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
 
 
 if __name__ == "__main__":

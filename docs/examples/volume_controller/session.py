@@ -27,6 +27,9 @@ LIMIT = 6
 BACKOFF = Backoff(initial=0.2, maximum=5.0)
 """Short, for a demo. Kubernetes begins with 0.5 s and goes up to 2 min 2 s."""
 
+KEEP_OUTCOMES = 500
+"""Outcomes that the status page shows: the last ones of a hundred volumes."""
+
 CLEAN_UP_TIMEOUT = 60.0
 """Seconds. Pulled out of the air: cleaning up a hundred volumes takes less than ten."""
 
@@ -58,6 +61,8 @@ class Session:
     report: Report
     stop: Stop
     time_limit: float
+    instruments: Collection[Instrument] = ()
+    """More instruments for the map."""
     _backend: Backend | None = attrs.field(default=None, init=False)
     _faults: Faults = attrs.field(factory=lambda: Faults({}), init=False)
     _watch: Watch = attrs.field(factory=Watch, init=False)
@@ -116,10 +121,12 @@ class Session:
             await backend.clean_up()
 
     async def _go_through_phases(self, backend: Backend, journal: Journal) -> None:
-        hear = [self.report, self._watch, *self._faults.all.values()]
+        hear = [self.report, self._watch, *self._faults.all.values(), *self.instruments]
         with trio.move_on_after(self.time_limit):
             async with (
-                open_task_map(backoff=BACKOFF, limit=LIMIT, instruments=hear) as tasks,
+                open_task_map(
+                    backoff=BACKOFF, limit=LIMIT, instruments=hear, keep_outcomes=KEEP_OUTCOMES
+                ) as tasks,
                 trio.open_nursery() as nursery,
             ):
                 nursery.start_soon(self.report.display.watch, backend.observe)
