@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import attrs
 
-from benchmarks import aio, flat, memory, refusals, starts, threads
-from benchmarks.case import Case, Row, alone, run_asyncio, run_plain, run_trio, together
+from benchmarks import aio, flat, instruments, memory, refusals, starts, threads
+from benchmarks.case import Case, Row, Run, Stage, alone, run_asyncio, run_plain, run_trio, together
 from benchmarks.imports import importing
 from benchmarks.measure import Target, Work
 from benchmarks.peers import PEERS
@@ -21,6 +21,8 @@ POOL = "ThreadPoolExecutor.submit + result"
 SOON = "TrioToken.run_sync_soon for each start"
 HANDLE_FLOOR = "bare start + an Event that the parent waits for"
 GROUP = "create_task in a TaskGroup + a done-callback that pops a dict"
+UNTOLD = "the same, without instruments"
+OBSERVE = "one observe() of a histogram"
 TUPLE = "a hand-written tuple with the exception"
 
 MILLION = 1_000_000
@@ -72,6 +74,30 @@ def on_asyncio(
     """Return a row of a map on asyncio in which nothing runs."""
     row = Row(name=name, ours=ours, floor=floor, theirs=theirs, most=most)
     return alone(row, aio.loop, run_asyncio)
+
+
+def with_instruments(
+    dialect: str,
+    maps: Callable[[instruments.MakeInstrument], Stage[instruments.Both]],
+    batch: instruments.Batch,
+    run: Run,
+) -> list[Case]:
+    """Return rows of runs that succeed, with each instrument."""
+    return [
+        alone(
+            Row(
+                name=f"{dialect}, a run with {name}",
+                ours=instruments.told(batch),
+                floor=UNTOLD,
+                theirs=instruments.untold(batch),
+                most=None,
+                needs=needs,
+            ),
+            maps(make),
+            run,
+        )
+        for name, (make, needs) in instruments.INSTRUMENTS.items()
+    ]
 
 
 def while_names_wait(count: int) -> list[Case]:
@@ -284,6 +310,25 @@ THREADS = [
     ),
 ]
 
+INSTRUMENTS = [
+    *with_instruments("asyncio", instruments.asyncio_maps, instruments.on_asyncio, run_asyncio),
+    *with_instruments("threads", instruments.thread_maps, instruments.in_threads, run_plain),
+    *with_instruments("trio", instruments.trio_maps, instruments.on_trio, run_trio),
+    alone(
+        Row(
+            name="the methods of PrometheusInstrument for a run",
+            ours=instruments.count_run,
+            floor=OBSERVE,
+            theirs=instruments.observe,
+            most=1.3,
+            unit="ns",
+            needs="prometheus_client",
+        ),
+        instruments.methods,
+        run_plain,
+    ),
+]
+
 MEMORY = [
     memory.in_processes(
         "bytes per waiting name, one shared error, 1 000 000 names",
@@ -343,6 +388,7 @@ SECTIONS: dict[str, list[Case]] = {
     "Runs": RUNS,
     "Refusals and looks": REFUSALS,
     "Threads": THREADS,
+    "Instruments": INSTRUMENTS,
     "Memory and import": MEMORY,
     "Cost with very many names": FLATNESS,
     "Packages that users could choose instead": PEERS,

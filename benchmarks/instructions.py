@@ -51,6 +51,8 @@ COUNTED = (
     "start_thread_soon, bursts of 500",
     "thread map, submit + result, *",
     "thread map on a foreign executor, *",
+    "*, a run with *",
+    "the methods of PrometheusInstrument for a run",
     "start + finish of (a, b), with ANY in use",
 )
 """The rows that are counted: those whose cost is our own code's, in which both sides do the same

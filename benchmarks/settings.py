@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import attrs
 import namedtasks
 import namedtasks.asyncio
 from namedtasks import Backoff, TaskMap
+from namedtasks.abc import Instrument
 
 FOR_A_DAY = Backoff(initial=86_400.0, maximum=86_400.0)
 """Keeps a name that failed waiting for as long as anything is measured."""
@@ -53,15 +54,19 @@ class Settings:
         return [KINDS[kind](number) for number in range(self.batch(count))]
 
     def open_map(
-        self, backoff: Backoff = FOR_A_DAY, retention: float | None = None
+        self,
+        instruments: Iterable[Instrument] = (),
+        backoff: Backoff = FOR_A_DAY,
+        retention: float | None = None,
     ) -> AbstractAsyncContextManager[TaskMap, None]:
         """Open a map on trio: no instruments, and a failed name waits for a day."""
         return namedtasks.open_task_map(
-            backoff=backoff, retention=retention, instruments=(), workers=self.workers
+            backoff=backoff, retention=retention, instruments=instruments, workers=self.workers
         )
 
     def open_thread_map(
         self,
+        instruments: Iterable[Instrument] = (),
         executor: Any = None,
         backoff: Backoff = FOR_A_DAY,
         limit: int | None = None,
@@ -69,9 +74,15 @@ class Settings:
     ) -> namedtasks.ThreadTaskMap:
         """Open the same for threads, on threads of its own or on *executor*."""
         return namedtasks.ThreadTaskMap(
-            backoff=backoff, instruments=(), executor=executor, limit=limit, retention=retention
+            backoff=backoff,
+            instruments=instruments,
+            executor=executor,
+            limit=limit,
+            retention=retention,
         )
 
-    def open_asyncio_map(self) -> AbstractAsyncContextManager[namedtasks.asyncio.TaskMap, None]:
+    def open_asyncio_map(
+        self, instruments: Iterable[Instrument] = ()
+    ) -> AbstractAsyncContextManager[namedtasks.asyncio.TaskMap, None]:
         """Open the same on asyncio."""
-        return namedtasks.asyncio.open_task_map(backoff=FOR_A_DAY, instruments=())
+        return namedtasks.asyncio.open_task_map(backoff=FOR_A_DAY, instruments=instruments)

@@ -103,7 +103,7 @@ async def pools(settings: Settings) -> AsyncGenerator[Pools]:
     with (
         concurrent.futures.ThreadPoolExecutor() as pool,
         settings.open_thread_map() as tasks,
-        settings.open_thread_map(pool) as on_pool,
+        settings.open_thread_map(executor=pool) as on_pool,
     ):
         yield Pools(settings, tasks, on_pool, pool)
 

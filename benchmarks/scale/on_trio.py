@@ -46,7 +46,7 @@ def run(plan: Plan, settings: Settings) -> Watch:
 
 
 async def _main(plan: Plan, names: list[tuple[str, str]], settings: Settings, watch: Watch) -> None:
-    async with settings.open_map(BACKOFF, plan.retention) as tasks:
+    async with settings.open_map(backoff=BACKOFF, retention=plan.retention) as tasks:
         controller = Controller(plan, watch, tasks, names)
         await controller.work()
         watch.stop()

@@ -82,7 +82,7 @@ def test_the_start_of_a_process_is_not_among_the_instructions(
     for case in INSTRUCTIONS:
         made = case.row(Settings())
         assert (made.ours, made.theirs, made.ratio) == (3.0, 2.0, 1.5)
-        assert made.target is not None
+        assert made.target == case.target
 
 
 def test_without_valgrind_instructions_are_skipped(tmp_path: pathlib.Path) -> None:
