@@ -100,5 +100,8 @@ def run_tests(session: nox.Session, *options: str) -> None:
     session.run(
         "pytest", "-q", "-p", "no:cacheprovider", *(f"--ignore={path}" for path in left_out),
         *options, *session.posargs,
-        env={"HYPOTHESIS_STORAGE_DIRECTORY": f"{session.virtualenv.location}/hypothesis"},
+        env={
+            "HYPOTHESIS_STORAGE_DIRECTORY": f"{session.virtualenv.location}/hypothesis",
+            "NAMEDTASKS_STRIDE": "5",
+        },
     )  # fmt: skip
