@@ -116,11 +116,14 @@ async def test_an_executor_that_breaks_a_rule_is_told_which(
 
 
 async def test_an_interpreter_that_does_not_exit_is_found_out() -> None:
-    """The error has its output, and the interpreter was killed."""
+    """The error has its output, and the interpreter was killed.
+
+    On a busy machine it takes seconds to start.
+    """
     with pytest.raises(AssertionError) as caught:
-        await check_executor(broken.keeps_the_interpreter, patience=4.0)
+        await check_executor(broken.keeps_the_interpreter, patience=12.0)
     assert str(caught.value) == (
-        f"the executor breaks the rule that {EXIT}: it still ran after 4 s; it said 'used'"
+        f"the executor breaks the rule that {EXIT}: it still ran after 12 s; it said 'used'"
     )
 
 
