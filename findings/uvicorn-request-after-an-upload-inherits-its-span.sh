@@ -3,8 +3,8 @@
 #   Each request that uvicorn serves begins with a clean context: a request without a traceparent
 #   header begins a new trace, with a span of kind SERVER.
 # The behaviour:
-#   With uvicorn's default settings on asyncio's own loop, a request whose body is larger than
-#   64 KiB pauses the connection. The request resumes it from inside its own task, and asyncio then
+#   With uvicorn's default settings on asyncio's own loop, a request pauses the connection when more
+#   than 64 KiB of its body wait to be read. It resumes it from inside its own task, and asyncio then
 #   reads the socket in a copy of that task's context. All later requests of the same connection
 #   inherit the context variables. OpenTelemetry's ASGI middleware takes the finished span of the
 #   upload as the parent: one trace for both, and the kind INTERNAL. Variables that structlog has
