@@ -15,6 +15,24 @@ settings.register_profile(
 """``make mutation``: that a mutant fails is all there is to know."""
 
 
+ONLY_IF_ASKED = {
+    "alerts": "takes three minutes: run make test-alerts",
+    "browser": "needs Chromium, playwright and schemathesis: run make test-browser",
+    "dask": "needs Dask, and takes long: run make dask",
+}
+"""Markers of tests that run only with ``-m``, each with the reason of the skip."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests that were not asked for."""
+    for marker, reason in ONLY_IF_ASKED.items():
+        if marker in config.option.markexpr:
+            continue
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(autouse=True)
 def sigint_is_heard() -> Generator[None]:
     """Ctrl-C as on a terminal: who starts the tests in the background has SIGINT ignored."""

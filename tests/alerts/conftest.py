@@ -13,15 +13,6 @@ SERVERS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 CURE = "apt-get install prometheus prometheus-alertmanager"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the tests that take their time unless they were asked for."""
-    if "alerts" in config.option.markexpr:
-        return
-    for item in items:
-        if item.get_closest_marker("alerts"):
-            item.add_marker(pytest.mark.skip(reason="takes three minutes: run make test-alerts"))
-
-
 @pytest.fixture
 def tools() -> None:
     """Prometheus and Alertmanager, with their tools."""

@@ -12,15 +12,6 @@ from tests.executors import kinds
 CURE = "install the test tools: make test"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a cluster, unless it is asked for."""
-    if "dask" in config.option.markexpr:
-        return
-    for item in items:
-        if item.get_closest_marker("dask"):
-            item.add_marker(pytest.mark.skip(reason="needs Dask, and takes long: run make dask"))
-
-
 @pytest.fixture
 def loky_pool(monkeypatch: pytest.MonkeyPatch) -> Generator[Callable[[], Executor]]:
     """loky, as a factory; its processes are gone after the test.
