@@ -61,7 +61,8 @@ from namedtasks._decisions import (
     resolve_busy,
 )
 from namedtasks._errors import RefusedError, snapshot_exception
-from namedtasks._events import EventBus, Instrument
+from namedtasks._event_bus import EventBus
+from namedtasks._events import Instrument
 from namedtasks._history import FailureCounts, Outcomes
 from namedtasks._names import ANY, OverlapIndex, has_any, is_tuple, names_overlap
 from namedtasks._observations import Ends, Mark, Observation, check_observation

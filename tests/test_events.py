@@ -7,14 +7,8 @@ from typing import Any, cast
 import pytest
 
 from namedtasks._any_task_map import AnyTaskMap
-from namedtasks._events import (
-    EVENTS,
-    EventBus,
-    Instrument,
-    TaskForgotten,
-    TaskStarted,
-    TaskSucceeded,
-)
+from namedtasks._event_bus import EventBus
+from namedtasks._events import EVENTS, Instrument, TaskForgotten, TaskStarted, TaskSucceeded
 from namedtasks.testing import RecordingInstrument
 
 

@@ -34,7 +34,7 @@ from namedtasks._base import WaitCondition, Waits
 from namedtasks._context import running_in
 from namedtasks._decisions import NO_EFFECTS, Effects, IfBusy, StartAction
 from namedtasks._errors import ClosedError
-from namedtasks._events import EventBus
+from namedtasks._event_bus import EventBus
 from namedtasks._executors import (
     PoolJob,
     PoolOrFactory,

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 import namedtasks
 import namedtasks.asyncio
 from namedtasks import Backoff, ThreadTaskMap
-from namedtasks._events import EventBus
+from namedtasks._event_bus import EventBus
 from namedtasks.executors import from_pool
 from namedtasks.instruments import (
     Instrument,
