@@ -211,6 +211,18 @@ class MapBlock:
 
     def __init__(self, opener: str) -> None:
         self._opener: str = opener
+        self._tasks: Any = None
+        """The map, kept for the instruments: the block may be open without a name for it."""
+
+    async def _open(self, backend: Backend[Any], tasks: Any) -> Any:
+        """Tell the instruments of the map *tasks*, and return it; leave the block if one raises."""
+        self._tasks = tasks
+        try:
+            open_map(backend, tasks)
+        except BaseException as error:
+            await cast("Any", self).__aexit__(type(error), error, error.__traceback__)
+            raise
+        return tasks
 
     @property
     def _cure(self) -> str:

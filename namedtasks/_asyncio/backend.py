@@ -803,8 +803,6 @@ class Block(base.MapBlock):
         self._scheduler = scheduler
         self._make_map = make_map
         self._backend: AsyncioBackend | None = None
-        self._tasks: Any = None
-        """The map, kept for the instruments: the block may be open without a name for it."""
 
     async def __aenter__(self) -> Any:
         if self._backend is not None:
@@ -820,13 +818,7 @@ class Block(base.MapBlock):
                 stacklevel=2,
             )
         self._backend = AsyncioBackend(self._scheduler, task)
-        self._tasks = tasks = self._make_map(self._backend)
-        try:
-            base.open_map(self._backend, tasks)
-        except BaseException as error:
-            await self.__aexit__(type(error), error, error.__traceback__)
-            raise
-        return tasks
+        return await self._open(self._backend, self._make_map(self._backend))
 
     async def __aexit__(
         self,

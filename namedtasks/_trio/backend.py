@@ -455,8 +455,6 @@ class Block(base.MapBlock):
         self._make_map = make_map
         self._manager: Any = None
         self._backend: Any = None
-        self._tasks: Any = None
-        """The map, kept for the instruments: the block may be open without a name for it."""
 
     @enable_ki_protection
     async def __aenter__(self) -> Any:
@@ -473,13 +471,7 @@ class Block(base.MapBlock):
         self._manager = trio.open_nursery(strict_exception_groups=True)
         nursery = await self._manager.__aenter__()
         self._backend = self._make_backend(nursery)
-        self._tasks = tasks = self._make_map(self._backend)
-        try:
-            base.open_map(self._backend, tasks)
-        except BaseException as error:
-            await self.__aexit__(type(error), error, error.__traceback__)
-            raise
-        return tasks
+        return await self._open(self._backend, self._make_map(self._backend))
 
     @enable_ki_protection
     async def __aexit__(self, _: Any, exc: BaseException | None, traceback: Any) -> bool | None:
