@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
@@ -15,7 +17,7 @@ from trio.testing import MockClock
 
 import namedtasks
 import namedtasks.asyncio
-from namedtasks import Backoff, ThreadTaskMap
+from namedtasks import Backoff, TaskFuture, ThreadTaskMap
 from namedtasks._event_bus import EventBus
 from namedtasks.executors import from_pool
 from namedtasks.instruments import (
@@ -405,3 +407,31 @@ def test_the_setting_is_a_bool() -> None:
 
     with pytest.raises(TypeError, match=r"^in_context must be True or False, not 'yes'$"):
         EventBus([Wrong()])
+
+
+def test_a_future_does_not_keep_the_context_of_its_start() -> None:
+    """A run in a pool keeps it for the event of its start, whether anybody gets that or not."""
+
+    class Refusals(Instrument):
+        in_context = True
+
+        def task_refused(self, event: TaskRefused, /) -> None: ...
+
+    class Value:
+        pass
+
+    variable: ContextVar[Value] = ContextVar("variable")
+    pool = HandPool()
+
+    def start() -> tuple[TaskFuture[int], weakref.ref[Value]]:
+        value = Value()
+        variable.set(value)
+        return tasks.submit("a", pow, 2, 3), weakref.ref(value)
+
+    with ThreadTaskMap(instruments=[Refusals()], executor=pool) as tasks:
+        future, seen = copy_context().run(start)
+        pool.jobs.pop().run()
+        assert future.result() == 8
+        gc.collect()
+        assert seen() is None
+    assert future.done()
