@@ -141,7 +141,7 @@ class Board:
         # In JavaScript, integers are exact up to 2**53.
         self._number = secrets.randbelow(2**52)
         self._oldest = self._number
-        """A viewer that has seen less than this has to begin anew."""
+        """A viewer that has seen less than this has to begin again."""
         self._sweeps: dict[int, Sweep] = {}
         """The unfinished sweeps, by the numbers that their viewers have."""
         self._oldest_sweep = self._number
