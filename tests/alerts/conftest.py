@@ -1,4 +1,4 @@
-"""What the tests with real servers share: they run in ``make test-alerts`` only."""
+"""Fixtures of the tests with real servers, which run in ``make test-alerts`` only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Alertmanager 0.25 does with alerts that end, and with receivers that fail.
+"""Alertmanager 0.25, with alerts that end and receivers that fail.
 
 `docs/explanation/alerts.md` says so. The alerts come from the tests, as Prometheus would send them.
 """

@@ -1,4 +1,4 @@
-"""What Prometheus 2.42 does with alerts when a scrape fails and when it restarts.
+"""Alerts in Prometheus 2.42 when a scrape fails, and when Prometheus restarts.
 
 `docs/explanation/alerts.md` says so, and the rules in `docs/how-to/alerts` are written for it.
 """

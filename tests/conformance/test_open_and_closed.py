@@ -1,4 +1,4 @@
-"""What an instrument is told of its map: that it is open, and that all of it has ended."""
+"""Instruments are told when their map is opened, and when it has ended."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the tests of the status page share."""
+"""The tests of the status page need Starlette and its servers."""
 
 from __future__ import annotations
 

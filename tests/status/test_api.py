@@ -102,7 +102,7 @@ def test_a_name_without_an_outcome_has_none(page: StatusPage) -> None:
 def test_a_map_that_is_opened_during_a_request_does_not_disturb_it(
     page: StatusPage, tasks: ThreadTaskMap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it is shown depends on the moment."""
+    """It may be shown or not."""
     with contextlib.ExitStack() as stack:
         look = Board.look
 

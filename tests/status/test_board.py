@@ -1,4 +1,4 @@
-"""What a viewer gets: a first view, and then what has changed, in pieces of any size."""
+"""A viewer gets a first view, and then the changes, in pieces of any size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page says of the names of a map, in each of their states and in each dialect."""
+"""The page shows the names of a map, in each of their states and in each dialect."""
 
 from __future__ import annotations
 

@@ -285,7 +285,7 @@ def test_the_block_may_end_before_the_server_has_begun() -> None:
 def test_the_server_stops_though_uvicorn_does_not(
     is_in_loop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That of before 0.41."""
+    """A server as it was before uvicorn 0.41."""
 
     async def serve_then_return(self: uvicorn.Server, sockets: Any = None) -> None:
         self.config.load()

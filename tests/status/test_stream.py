@@ -184,7 +184,7 @@ async def test_a_stream_ends_when_its_server_says_that_it_stops() -> None:
 
 @pytest.fixture
 def uvicorn_server() -> Iterator[SimpleNamespace]:
-    """What handles SIGTERM in a process that uvicorn serves."""
+    """The handler of SIGTERM in a process that uvicorn serves."""
 
     class Server(SimpleNamespace):
         def handle_exit(self, number: int, frame: object) -> None:

@@ -20,7 +20,7 @@ from tests.status.asgi import request
 def test_the_page_answers_while_all_threads_of_the_program_are_busy(
     run: Callable[..., Any],
 ) -> None:
-    """That may be why somebody opens it. Any number of requests shares a few threads."""
+    """Busy threads may be the reason for opening it. All requests share a few other threads."""
     page, done = StatusPage(), threading.Event()
     statuses: list[int] = []
 

@@ -50,7 +50,7 @@ Key = tuple[str, ...]
 
 
 class Faults(Protocol):
-    """Where a fault is noted."""
+    """An object to which faults are reported."""
 
     def count(self, what: str, by: int = 1) -> None: ...
     def expect(self, what: str, holds: object) -> None: ...
@@ -184,5 +184,5 @@ class Scraper(Instrument):
 
 
 def is_counter(key: Key) -> bool:
-    """Whether a series never falls; the sum and the buckets of the histogram are others."""
+    """Return whether a series never falls. The sum and the buckets of the histogram are others."""
     return key[0].endswith(("_total", "_count"))
